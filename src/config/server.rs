@@ -1,0 +1,262 @@
+//! The server's configuration once it was read and checked: a small struct for each consumer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::repo::{ForgeName, RepoId, RepoPath};
+use crate::domain::spec::Limits;
+
+use super::secret::Secret;
+
+/// Everything, checked. Each part is shared with the one consumer it is for, never the whole.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// For the listener and the pages.
+    pub web: Arc<Web>,
+    /// For the store.
+    pub store: Arc<StoreUrl>,
+    /// Where mirrors, slots and logs are kept (absolute).
+    pub data_dir: PathBuf,
+    /// For the worker.
+    pub agent: Arc<Agent>,
+    /// For whoever speaks to the outside: forge API, git, steps.
+    pub network: Arc<Network>,
+    /// For the planner.
+    pub toolchain: Arc<Toolchain>,
+    /// For the holder.
+    pub sandbox: Arc<Sandbox>,
+    /// For the reporter.
+    pub statuses: Arc<Statuses>,
+    /// For the sweeper.
+    pub retention: Arc<Retention>,
+    /// Who may knock, and by which rules.
+    pub forges: Arc<Forges>,
+}
+
+/// Where the server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address; port 0 is any free port.
+    Tcp(SocketAddr),
+    /// A Unix socket's path, from `unix:/…`.
+    Unix(PathBuf),
+}
+
+/// Who may read pages and API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// A build opens with the key in its status link; lists need the admin token.
+    Link,
+    /// Everybody reads.
+    Public,
+    /// Everything needs the admin token.
+    Token,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone)]
+pub struct Web {
+    /// Where to listen, unless systemd hands over a socket.
+    pub listen: Listen,
+    /// What forges and people use, without a slash at the end; may have a path.
+    pub public_url: url::Url,
+    /// The bearer token for changes; without it every change is 403.
+    pub admin_token: Option<Secret>,
+    /// Who may read.
+    pub read: Read,
+}
+
+/// `[store] url`, as written (`sqlite://…`), with the path made absolute.
+#[derive(Debug, Clone)]
+pub struct StoreUrl {
+    /// The database file of a SQLite store.
+    pub sqlite: PathBuf,
+}
+
+/// `[agent]` and `[limits]`.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// How many builds run at once; 0 means that this process runs none.
+    pub slots: usize,
+    /// How long a SIGTERM waits for running builds.
+    pub drain_timeout: Duration,
+    /// The name in leases and logs.
+    pub name: String,
+    /// The bounds of every build.
+    pub limits: Limits,
+}
+
+/// `[network]`, resolved against our own environment.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// The proxy for everything outside, if there is one.
+    pub proxy: Option<String>,
+    /// Hosts that are reached without it.
+    pub no_proxy: Vec<String>,
+    /// A PEM bundle of certificate authorities, beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[toolchain]`.
+#[derive(Debug, Clone)]
+pub struct Toolchain {
+    /// The node version for repositories that ask for none.
+    pub node: String,
+}
+
+/// `[sandbox] require`: what happens where the host can't confine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Require {
+    /// Use what there is, say what is missing.
+    Available,
+    /// Do without, on purpose.
+    None,
+}
+
+/// `[sandbox]`.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// Which layers a build insists on.
+    pub require: Require,
+}
+
+/// `[statuses] mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusMode {
+    /// One status a build.
+    Build,
+    /// One a build and one a step.
+    Steps,
+}
+
+/// `[statuses]`.
+#[derive(Debug, Clone)]
+pub struct Statuses {
+    /// The context of the build's status, and the prefix of its steps'.
+    pub context: String,
+    /// One status or several.
+    pub mode: StatusMode,
+}
+
+/// `[retention]`: how long things are kept after a build ended.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Builds and their steps.
+    pub builds: Duration,
+    /// Step output.
+    pub logs: Duration,
+    /// Delivery ids.
+    pub deliveries: Duration,
+}
+
+/// The kinds of forge this version speaks with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ForgeKind {
+    /// github.com or GitHub Enterprise Server.
+    Github,
+    /// Gitea.
+    Gitea,
+    /// Forgejo.
+    Forgejo,
+}
+
+impl ForgeKind {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ForgeKind::Github => "github",
+            ForgeKind::Gitea => "gitea",
+            ForgeKind::Forgejo => "forgejo",
+        }
+    }
+}
+
+/// `[[forge]]`.
+#[derive(Debug, Clone)]
+pub struct Forge {
+    /// Its name in addresses and in the store.
+    pub name: ForgeName,
+    /// Which rules it follows.
+    pub kind: ForgeKind,
+    /// The API's base address, without a slash at the end (`https://api.github.com`, `https://gitea.lan/api/v1`).
+    pub api_url: url::Url,
+    /// The pages' and git's base address, without a slash at the end.
+    pub web_url: url::Url,
+    /// The token for statuses and for reading private repositories.
+    pub token: Option<Secret>,
+    /// The secrets of an organisation's one hook; empty when it has none.
+    pub hook_secrets: Vec<Secret>,
+}
+
+/// What becomes of a fork's pull request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forks {
+    /// It waits for a maintainer's word.
+    Approve,
+    /// It is ignored.
+    Ignore,
+}
+
+/// Which older builds a new push of the same ref ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supersede {
+    /// Those of every branch but the default one.
+    Branches,
+    /// Those of every branch.
+    All,
+    /// None.
+    None,
+}
+
+/// The rules of one repository: its most exact `[[repo]]` block, then wider ones, then `[defaults]`.
+#[derive(Debug, Clone)]
+pub struct RepoRules {
+    /// The repository's own hook secrets; empty when only the forge's hook speaks for it.
+    pub hook_secrets: Vec<Secret>,
+    /// Where git fetches from: built from `web_url` and the name, unless configured. Never from a payload.
+    pub clone_url: url::Url,
+    /// Patterns of branch names that are built.
+    pub branches: Vec<String>,
+    /// Whether tags are built.
+    pub tags: bool,
+    /// What becomes of forks.
+    pub forks: Forks,
+    /// What a new push ends.
+    pub supersede: Supersede,
+    /// Whether the bundle may reach the network.
+    pub network: bool,
+    /// Whether install scripts of packages run (`scripts = "all"`), else managers get their ignore-scripts option.
+    pub scripts: bool,
+    /// Added to every step's environment.
+    pub env: BTreeMap<String, String>,
+    /// The server's limits with the block's own on top.
+    pub limits: Limits,
+}
+
+/// Every `[[forge]]`, `[defaults]` and `[[repo]]`, ready to be asked.
+#[derive(Debug, Clone, Default)]
+pub struct Forges {
+    /// By name.
+    pub by_name: BTreeMap<ForgeName, Arc<Forge>>,
+    /// Checked blocks; asked through [`Forges::rules`].
+    pub(super) blocks: Vec<super::load::RepoBlock>,
+    /// `[defaults]`.
+    pub(super) defaults: super::load::RepoBlock,
+    /// `[limits]`, the base of every repository's.
+    pub(super) limits: Option<Limits>,
+}
+
+impl Forges {
+    /// The rules for a repository, or `None` when no `[[repo]]` block names it.
+    pub fn rules(&self, repo: &RepoId) -> Option<RepoRules> {
+        super::load::rules_for(self, repo)
+    }
+
+    /// Repositories that are named whole (without a glob), for `hook list` and start-up.
+    pub fn named(&self) -> Vec<(ForgeName, RepoPath)> {
+        super::load::named(self)
+    }
+}

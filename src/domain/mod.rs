@@ -1,0 +1,16 @@
+//! The words of the house: plain values that every floor shares.
+//!
+//! Nothing here knows tokio, axum, git2, SQL, a clock or a disk. A value that exists is a value
+//! that was checked: names, refs and commit ids are parsed once, at the edge, and trusted after.
+
+pub mod build;
+pub mod event;
+pub mod listing;
+pub mod outcome;
+pub mod repo;
+pub mod sentence;
+pub mod spec;
+pub mod status;
+pub mod time;
+pub mod trust;
+pub mod view;

@@ -1,0 +1,1 @@
+//! The sentences of statuses: one line, at most 140 characters.

@@ -1,0 +1,113 @@
+//! A step as data, and the plan that orders steps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::build::StepKind;
+
+/// What a step may reach over the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The host's network as it is.
+    Open,
+    /// Only its own loopback.
+    Closed,
+}
+
+/// One command of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// Unique in its plan: `npm`, `bower:client`, `bundle`, a check's name.
+    pub name: String,
+    /// The tool in the status context: `npm`, `bower`, `bundle`, a check's name.
+    pub tool: String,
+    /// What it does.
+    pub kind: StepKind,
+    /// Program and arguments. Never passed through a shell, unless the program is one.
+    pub argv: Vec<String>,
+    /// Where it runs, relative to the tree's root; `.` is the root.
+    pub dir: String,
+    /// What the repository file adds to the environment for this step.
+    pub env: BTreeMap<String, String>,
+    /// What it may reach.
+    pub network: Network,
+    /// After this time it is stopped and the build has timed out.
+    pub timeout: Duration,
+    /// A failure is shown but does not fail the build.
+    pub allow_failure: bool,
+    /// How often a failure (not an outage) is tried again.
+    pub retry: u32,
+}
+
+/// Steps that run side by side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// In the order of the plan; that is also the order of pages and logs.
+    pub steps: Vec<StepSpec>,
+}
+
+/// What a build will do: stages in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// May be empty: nothing to do is a pass that says so.
+    pub stages: Vec<Stage>,
+    /// Things a person should know: two lockfiles, LFS pointers. One sentence each.
+    pub notices: Vec<String>,
+    /// The account of `--explain`: files seen → decision → reason.
+    pub decisions: Vec<Decision>,
+}
+
+impl Plan {
+    /// Every step in plan order.
+    pub fn steps(&self) -> impl Iterator<Item = &StepSpec> {
+        self.stages.iter().flat_map(|stage| &stage.steps)
+    }
+}
+
+/// One line of the account of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What was seen: `package-lock.json`.
+    pub seen: String,
+    /// What follows: `npm ci`.
+    pub decided: String,
+    /// The rule: `a package-lock.json belongs to npm`.
+    pub because: String,
+}
+
+/// The bounds of a build. The repository file may lower them, never raise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// For one step.
+    pub step_timeout: Duration,
+    /// For the whole build, checkout included.
+    pub build_timeout: Duration,
+    /// Bytes of memory a step may use.
+    pub memory: u64,
+    /// Processes a step may have.
+    pub processes: u64,
+    /// Bytes kept of a step's output.
+    pub log_per_step: u64,
+    /// Files that a commit may bring.
+    pub checkout_files: u64,
+    /// Bytes that a commit may bring.
+    pub checkout_bytes: u64,
+}
+
+/// A step's command with everything that its process needs, as the runner hands it to the holder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepCommand {
+    /// Program and arguments; the program is looked up on the step's own `PATH`.
+    pub argv: Vec<String>,
+    /// The whole environment; nothing is inherited.
+    pub env: BTreeMap<String, String>,
+    /// Where it runs, relative to the tree's root; `.` is the root.
+    pub dir: String,
+    /// What it may reach.
+    pub network: Network,
+    /// The bounds that the kernel is asked to keep.
+    pub processes: u64,
+}

@@ -1,0 +1,5 @@
+//! Hookmill: a signed push becomes concurrent installs, a bundle and a commit status.
+
+// words
+pub mod config;
+pub mod domain;
