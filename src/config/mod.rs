@@ -4,11 +4,15 @@
 //! `.hookmill.toml`; [`secret`] is a value that will not print; [`load`] reads the layers; a
 //! [`problem`] is a fault with its place and its fix.
 
+mod blocks;
 mod document;
+mod limits;
 pub mod load;
+mod parts;
 pub mod problem;
 pub mod repo_file;
 pub mod secret;
 mod section;
 pub mod server;
+pub mod surroundings;
 mod values;

@@ -264,7 +264,11 @@ fn check(table: Table, findings: &mut Findings) -> Option<Located<Check>> {
     let place = section.place();
     for key in ["name", "command"] {
         if !section.has(key) {
-            section.wrong(&place, format!("a [[check]] needs a `{key}`"), "write for example: name = \"test\", command = [\"npm\", \"test\"]");
+            section.wrong(
+                &place,
+                format!("a [[check]] needs a `{key}`"),
+                "write for example: name = \"test\", command = [\"npm\", \"test\"]",
+            );
         }
     }
     let name = section.text("name").and_then(|name| check_name(&mut section, name));
@@ -304,7 +308,11 @@ fn check_name(section: &mut Section<'_>, name: Located<String>) -> Option<String
     let text = &name.value;
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if text.is_empty() || text.len() > 60 || text.starts_with('.') || !text.chars().all(legal) {
-        section.wrong(&name.place, format!("{text:?} is not a name for a check"), "use up to 60 of a-z, A-Z, 0-9, `.`, `_` and `-`");
+        section.wrong(
+            &name.place,
+            format!("{text:?} is not a name for a check"),
+            "use up to 60 of a-z, A-Z, 0-9, `.`, `_` and `-`",
+        );
         return None;
     }
     let taken = ["checkout", "bundle"].contains(&text.as_str());
@@ -392,7 +400,11 @@ fn network(section: &mut Section<'_>) -> Option<bool> {
     let key = section.key("network");
     match entry.node.value {
         Value::Bool(open) => return Some(open),
-        Value::List(_) => section.not_built(&Place::clone(&entry.node.place), &format!("a list of hosts for `{key}`"), "write true or false"),
+        Value::List(_) => section.not_built(
+            &Place::clone(&entry.node.place),
+            &format!("a list of hosts for `{key}`"),
+            "write true or false",
+        ),
         _ => section.wrong(&entry.node.place, format!("`{key}` must be true or false"), "write true or false"),
     }
     None
@@ -463,13 +475,25 @@ mod tests {
         check("[bundle]\nnetwork = ['a:443']\n", "not built yet: a list of hosts for `bundle.network`");
         check("[env]\nA = 1\n", "the variable A must be a string, not an integer");
         check("[[install]]\ndir = 'a'\n", "an [[install]] needs a `tool`");
-        check("[[install]]\ntool = 'npm'\n[[install]]\ntool = 'npm'\ndir = './'\n", "a second [[install]] of npm in \".\"");
+        check(
+            "[[install]]\ntool = 'npm'\n[[install]]\ntool = 'npm'\ndir = './'\n",
+            "a second [[install]] of npm in \".\"",
+        );
         check("[[check]]\nname = 'npm'\ncommand = ['a']\n", "\"npm\" is the name of another step");
         check("[matrix]\n", "`matrix` is reserved for a later format");
-        check("[toolchain]\nnode = '18'\n", "not built yet: `toolchain` (versions of node and npm come from .nvmrc, engines or the server)");
+        check(
+            "[toolchain]\nnode = '18'\n",
+            "not built yet: `toolchain` (versions of node and npm come from .nvmrc, engines or the server)",
+        );
         check("[checkout]\ndepth = 0\n", "not built yet: history in the workspace");
-        check("[paths]\nignore = ['docs/**']\n", "not built yet: `paths.ignore` (every push is built, whatever it changed)");
-        check("[cache]\npaths = ['x']\n", "not built yet: `cache.paths` (only dependencies and webpack's cache are known)");
+        check(
+            "[paths]\nignore = ['docs/**']\n",
+            "not built yet: `paths.ignore` (every push is built, whatever it changed)",
+        );
+        check(
+            "[cache]\npaths = ['x']\n",
+            "not built yet: `cache.paths` (only dependencies and webpack's cache are known)",
+        );
     }
 
     #[test]

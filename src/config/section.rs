@@ -181,7 +181,8 @@ impl<'f> Section<'f> {
         let text = self.text(key)?;
         if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == text.value) {
             if meaning.is_none() {
-                let built: Vec<&str> = words.iter().filter(|(_, built)| built.is_some()).map(|(word, _)| *word).collect();
+                let built: Vec<&str> =
+                    words.iter().filter(|(_, built)| built.is_some()).map(|(word, _)| *word).collect();
                 let what = format!("`{} = {word:?}`", self.key(key));
                 self.not_built(&text.place, &what, format!("built are: {}", listed(&built)));
             }
@@ -217,7 +218,11 @@ impl<'f> Section<'f> {
         match node.value {
             Value::Table(table) => Some(table),
             Value::List(_) => {
-                self.wrong(&node.place, format!("`{key}` is one table, not a list"), format!("write [{}]", self.key(key)));
+                self.wrong(
+                    &node.place,
+                    format!("`{key}` is one table, not a list"),
+                    format!("write [{}]", self.key(key)),
+                );
                 None
             }
             _ => {
@@ -261,7 +266,11 @@ impl<'f> Section<'f> {
                     variables.insert(name, value);
                 }
                 Value::Text(_) => {
-                    self.wrong(&entry.node.place, format!("{name} holds a NUL character"), "no process can be given one");
+                    self.wrong(
+                        &entry.node.place,
+                        format!("{name} holds a NUL character"),
+                        "no process can be given one",
+                    );
                 }
                 other => {
                     let message = format!("the variable {name} must be a string, not {}", other.type_name());

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        let check = |text, seconds: Option<u64>| assert_eq!(duration(text).ok().map(|d| d.as_secs()), seconds, "{text}");
+        let check =
+            |text, seconds: Option<u64>| assert_eq!(duration(text).ok().map(|d| d.as_secs()), seconds, "{text}");
         check("30s", Some(30));
         check("1h 30m", Some(5400));
         check("90d", Some(7_776_000));
