@@ -300,3 +300,164 @@ fn forges_and_repositories_that_cannot_work_are_refused() {
     let unsigned = repo("forge = \"github\"\nname = \"acme/a\"").replace("hook_secret = ", "# ");
     check(&unsigned, "nobody can sign for \"acme/a\"");
 }
+
+/// The binary, far from this machine's own configuration.
+fn hookmill(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hookmill"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn check_refuses_an_empty_secret_and_names_file_line_and_key() {
+    let dir = folder(&[
+        (
+            "hookmill.toml",
+            "[[forge]]\nname = \"github\"\nkind = \"github\"\ntoken_file = \"token\"\nhook_secret_file = \"secret\"\n",
+        ),
+        ("token", "a-token-of-enough-bytes\n"),
+        ("secret", "\n"),
+    ]);
+    let (code, out, err) = hookmill(dir.path(), &["check"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    for part in ["hookmill.toml:5:20", "`forge.hook_secret_file`", "is empty", "^^^^", "openssl rand -hex 32"] {
+        assert!(err.contains(part), "{part} in\n{err}");
+    }
+}
+
+#[test]
+fn check_looks_at_the_repository_too() {
+    let dir = folder(&[
+        ("a/.hookmill.toml", "[bundle]\noutputt = \"dist\"\n"),
+        ("b/.hookmill.toml", "[bundle]\noutput = \"dist\"\n"),
+    ]);
+    let (code, _, err) = hookmill(dir.path(), &["check", "a"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("a/.hookmill.toml:2:1") && err.contains("did you mean `output`?"), "{err}");
+    assert_eq!(hookmill(dir.path(), &["check", "b"]), (0, "b/.hookmill.toml: good\n".to_owned(), String::new()));
+    assert_eq!(hookmill(dir.path(), &["check", "."]).0, 0, "a repository needs no file");
+    assert_eq!(hookmill(dir.path(), &["check", "nowhere"]).0, 2);
+}
+
+#[test]
+fn check_with_nothing_to_look_at_names_init_and_demo() {
+    if Path::new("/etc/hookmill/hookmill.toml").exists() {
+        return;
+    }
+    let dir = folder(&[]);
+    let (code, _, err) = hookmill(dir.path(), &["check"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("hookmill init") && err.contains("hookmill demo"), "{err}");
+}
+
+#[test]
+fn strict_counts_warnings() {
+    let dir = folder(&[("hookmill.toml", "[server]\nadmin_token = \"short\"\n")]);
+    let (code, out, err) = hookmill(dir.path(), &["check"]);
+    assert!(code == 0 && out.contains("good, with 1 warning") && err.contains("has only 5 bytes"), "{out}{err}");
+    assert!(!err.contains("short"), "a secret is not shown: {err}");
+    assert_eq!(hookmill(dir.path(), &["check", "--strict"]).0, 2);
+}
+
+#[test]
+fn init_writes_what_check_accepts_and_hook_prints() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = folder(&[("token", "gtea_0123456789abcdef0123\n")]);
+    let init = [
+        "init",
+        "ci",
+        "--forge",
+        "gitea",
+        "--forge-url",
+        "http://git.lan:3000/",
+        "--repo",
+        "Acme/Shop",
+        "--public-url",
+        "http://ci.lan:4665",
+        "--token-file",
+        "token",
+    ];
+    let (code, out, err) = hookmill(dir.path(), &init);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for part in [
+        "http://ci.lan:4665/hooks/gitea/Acme/Shop",
+        "http://git.lan:3000/Acme/Shop/settings/hooks/gitea/new",
+        "application/json",
+        "ALLOWED_HOST_LIST = external,ci.lan",
+        "write:repository",
+        "hookmill serve --config ci/hookmill.toml",
+    ] {
+        assert!(out.contains(part), "{part} in\n{out}");
+    }
+    let mode = |name: &str| std::fs::metadata(dir.path().join(name)).expect(name).permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("ci/secrets"), mode("ci/secrets/admin-token"), mode("ci/secrets/Acme-Shop-hook")),
+        (0o700, 0o600, 0o600)
+    );
+    let secret = std::fs::read_to_string(dir.path().join("ci/secrets/Acme-Shop-hook")).expect("written");
+    assert_eq!(secret.trim().len(), 64);
+    assert!(!out.contains(secret.trim()), "init shows where the secret is, not the secret");
+
+    let (code, out, err) = hookmill(dir.path(), &["check", "--strict", "--config", "ci/hookmill.toml"]);
+    assert!(code == 0 && out.contains("1 forge, 1 [[repo]] block: good"), "{out}{err}");
+    assert_eq!(err, "");
+
+    let (code, out, _) = hookmill(dir.path(), &["hook", "add", "--print", "acme/shop", "--config", "ci/hookmill.toml"]);
+    assert!(
+        code == 0 && out.contains(secret.trim()) && out.contains("http://ci.lan:4665/hooks/gitea/acme/shop"),
+        "{out}"
+    );
+    let (code, out, _) = hookmill(dir.path(), &["hook", "list", "--config", "ci/hookmill.toml"]);
+    assert_eq!((code, out.as_str()), (0, "gitea/Acme/Shop\thttp://ci.lan:4665/hooks/gitea/Acme/Shop\n"));
+    let (code, _, err) =
+        hookmill(dir.path(), &["hook", "add", "--print", "acme/other", "--config", "ci/hookmill.toml"]);
+    assert!(code == 1 && err.contains("configured are gitea/Acme/Shop"), "{err}");
+
+    let before = std::fs::read(dir.path().join("ci/secrets/admin-token")).expect("written");
+    let (code, _, err) = hookmill(dir.path(), &init);
+    assert!(code == 2 && err.contains("is already there"), "{err}");
+    assert_eq!(std::fs::read(dir.path().join("ci/secrets/admin-token")).expect("there"), before);
+}
+
+#[test]
+fn init_for_github_needs_two_answers() {
+    let dir = folder(&[]);
+    let (code, _, err) = hookmill(dir.path(), &["init"]);
+    assert!(code == 2 && err.contains("--forge, --repo is missing"), "{err}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0, "nothing is written");
+    let (code, out, _) = hookmill(dir.path(), &["init", "--forge", "github", "--repo", "acme/shop"]);
+    assert!(code == 0 && out.contains("Commit statuses: read and write; Contents: read-only"), "{out}");
+    let (code, _, err) = hookmill(dir.path(), &["check"]);
+    assert!(code == 0 && err.contains("this forge has no token"), "{err}");
+}
+
+#[test]
+fn what_is_not_built_is_known_and_refused() {
+    let dir = folder(&[]);
+    for args in [
+        ["agent", "--config", "x"].as_slice(),
+        &["doctor"],
+        &["forge", "add", "github"],
+        &["cache", "ls"],
+        &["audit"],
+        &["store", "backup"],
+        &["builds", "approve", "12"],
+        &["builds", "explain", "12"],
+        &["hook", "add", "acme/shop"],
+        &["hook", "test", "acme/shop"],
+    ] {
+        let (code, out, err) = hookmill(dir.path(), args);
+        assert!(code == 2 && out.is_empty() && err.contains("not built yet"), "{args:?}: {err}");
+    }
+    assert_eq!(hookmill(dir.path(), &["bulid"]).0, 2);
+    let (code, out, _) = hookmill(dir.path(), &["--help"]);
+    assert!(code == 0 && out.contains("serve") && !out.contains("doctor") && !out.contains("internal"), "{out}");
+    assert!(hookmill(dir.path(), &["completions", "bash"]).1.contains("hookmill"));
+    assert!(hookmill(dir.path(), &["man"]).1.contains(".TH hookmill"));
+}

@@ -395,4 +395,9 @@ impl Forges {
         let named = |block: &RepoBlock| Some((block.forge.clone(), block.exact.clone()?));
         self.blocks.iter().filter_map(named).collect()
     }
+
+    /// How many `[[repo]]` blocks there are, globs included.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
 }
