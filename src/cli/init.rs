@@ -35,7 +35,7 @@ pub struct InitArgs {
     /// The repository.
     #[arg(long, value_name = "OWNER/NAME")]
     repo: Option<RepoPath>,
-    /// The address under which forges and people will reach this server [default: http://127.0.0.1:4665].
+    /// The address under which forges and people will reach this server; else port 4665 of this machine alone.
     #[arg(long, value_name = "URL")]
     public_url: Option<HttpUrl>,
     /// A file that holds the forge's token, which is copied; else the token is put in place later.

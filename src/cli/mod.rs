@@ -151,7 +151,7 @@ pub struct BuildsArgs {
     /// The server's address.
     #[arg(long, value_name = "URL", env = "HOOKMILL_URL", default_value = "http://127.0.0.1:4665", global = true)]
     pub server: url::Url,
-    /// A file that holds the server's admin token; else $HOOKMILL_TOKEN.
+    /// A file that holds the server's admin token; else the variable `HOOKMILL_TOKEN` has it.
     #[arg(long, value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,
     /// What to do.
@@ -173,7 +173,7 @@ pub enum BuildsCommand {
         /// Only in this state: waiting, queued, running or finished.
         #[arg(long)]
         state: Option<String>,
-        /// Only with this outcome: passed, skipped, failed, timed_out, cancelled or broken.
+        /// Only with this outcome: passed, skipped, failed, `timed_out`, cancelled or broken.
         #[arg(long)]
         outcome: Option<String>,
         /// How many.
@@ -245,7 +245,7 @@ impl Command {
     ///
     /// # Errors
     /// Gives back, untouched, a command that needs a server, a runtime or a sandbox: that is for whoever joins them.
-    pub fn run_alone(self) -> Result<ExitCode, Command> {
+    pub fn run_alone(self) -> Result<ExitCode, Box<Command>> {
         let mut out = Out::stdout();
         Ok(match self {
             Command::Init(args) => init::run(args, &mut out),
@@ -265,7 +265,7 @@ impl Command {
             | Command::Run(_)
             | Command::Demo(_)
             | Command::Builds(_)
-            | Command::Internal(_)) => return Err(other),
+            | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }
 }

@@ -11,6 +11,7 @@ pub mod load;
 mod parts;
 pub mod problem;
 pub mod repo_file;
+mod repo_reader;
 pub mod secret;
 mod section;
 pub mod server;

@@ -73,7 +73,7 @@ pub struct Web {
 /// `[store] url`, as written (`sqlite://…`), with the path made absolute.
 #[derive(Debug, Clone)]
 pub struct StoreUrl {
-    /// The database file of a SQLite store.
+    /// The database file (absolute).
     pub sqlite: PathBuf,
 }
 
