@@ -4,5 +4,8 @@
 pub mod config;
 pub mod domain;
 
+// doors
+pub mod cli;
+
 // the join
 pub mod telemetry;
