@@ -3,3 +3,5 @@
 // words
 pub mod config;
 pub mod domain;
+// abilities
+pub mod forge;
