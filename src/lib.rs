@@ -5,3 +5,5 @@ pub mod config;
 pub mod domain;
 // abilities
 pub mod forge;
+// doors
+pub mod web;
