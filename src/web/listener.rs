@@ -297,4 +297,36 @@ mod tests {
         drop(first);
         Listener::bind(&listen).await.expect("the file is left, the listener is not");
     }
+
+    #[tokio::test]
+    async fn a_stop_lets_an_answer_finish_and_lets_nobody_in() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("door.sock");
+        let (asked, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let steps = (asked.clone(), go_on.clone());
+        let slow = async move |peer: axum::Extension<Peer>| {
+            steps.0.add_permits(1);
+            steps.1.acquire().await.expect("open").forget();
+            peer.to_string()
+        };
+        let router = Router::new().route("/", axum::routing::get(slow));
+        let listener = Listener::bind(&Listen::Unix(path.clone())).await.expect("free");
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, router, stop.clone()));
+
+        let idle = UnixStream::connect(&path).await.expect("it listens");
+        let mut stream = UnixStream::connect(&path).await.expect("it listens");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("taken");
+        asked.acquire().await.expect("open").forget();
+        stop.cancel();
+        while UnixStream::connect(&path).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        go_on.add_permits(1);
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("unix socket"), "{answer}");
+        served.await.expect("no panic").expect("ends well");
+        drop(idle);
+    }
 }
