@@ -4,8 +4,12 @@
 pub mod config;
 pub mod domain;
 
+// abilities
+pub mod forge;
+
 // doors
 pub mod cli;
+pub mod web;
 
 // the join
 pub mod telemetry;
