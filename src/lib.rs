@@ -3,3 +3,9 @@
 // words
 pub mod config;
 pub mod domain;
+
+// abilities
+pub mod store;
+
+// flow
+pub mod intake;
