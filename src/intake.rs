@@ -268,3 +268,6 @@ fn pending(arrival: &Arrival, sentence: String) -> Status {
 fn kind(git_ref: &RefName) -> &'static str {
     if git_ref.as_tag().is_some() { "tag" } else { "branch" }
 }
+
+#[cfg(test)]
+mod tests;

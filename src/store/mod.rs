@@ -11,6 +11,7 @@
 mod builds;
 mod clock;
 mod deliveries;
+mod facts;
 mod outbox;
 mod queue;
 mod requests;
@@ -28,7 +29,8 @@ use tokio::sync::watch;
 
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
-pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, Facts, Known, NewBuild};
+pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
+pub use facts::{Facts, Known};
 pub use outbox::{OutboxHealth, OutboxItem};
 pub use queue::{Claim, Claimed, Lease, MAX_CLAIMS, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};

@@ -26,7 +26,7 @@ pub(super) struct Writer {
 
 enum Request {
     /// A delivery: taken together with its neighbours, in few statements.
-    Accept(Pending, oneshot::Sender<Result<Accepted, StoreError>>),
+    Accept(Box<Pending>, oneshot::Sender<Result<Accepted, StoreError>>),
     /// Anything else.
     Change(Box<dyn Change>),
     /// No more after this.
@@ -97,7 +97,7 @@ impl Writer {
     /// Takes a delivery; the answer comes once it is on disk.
     pub(super) async fn accept(&self, pending: Pending) -> Result<Accepted, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Accept(pending, reply)).await.map_err(|_| StoreError::Closed)?;
+        self.requests.send(Request::Accept(Box::new(pending), reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -148,7 +148,7 @@ impl Task {
             for request in gathered.drain(..) {
                 match request {
                     Request::Accept(pending, reply) => {
-                        group.pending.push(pending);
+                        group.pending.push(*pending);
                         group.waiting.push(reply);
                     }
                     Request::Change(change) => group.changes.push(change),

@@ -65,7 +65,10 @@ CREATE TABLE builds (
     fence           INTEGER NOT NULL DEFAULT 0,  -- rises with every claim; a holder with an older one writes nothing
     claims          INTEGER NOT NULL DEFAULT 0,  -- claims that were not given back on purpose
     cancel_reason   TEXT,                     -- set while running: its holder is asked to end it
-    cancel_sentence TEXT
+    cancel_sentence TEXT,
+    CHECK (state IN ('waiting', 'queued', 'running', 'finished')),
+    CHECK ((state = 'finished') = (outcome IS NOT NULL) AND (state = 'finished') = (finished_at IS NOT NULL)),
+    CHECK ((state = 'running') = (lease_until IS NOT NULL))
 ) STRICT;
 CREATE INDEX builds_by_ref     ON builds (forge, repo, git_ref, sha);
 CREATE INDEX builds_by_repo    ON builds (forge, repo);
@@ -107,7 +110,8 @@ CREATE TABLE outbox (
     next_attempt INTEGER NOT NULL,
     attempts     INTEGER NOT NULL DEFAULT 0,
     last_error   TEXT,
-    sent_at      INTEGER
+    sent_at      INTEGER,
+    CHECK (fate IN ('due', 'sent', 'dropped', 'dead'))
 ) STRICT;
 -- One sender in order for each commit and context: there is never a second unsent row.
 CREATE UNIQUE INDEX outbox_due ON outbox (forge, repo, sha, context) WHERE fate = 'due';
