@@ -6,6 +6,10 @@ pub mod domain;
 
 // abilities
 pub mod forge;
+pub mod store;
+
+// flow
+pub mod intake;
 
 // doors
 pub mod cli;
