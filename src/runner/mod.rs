@@ -1,0 +1,4 @@
+//! Running a plan's steps.
+
+pub mod diagnosis;
+pub mod environment;
