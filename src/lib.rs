@@ -4,5 +4,8 @@
 pub mod config;
 pub mod domain;
 
+// abilities
+pub mod plan;
+
 // flow
 pub mod runner;
