@@ -6,10 +6,12 @@ pub mod domain;
 
 // abilities
 pub mod forge;
+pub mod plan;
 pub mod store;
 
 // flow
 pub mod intake;
+pub mod runner;
 
 // doors
 pub mod cli;
