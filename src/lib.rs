@@ -4,6 +4,9 @@
 pub mod config;
 pub mod domain;
 
+// ground
+pub mod outside;
+
 // abilities
 pub mod forge;
 pub mod plan;
