@@ -3,6 +3,7 @@
 //! Exit codes: 0; 1 refused or not found; 2 usage or configuration; those of a build are
 //! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
+mod builds;
 mod check;
 mod completions;
 mod fields;
@@ -59,7 +60,7 @@ pub enum Command {
     /// Webhooks of the configured repositories.
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
-    Builds(BuildsArgs),
+    Builds(builds::BuildsArgs),
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
     /// Prints the manual page.
@@ -144,85 +145,6 @@ pub struct DemoArgs {
     pub keep: Option<PathBuf>,
 }
 
-/// `hookmill builds`.
-#[derive(Debug, Args)]
-#[command(after_help = "The token is the server's admin token: --token-file, else $HOOKMILL_TOKEN.")]
-pub struct BuildsArgs {
-    /// The server's address.
-    #[arg(long, value_name = "URL", env = "HOOKMILL_URL", default_value = "http://127.0.0.1:4665", global = true)]
-    pub server: url::Url,
-    /// A file that holds the server's admin token; else the variable `HOOKMILL_TOKEN` has it.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub token_file: Option<PathBuf>,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: BuildsCommand,
-}
-
-/// The commands of `hookmill builds`.
-#[derive(Debug, Subcommand)]
-pub enum BuildsCommand {
-    /// Lists builds, the newest first.
-    List {
-        /// Only of this repository: github/acme/shop.
-        #[arg(long, value_name = "FORGE/OWNER/NAME")]
-        repo: Option<String>,
-        /// Only of this branch.
-        #[arg(long)]
-        branch: Option<String>,
-        /// Only in this state: waiting, queued, running or finished.
-        #[arg(long)]
-        state: Option<String>,
-        /// Only with this outcome: passed, skipped, failed, `timed_out`, cancelled or broken.
-        #[arg(long)]
-        outcome: Option<String>,
-        /// How many.
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
-        limit: u16,
-        /// Prints the server's JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Shows one build and its steps.
-    Show {
-        /// The build's number.
-        id: i64,
-        /// Prints the server's JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Prints what a build's steps wrote.
-    Log {
-        /// The build's number.
-        id: i64,
-        /// Only this step: npm, bundle.
-        #[arg(long)]
-        step: Option<String>,
-        /// Goes on until the build has ended, and ends with its exit code.
-        #[arg(short = 'f', long)]
-        follow: bool,
-    },
-    /// Stops a build that has not ended.
-    Cancel {
-        /// The build's number.
-        id: i64,
-    },
-    /// Builds the same commit again, as a new build.
-    Rerun {
-        /// The number of the build to repeat.
-        id: i64,
-        /// Without anything kept from other builds.
-        #[arg(long)]
-        no_cache: bool,
-    },
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Approve(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Explain(Unbuilt),
-}
-
 /// `hookmill internal`: how the program starts itself. Not for people, and not stable.
 #[derive(Debug, Args)]
 pub struct InternalArgs {
@@ -241,16 +163,17 @@ pub struct Unbuilt {
 }
 
 impl Command {
-    /// Runs a command that needs nothing but files and the terminal.
+    /// Runs a command that needs nothing but files, the terminal and a server's API.
     ///
     /// # Errors
-    /// Gives back, untouched, a command that needs a server, a runtime or a sandbox: that is for whoever joins them.
+    /// Gives back, untouched, a command that needs a store, a runtime or a sandbox: that is for whoever joins them.
     pub fn run_alone(self) -> Result<ExitCode, Box<Command>> {
         let mut out = Out::stdout();
         Ok(match self {
             Command::Init(args) => init::run(args, &mut out),
             Command::Check(args) => check::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
+            Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man => man::run(&mut out),
             Command::Agent(_) => unbuilt("agent"),
@@ -259,13 +182,9 @@ impl Command {
             Command::Cache(_) => unbuilt("cache"),
             Command::Audit(_) => unbuilt("audit"),
             Command::Store(_) => unbuilt("store"),
-            Command::Builds(BuildsArgs { command: BuildsCommand::Approve(_), .. }) => unbuilt("builds approve"),
-            Command::Builds(BuildsArgs { command: BuildsCommand::Explain(_), .. }) => unbuilt("builds explain"),
-            other @ (Command::Serve(_)
-            | Command::Run(_)
-            | Command::Demo(_)
-            | Command::Builds(_)
-            | Command::Internal(_)) => return Err(Box::new(other)),
+            other @ (Command::Serve(_) | Command::Run(_) | Command::Demo(_) | Command::Internal(_)) => {
+                return Err(Box::new(other));
+            }
         })
     }
 }
