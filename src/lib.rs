@@ -3,3 +3,10 @@
 // words
 pub mod config;
 pub mod domain;
+
+// ground: the machine
+pub mod confine;
+pub mod process;
+
+// doors: translate, never decide
+pub mod inside;
