@@ -7,13 +7,13 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hookmill::confine::{Holder, HolderError, Layers, Mode, probe};
 use hookmill::domain::spec::{Network, StepCommand};
 use hookmill::domain::view::View;
 use hookmill::process::{Event, Exit, Lines, Running};
+use tokio::sync::oneshot;
 
 /// Long enough for any machine; a story that is right never waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,10 +94,10 @@ impl Build {
     }
 
     /// What holds `$HOME/alive` open for writing is alive: the channel hears when nothing does any more.
-    fn life_line(&self) -> mpsc::Receiver<()> {
+    fn life_line(&self) -> oneshot::Receiver<()> {
         let fifo = self.view.home.join("alive");
         assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
-        let (ended, end) = mpsc::channel();
+        let (ended, end) = oneshot::channel();
         std::thread::spawn(move || {
             File::open(fifo).and_then(|mut fifo| fifo.read_to_end(&mut Vec::new())).expect("read");
             ended.send(()).ok();
@@ -136,8 +136,8 @@ async fn until(running: &mut Running, mark: &str) {
     }
 }
 
-fn gone(line: &mpsc::Receiver<()>) {
-    line.recv_timeout(PATIENCE).expect("nothing of the step is left");
+async fn gone(life: oneshot::Receiver<()>) {
+    within(life).await.expect("nothing of the step is left");
 }
 
 /// What this host gives, or `None` (said loudly) where it has no namespaces.
@@ -255,14 +255,14 @@ async fn who_ignores_term_is_killed_after_the_grace(build: &Build) {
     running.stop(Duration::from_millis(300));
     let (text, exit, _) = all(running).await;
     assert_eq!((text.contains("no\n"), exit), (true, Exit::Signal(9)), "it was asked first: {text}");
-    gone(&life);
+    gone(life).await;
     holder.close().await;
 }
 
 async fn term_reaches_children_too(build: &Build) {
     let holder = build.open().await;
-    let script = "sh -c 'trap \"echo child; exit 5\" TERM; echo ready; sleep 600 & wait' & \
-                  trap 'wait $!; echo parent; exit 4' TERM; wait";
+    let script = "trap 'wait $child; echo parent; exit 4' TERM; \
+        sh -c 'trap \"echo child; exit 5\" TERM; echo ready; sleep 600 & wait' & child=$!; wait";
     let mut running = holder.start(&build.command(script)).await.expect("started");
     until(&mut running, "ready\n").await;
     running.stop(PATIENCE);
@@ -281,7 +281,7 @@ async fn a_daemon_is_gone_after_its_step(build: &Build) {
     let life = build.life_line();
     let (_, exit) = build.run_in(&holder, &format!("{DAEMON} exit 0")).await;
     assert_eq!(exit, Exit::Code(0));
-    gone(&life);
+    gone(life).await;
     assert!(!holder.is_lost());
     holder.close().await;
 }
@@ -292,7 +292,7 @@ async fn a_daemon_does_not_outlive_a_closed_holder(build: &Build) {
     let mut running = holder.start(&build.command(&format!("{DAEMON} echo ready; sleep 600"))).await.expect("started");
     until(&mut running, "ready\n").await;
     within(holder.close()).await;
-    gone(&life);
+    gone(life).await;
     assert_eq!(all(running).await.1, Exit::Signal(9));
 }
 
@@ -311,7 +311,7 @@ async fn a_killed_holder_ends_all(build: &Build) {
     let mut running = holder.start(&build.command(&format!("{DAEMON} echo ready; sleep 600"))).await.expect("started");
     until(&mut running, "ready\n").await;
     kill_9(holder.pid().expect("a process"));
-    gone(&life);
+    gone(life).await;
     assert_eq!(all(running).await.1, Exit::Signal(9));
     let error = holder.start(&build.command("true")).await.expect_err("nobody is there");
     assert!(matches!(error, HolderError::Lost), "{error}");
@@ -330,7 +330,7 @@ async fn a_killed_agent_ends_all(build: &Build) {
     wait_for_file(&build.view.home.join("up")).await;
     agent.kill().expect("killed");
     agent.wait().expect("reaped");
-    gone(&life);
+    gone(life).await;
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ async fn a_dropped_step_ends(build: &Build) {
     let mut running = holder.start(&build.command(&format!("{DAEMON} echo ready; sleep 600"))).await.expect("started");
     until(&mut running, "ready\n").await;
     drop(running);
-    gone(&life);
+    gone(life).await;
     assert_eq!(build.run_in(&holder, "echo on").await, ("on\n".to_owned(), Exit::Code(0)));
     holder.close().await;
 }
@@ -409,9 +409,14 @@ async fn any_output_is_harmless(build: &Build) {
 }
 
 async fn core_dumps_privileges_and_descriptors(build: &Build) {
-    let script = "ulimit -c; umask; grep NoNewPrivs /proc/self/status; ls /proc/$$/fd | tr '\\n' ' '; cat /proc/self/oom_score_adj";
-    let (text, _) = build.run(script).await;
-    assert_eq!(text, "0\n0022\nNoNewPrivs:\t1\n0 1 2 500\n");
+    let script = "ulimit -c; umask; grep NoNewPrivs /proc/self/status; cat /proc/self/oom_score_adj";
+    assert_eq!(build.run(script).await.0, "0\n0022\nNoNewPrivs:\t1\n500\n");
+    let mut command = build.command("");
+    command.argv = vec!["ls".into(), "/proc/self/fd".into()];
+    let holder = build.open().await;
+    let (text, _, _) = all(holder.start(&command).await.expect("started")).await;
+    holder.close().await;
+    assert_eq!(text, "0\n1\n2\n3\n", "the last one is that of ls itself");
 }
 
 #[tokio::test]

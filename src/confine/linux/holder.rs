@@ -275,7 +275,7 @@ impl Conversation {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         }
-        while let Some(reply) = self.inbox.next()? {
+        while let Some(reply) = self.inbox.message()? {
             self.answer(reply);
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What the agent and a holder say to each other: JSON after its length (u32, little endian), over a socket pair.
 //!
-//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (SCM_RIGHTS).
+//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (`SCM_RIGHTS`).
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -148,7 +148,7 @@ impl Inbox {
     ///
     /// # Errors
     /// `InvalidData` when the other side does not speak this language.
-    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn message<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some((head, body)) = self.bytes.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*head) as usize;
         if length > LONGEST {
@@ -186,9 +186,9 @@ mod tests {
         drop((here, write));
         let mut inbox = Inbox::new();
         while inbox.receive(&there).expect("received") {}
-        assert!(matches!(inbox.next().expect("clean"), Some(Request::Terminate(7))));
-        assert!(matches!(inbox.next().expect("clean"), Some(Request::Kill(8))));
-        assert!(inbox.next::<Request>().expect("clean").is_none());
+        assert!(matches!(inbox.message().expect("clean"), Some(Request::Terminate(7))));
+        assert!(matches!(inbox.message().expect("clean"), Some(Request::Kill(8))));
+        assert!(inbox.message::<Request>().expect("clean").is_none());
         let mut write = std::fs::File::from(inbox.fd().expect("one came"));
         write.write_all(b"hello").expect("written");
         drop(write);
@@ -203,6 +203,6 @@ mod tests {
         send(here.as_fd(), &[0xff; 8], None).expect("sent");
         let mut inbox = Inbox::new();
         inbox.receive(&there).expect("received");
-        assert!(inbox.next::<Request>().is_err());
+        assert!(inbox.message::<Request>().is_err());
     }
 }

@@ -167,7 +167,7 @@ fn bind(fd: &OwnedFd, at: &Path, writable: bool) -> io::Result<()> {
     set_attributes(&at, writable)
 }
 
-/// mount_setattr(2), Linux 5.12: unlike a remount it reaches mounts below too and leaves locked flags alone.
+/// `mount_setattr(2)`, Linux 5.12: unlike a remount it reaches mounts below too and leaves locked flags alone.
 fn set_attributes(at: &Path, writable: bool) -> io::Result<()> {
     let at = CString::new(at.as_os_str().as_encoded_bytes())?;
     let read_only = if writable { 0 } else { libc::MOUNT_ATTR_RDONLY };

@@ -63,7 +63,7 @@ fn serve<L: Launch>(socket: &OwnedFd, mut launcher: L) -> io::Result<()> {
             if !inbox.receive(socket)? {
                 return Ok(());
             }
-            while let Some(request) = inbox.next()? {
+            while let Some(request) = inbox.message()? {
                 carry_out(request, socket, &mut inbox, &mut launcher, &mut steps)?;
             }
         }
