@@ -4,6 +4,10 @@
 pub mod config;
 pub mod domain;
 
+// ground: the machine
+pub mod confine;
+pub mod process;
+
 // abilities
 pub mod forge;
 pub mod plan;
@@ -15,6 +19,7 @@ pub mod runner;
 
 // doors
 pub mod cli;
+pub mod inside;
 pub mod web;
 
 // the join
