@@ -5,4 +5,8 @@ pub mod config;
 pub mod domain;
 
 // ground: the machine
+pub mod confine;
 pub mod process;
+
+// doors: translate, never decide
+pub mod inside;

@@ -1,0 +1,112 @@
+//! The root that steps see, built once a build; the holder itself moves into it. A step then needs one bind mount,
+//! and has no mount of the host's to copy.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::process::{chdir, pivot_root};
+
+use super::bind::{Access, NEW_ROOT, bind, by_descriptor, open, under};
+use super::{devices, etc};
+use crate::domain::view::{BUILD_DIR, HOME_DIR, View};
+
+/// What a step may read of the host, where it exists: programs and libraries. Never /home, /root, /var, /run, /srv.
+const PROGRAMS: [&str; 9] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+
+/// Joins the view, builds the root and enters it. `bubblewrap` must be in it too.
+///
+/// # Errors
+/// What could not be done and why, to follow "could not".
+pub(super) fn build(view: &View, overlay: bool, bubblewrap: Option<&Path>) -> Result<(), String> {
+    if overlay {
+        join(view)?;
+    }
+    let build = opened(&view.joined)?;
+    let home = opened(&view.home)?;
+    let tmp = opened(&view.tmp)?;
+    let mut readable = Vec::new();
+    for path in view.readable.iter().map(AsRef::as_ref).chain(bubblewrap) {
+        readable.push((path, opened(path)?));
+    }
+    mount("tmpfs", NEW_ROOT, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755,size=16m"))
+        .map_err(|error| format!("mount a tmpfs for the root: {error}"))?;
+    for dir in PROGRAMS {
+        show_programs(Path::new(dir)).map_err(|error| format!("show {dir} to steps: {error}"))?;
+    }
+    etc::make().map_err(|error| format!("make /etc for steps: {error}"))?;
+    devices::make().map_err(|error| format!("make /dev for steps: {error}"))?;
+    make_dirs().map_err(|error| format!("make directories for steps: {error}"))?;
+    for (fd, at) in [(&build, BUILD_DIR), (&home, HOME_DIR), (&tmp, "/tmp")] {
+        bind(fd, Path::new(at), Access::Write).map_err(|error| format!("show {at} to steps: {error}"))?;
+    }
+    for (path, fd) in &readable {
+        show(fd, path).map_err(|error| format!("show {} to steps: {error}", path.display()))?;
+    }
+    enter().map_err(|error| format!("enter the root for steps: {error}"))
+}
+
+/// The overlay. Its layers are named by descriptors: paths may hold the very characters that separate options.
+fn join(view: &View) -> Result<(), String> {
+    let lowers = view.lowers.iter().map(|path| opened(path)).collect::<Result<Vec<_>, _>>()?;
+    let (upper, work) = (opened(&view.upper)?, opened(&view.work)?);
+    let lowerdir = lowers.iter().map(by_descriptor).collect::<Vec<_>>().join(":");
+    let (upperdir, workdir) = (by_descriptor(&upper), by_descriptor(&work));
+    let options = format!("userxattr,lowerdir={lowerdir},upperdir={upperdir},workdir={workdir}");
+    let options = CString::new(options).expect("numbers and words hold no NUL");
+    mount("overlay", &view.joined, "overlay", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))
+        .map_err(|error| format!("mount an overlay on {}: {error}", view.joined.display()))
+}
+
+fn show_programs(dir: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        // /bin → usr/bin on a merged system.
+        Ok(data) if data.is_symlink() => symlink(fs::read_link(dir)?, under(dir)),
+        Ok(_) => bind(&open(dir)?, dir, Access::Read),
+    }
+}
+
+/// Further readable paths, unless they are there already because they lie in one that is. Below /tmp the mount point
+/// is made in the build's own /tmp, and goes with it.
+fn show(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+    if PROGRAMS.iter().any(|dir| path.starts_with(dir)) {
+        return Ok(());
+    }
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !plain {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not an absolute, plain path"));
+    }
+    bind(fd, path, Access::Read)
+}
+
+fn make_dirs() -> io::Result<()> {
+    for dir in ["proc", "run", "var"] {
+        fs::create_dir(under(Path::new(dir)))?;
+    }
+    symlink("../tmp", under(Path::new("var/tmp")))
+}
+
+/// Makes the new root the root, leaves nothing of the old one, and closes it to writes.
+fn enter() -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    // For bubblewrap, which covers it with one for the step.
+    mount("proc", under(Path::new("proc")), "proc", flags | MountFlags::NOEXEC, None)?;
+    chdir(NEW_ROOT)?;
+    // The old root comes to lie over the new one (pivot_root(2), NOTES), from where it is taken away.
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    chdir("/")?;
+    mount_remount("/", MountFlags::BIND | MountFlags::RDONLY | flags, c"")?;
+    Ok(())
+}
+
+fn opened(path: &Path) -> Result<OwnedFd, String> {
+    open(path).map_err(|error| format!("open {}: {error}", path.display()))
+}
