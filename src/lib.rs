@@ -3,3 +3,6 @@
 // words
 pub mod config;
 pub mod domain;
+
+// ground: the machine
+pub mod tree;
