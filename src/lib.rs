@@ -6,3 +6,9 @@ pub mod domain;
 
 // ground: the machine
 pub mod tree;
+
+// abilities
+pub mod checkout;
+
+// doors
+pub mod inside;
