@@ -3,3 +3,13 @@
 // words
 pub mod config;
 pub mod domain;
+
+// abilities
+pub mod blobs;
+pub mod live;
+
+// flow
+pub mod runner;
+
+// doors
+pub mod web;

@@ -1,0 +1,3 @@
+//! Runs builds, and lets others watch.
+
+pub mod follow;
