@@ -155,10 +155,8 @@ pub(super) fn repo_path(repo: &RepoId) -> String {
 /// A step as a lane: what it is, and when it ran within its build.
 pub(super) struct Lane {
     pub(super) name: String,
-    /// As it is, for the script; in an attribute, escaped like everything.
-    pub(super) raw_name: String,
-    /// As it stands in an address.
-    pub(super) step_parameter: String,
+    /// The exact name, percent-encoded: for addresses and for the script.
+    pub(super) key: String,
     pub(super) mark: Mark,
     pub(super) took: Option<String>,
     /// When it began, in milliseconds since 1970, while it runs.
@@ -207,8 +205,7 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
         let at = tails.iter().position(|tail| tail.name == step.name);
         Lane {
             name: shown(&step.name),
-            raw_name: step.name.clone(),
-            step_parameter: utf8_percent_encode(&step.name, NON_ALPHANUMERIC).to_string(),
+            key: utf8_percent_encode(&step.name, NON_ALPHANUMERIC).to_string(),
             mark: Mark::of_step(step),
             took: ran.map(|(_, took)| brief(took)),
             running_since: step.started_at.filter(|_| step.state == StepState::Running).map(|at| at.0),

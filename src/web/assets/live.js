@@ -10,9 +10,9 @@
   for (const log of document.querySelectorAll("details[data-step]")) {
     const pane = log.querySelector(".log");
     const last = pane.querySelector(".line:last-of-type");
-    steps.set(log.dataset.step, { log, pane, n: last ? Number(last.dataset.n) : 0, style: {} });
+    steps.set(decodeURIComponent(log.dataset.step), { log, pane, n: last ? Number(last.dataset.n) : 0, style: {} });
   }
-  for (const lane of document.querySelectorAll("li[data-step]")) steps.get(lane.dataset.step).lane = lane;
+  for (const lane of document.querySelectorAll("li[data-step]")) steps.get(decodeURIComponent(lane.dataset.step)).lane = lane;
   for (const link of document.querySelectorAll(".refresh")) link.remove();
   for (const { pane } of steps.values()) pane.scrollTop = pane.scrollHeight;
 
