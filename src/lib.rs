@@ -3,3 +3,6 @@
 // words
 pub mod config;
 pub mod domain;
+
+// doors
+pub mod cli;
