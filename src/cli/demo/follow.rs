@@ -67,8 +67,8 @@ fn read(stream: impl BufRead, tell: &mut dyn FnMut(Heard) -> bool) -> Result<(),
                 _ => {}
             }
         } else if line.is_empty() && !data.is_empty() {
+            let (kind, data) = (std::mem::take(&mut kind), std::mem::take(&mut data));
             let heard = parse(&kind, &data).map_err(|error| format!("an event {kind:?} can't be read: {error}"))?;
-            (kind.clear(), data.clear());
             let Some(heard) = heard else { continue };
             let last = matches!(heard, Heard::End(_));
             if !tell(heard) || last {

@@ -55,9 +55,12 @@ impl Lanes {
     /// A step wrote a line.
     pub(super) fn line(&mut self, step: &str, text: &str) {
         let text = harmless(text);
+        if text.trim().is_empty() {
+            return;
+        }
         if self.drawn.is_none() {
             self.say(&format!("  {step:NAME_WIDTH$} | {text}"));
-        } else if let Some(lane) = self.running.get(step).filter(|_| !text.is_empty()) {
+        } else if let Some(lane) = self.running.get(step) {
             lane.set_message(text);
         }
     }

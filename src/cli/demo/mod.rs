@@ -99,6 +99,9 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 async fn demo(args: &Args) -> ExitCode {
+    if let Err(error) = server::free_port(args.port) {
+        return fail(USAGE, &error.to_string());
+    }
     let folder = match Folder::prepare(args.keep.as_deref()) {
         Ok(folder) => folder,
         Err(error) => return fail(error.exit_code(), &error.to_string()),
@@ -112,9 +115,7 @@ async fn demo(args: &Args) -> ExitCode {
     };
     let interactive = !args.once && terminal::is_interactive();
     let told = run::stage(args, &ready, folder.path(), interactive, interrupted()).await;
-    if args.keep.is_some() {
-        println!("kept: {}", folder.path().display());
-    }
+    folder.leave();
     match told {
         Ok(Some(Ending::Built(outcome))) => ExitCode::from(outcome.exit_code()),
         Ok(Some(Ending::Quit)) => ExitCode::SUCCESS,
@@ -163,6 +164,19 @@ impl Folder {
             return Err(refused(std::io::Error::other("it is not empty; name another folder")));
         }
         Ok(Folder::Kept(keep.canonicalize().map_err(refused)?))
+    }
+
+    /// Removes the temporary folder, or says where the kept one is.
+    fn leave(self) {
+        match self {
+            Folder::Kept(folder) => println!("kept: {}", folder.display()),
+            Folder::Temporary(folder) => {
+                let path = folder.path().to_owned();
+                if let Err(error) = folder.close() {
+                    eprintln!("hookmill demo: {} could not be removed: {error}", path.display());
+                }
+            }
+        }
     }
 
     fn path(&self) -> &Path {

@@ -135,8 +135,10 @@ fn judge(
             name: "npm registry",
             fault: format!("{url}: {why}"),
             mend: format!(
-                "npm ping --registry {url}   # shows the reason; behind a proxy: npm config set proxy http://HOST:PORT; \
-                 another registry: npm config set registry URL; your own CA: npm config set cafile FILE"
+                "npm ping --registry {url}   (shows the reason)\n\
+                 npm config set proxy http://HOST:PORT && npm config set https-proxy http://HOST:PORT   (behind a proxy)\n\
+                 npm config set registry URL   (another registry)\n\
+                 npm config set cafile FILE   (a certificate authority of your own)"
             ),
         }),
         // Without npm there is nothing to ask with; npm's own line says so.
@@ -225,10 +227,13 @@ async fn registry(quiet_folder: &Path) -> Registry {
     };
     let settings = npm_settings(&String::from_utf8_lossy(&settings.stdout));
     let url = settings.iter().find(|(name, _)| *name == REGISTRY).map_or(String::new(), |(_, url)| url.clone());
+    let took = begun.elapsed();
     match view {
-        Ok(output) if output.status.success() => Registry::Answers { url, took: begun.elapsed(), settings },
-        Ok(output) => Registry::Silent { url, why: npm_complaint(&String::from_utf8_lossy(&output.stderr)) },
-        Err(_) => Registry::Silent { url, why: format!("it did not answer within {} s", REGISTRY_LIMIT.as_secs()) },
+        Ok(output) if output.status.success() => Registry::Answers { url, took, settings },
+        Ok(output) if took < REGISTRY_LIMIT => {
+            Registry::Silent { url, why: npm_complaint(&String::from_utf8_lossy(&output.stderr)) }
+        }
+        _ => Registry::Silent { url, why: format!("it did not answer within {} s", REGISTRY_LIMIT.as_secs()) },
     }
 }
 
@@ -332,7 +337,7 @@ impl System {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {}: {}\n      {}", self.name, self.fault, self.mend)
+        write!(f, "  {}: {}\n      {}", self.name, self.fault, self.mend.replace('\n', "\n      "))
     }
 }
 

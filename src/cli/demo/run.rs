@@ -85,10 +85,10 @@ fn http() -> ureq::Agent {
 
 fn elsewhere(server: &str, forge: &str) -> String {
     let port = |url: &'_ str| url.rsplit(':').next().unwrap_or_default().to_owned();
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "USER".into());
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let connection = std::env::var("SSH_CONNECTION").ok();
-    story::from_elsewhere([&port(server), &port(forge)], connection.as_deref(), &user, &host)
+    story::from_elsewhere([&port(server), &port(forge)], connection.as_deref(), user.as_deref(), &host)
 }
 
 /// What is played on the stage.

@@ -186,7 +186,7 @@ impl Server {
 }
 
 /// The asked port, or a free one for 0. The port is closed again: the server opens it.
-fn free_port(port: u16) -> Result<u16, ServerError> {
+pub(super) fn free_port(port: u16) -> Result<u16, ServerError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())

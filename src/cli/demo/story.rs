@@ -23,12 +23,13 @@ pub(super) fn missing(missing: &[Missing]) -> String {
 }
 
 /// How somebody on another machine sees both pages.
-pub(super) fn from_elsewhere(ports: [&str; 2], ssh_connection: Option<&str>, user: &str, host: &str) -> String {
+pub(super) fn from_elsewhere(ports: [&str; 2], ssh_connection: Option<&str>, user: Option<&str>, host: &str) -> String {
     let [server, forge] = ports;
     // "client address, client port, server address, server port": the address by which the person got here.
     let address = ssh_connection.and_then(|words| words.split(' ').nth(2)).unwrap_or(host);
-    let way = format!("ssh -L {server}:127.0.0.1:{server} -L {forge}:127.0.0.1:{forge} {user}@{address}");
-    format!("from another machine: {way}")
+    let way = format!("ssh -L {server}:127.0.0.1:{server} -L {forge}:127.0.0.1:{forge}");
+    let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+    format!("from another machine: {way} {user}{address}")
 }
 
 /// A commit goes to the forge.
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_way_from_another_machine() {
-        let way = |connection| from_elsewhere(["4665", "3000"], connection, "ada", "box");
+        let way = |connection| from_elsewhere(["4665", "3000"], connection, Some("ada"), "box");
         assert_eq!(way(None), "from another machine: ssh -L 4665:127.0.0.1:4665 -L 3000:127.0.0.1:3000 ada@box");
         assert!(way(Some("10.0.0.9 50000 10.0.0.2 22")).ends_with("ada@10.0.0.2"));
     }
