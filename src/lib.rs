@@ -6,6 +6,7 @@ pub mod domain;
 
 // abilities
 pub mod plan;
+pub mod toolchain;
 
 // flow
 pub mod runner;

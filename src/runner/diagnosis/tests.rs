@@ -73,6 +73,11 @@ fn npms_siblings() {
     check("yarn", "yarn-target", "failed: there is no left-pad@99.0.0");
     check("yarn", "yarn-404", "failed: left-padd is not in the registry");
     check("yarn", "yarn-lock", "failed: yarn.lock is out of date; run yarn install and commit it");
+    check("yarn", "yarn4-503", "broken, again: the npm registry answered 503");
+    check("yarn", "yarn4-refused", "broken, again: the npm registry refused the connection (ECONNREFUSED)");
+    check("yarn", "yarn4-target", "failed: there is no left-pad@99.0.0");
+    check("yarn", "yarn4-404", "failed: left-padd@1.3.0 is not in the registry");
+    check("yarn", "yarn4-lock", "failed: yarn.lock is out of date; run yarn install and commit it");
     check("pnpm", "pnpm-503", "broken, again: the npm registry answered 503");
     check("pnpm", "pnpm-refused", "broken, again: the npm registry refused the connection (ECONNREFUSED)");
     check("pnpm", "pnpm-target", "failed: there is no left-pad@99.0.0");
