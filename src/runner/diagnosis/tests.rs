@@ -8,7 +8,7 @@ fn sample(name: &str) -> String {
 fn finished<'a>(kind: StepKind, tool: &'a str, output: &'a str) -> Finished<'a> {
     let network = if kind == StepKind::Install { Network::Open } else { Network::Closed };
     let program = if kind == StepKind::Install { tool } else { "npm" };
-    Finished { tool, kind, program, network, trust: Trust::Trusted, exit: Exit::Code(1), output }
+    Finished { tool, kind, program, network, trust: Trust::Trusted, root: "/build", exit: Exit::Code(1), output }
 }
 
 fn install(tool: &str, name: &str) -> String {
@@ -104,7 +104,7 @@ fn webpack() {
     check("webpack4-color", three);
     check(
         "webpack5-loaders",
-        "failed: 3 errors, first l/b.js:1 SyntaxError: l/b.js: Support for the experimental syntax 'jsx' isn't currently enabled (1:11):",
+        "failed: 3 errors, first l/b.js:1 SyntaxError: Support for the experimental syntax 'jsx' isn't currently enabled (1:11):",
     );
     check("webpack-config-throws", "failed: webpack.throw.js: Error: no API_URL");
     check("webpack-config-invalid", "failed: invalid configuration: configuration has an unknown property 'mod'");
