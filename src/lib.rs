@@ -4,8 +4,10 @@
 pub mod config;
 pub mod domain;
 
-// ground
+// ground: the machine
+pub mod confine;
 pub mod outside;
+pub mod process;
 
 // abilities
 pub mod forge;
@@ -18,6 +20,7 @@ pub mod runner;
 
 // doors
 pub mod cli;
+pub mod inside;
 pub mod web;
 
 // the join
