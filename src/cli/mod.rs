@@ -64,7 +64,7 @@ pub enum Command {
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
     /// Prints the manual page.
-    Man,
+    Man(man::ManArgs),
     /// The same binary on the other side of a fence.
     #[command(hide = true)]
     Internal(InternalArgs),
@@ -175,7 +175,7 @@ impl Command {
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
-            Command::Man => man::run(&mut out),
+            Command::Man(args) => man::run(&args, &mut out),
             Command::Agent(_) => unbuilt("agent"),
             Command::Doctor(_) => unbuilt("doctor"),
             Command::Forge(_) => unbuilt("forge"),
