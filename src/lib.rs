@@ -28,6 +28,7 @@ pub mod domain;
 
 // ground: the machine
 pub mod confine;
+pub mod outside;
 pub mod process;
 pub mod tree;
 

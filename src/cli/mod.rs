@@ -3,6 +3,7 @@
 //! Exit codes: 0; 1 refused or not found; 2 usage or configuration; those of a build are
 //! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
+mod builds;
 mod check;
 mod completions;
 pub mod demo;
@@ -62,7 +63,7 @@ pub enum Command {
     /// Webhooks of the configured repositories.
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
-    Builds(BuildsArgs),
+    Builds(builds::BuildsArgs),
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
     /// Prints the manual page.
@@ -223,16 +224,17 @@ pub struct Unbuilt {
 }
 
 impl Command {
-    /// Runs a command that needs nothing but files and the terminal.
+    /// Runs a command that needs nothing but files, the terminal and a server's API.
     ///
     /// # Errors
-    /// Gives back, untouched, a command that needs a server, a runtime or a sandbox: that is for whoever joins them.
+    /// Gives back, untouched, a command that needs a store, a runtime or a sandbox: that is for whoever joins them.
     pub fn run_alone(self) -> Result<ExitCode, Box<Command>> {
         let mut out = Out::stdout();
         Ok(match self {
             Command::Init(args) => init::run(args, &mut out),
             Command::Check(args) => check::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
+            Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man => man::run(&mut out),
             Command::Run(args) => {
