@@ -6,11 +6,14 @@
 mod builds;
 mod check;
 mod completions;
+pub mod demo;
 mod fields;
 mod hook;
 mod init;
+mod lanes;
 mod man;
 pub mod output;
+mod run;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -54,7 +57,7 @@ pub enum Command {
     /// Builds a local folder exactly as the agent would; never writes into it.
     Run(RunArgs),
     /// Shows a signed push become installs, a bundle and a status, with nothing set up.
-    Demo(DemoArgs),
+    Demo(demo::Args),
     /// Validates configuration and repository files; names file, line, key and fix.
     Check(check::CheckArgs),
     /// Webhooks of the configured repositories.
@@ -124,27 +127,6 @@ pub struct RunArgs {
     pub explain: bool,
 }
 
-/// `hookmill demo`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Keys while it runs: p push, b break, f fix, o open, q quit. Without a terminal it does one push and ends, \
-                  as with --once."
-)]
-pub struct DemoArgs {
-    /// The port of its pages; 0 is any free port.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub port: u16,
-    /// One push, its verdict, and the end.
-    #[arg(long)]
-    pub once: bool,
-    /// The push breaks the bundle.
-    #[arg(long = "break")]
-    pub break_it: bool,
-    /// Keeps everything in this folder instead of removing it.
-    #[arg(long, value_name = "DIR")]
-    pub keep: Option<PathBuf>,
-}
-
 /// `hookmill internal`: how the program starts itself. Not for people, and not stable.
 #[derive(Debug, Args)]
 pub struct InternalArgs {
@@ -176,15 +158,21 @@ impl Command {
             Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man(args) => man::run(&args, &mut out),
+            Command::Run(args) => {
+                drop(out);
+                run::run(&args)
+            }
+            Command::Demo(args) => {
+                drop(out);
+                demo::run(&args)
+            }
             Command::Agent(_) => unbuilt("agent"),
             Command::Doctor(_) => unbuilt("doctor"),
             Command::Forge(_) => unbuilt("forge"),
             Command::Cache(_) => unbuilt("cache"),
             Command::Audit(_) => unbuilt("audit"),
             Command::Store(_) => unbuilt("store"),
-            other @ (Command::Serve(_) | Command::Run(_) | Command::Demo(_) | Command::Internal(_)) => {
-                return Err(Box::new(other));
-            }
+            other @ (Command::Serve(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }
 }

@@ -7,7 +7,7 @@
 mod author;
 mod follow;
 mod forge;
-mod lanes;
+
 mod prerequisites;
 mod repository;
 mod run;

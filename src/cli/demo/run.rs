@@ -17,12 +17,12 @@ use crate::domain::status::{Status, StatusState};
 use super::author::Author;
 use super::follow::{Heard, follow};
 use super::forge::{Forge, Push, Pushed, Received};
-use super::lanes::Lanes;
 use super::prerequisites::Ready;
 use super::sample::Condition;
 use super::server::{Server, Settings};
 use super::terminal::{Key, Keyboard};
 use super::{Args, DemoError, Ending, random_hex, story};
+use crate::cli::lanes::Lanes;
 
 /// How long the forge waits for the final status after the build's end: the reporter may have to try again.
 pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(20);
