@@ -1,3 +1,268 @@
-//! The command line: a file a command.
+//! The command line: what may be typed, and a file for each command.
+//!
+//! Exit codes: 0; 1 refused or not found; 2 usage or configuration; those of a build are
+//! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
+mod check;
+mod completions;
 pub mod demo;
+mod fields;
+mod hook;
+mod init;
+mod man;
+pub mod output;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::load::LoadError;
+use output::Out;
+
+/// Usage or configuration: nothing was tried.
+pub const USAGE: u8 = 2;
+
+/// Refused, or not found.
+pub const REFUSED: u8 = 1;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hookmill",
+    version,
+    about = "A self-hosted CI agent for front-end repositories: a signed push becomes concurrent installs, a bundle \
+             and a commit status",
+    after_help = "Begin here:\n  hookmill demo    the whole of it on a sample repository, with nothing set up\n  \
+                  hookmill run     builds the folder you are in, as the agent would\n  \
+                  hookmill init    writes a configuration for your own repository"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Writes a configuration for a repository and says what to click at the forge.
+    Init(init::InitArgs),
+    /// Listens for webhooks, shows pages, reports statuses and, unless agent.slots is 0, runs builds.
+    Serve(ServeArgs),
+    /// Builds a local folder exactly as the agent would; never writes into it.
+    Run(RunArgs),
+    /// Shows a signed push become installs, a bundle and a status, with nothing set up.
+    Demo(demo::DemoArgs),
+    /// Validates configuration and repository files; names file, line, key and fix.
+    Check(check::CheckArgs),
+    /// Webhooks of the configured repositories.
+    Hook(hook::HookArgs),
+    /// Lists, shows and steers builds of a running server.
+    Builds(BuildsArgs),
+    /// Prints a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Prints the manual page.
+    Man,
+    /// The same binary on the other side of a fence.
+    #[command(hide = true)]
+    Internal(InternalArgs),
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Agent(Unbuilt),
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Doctor(Unbuilt),
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Forge(Unbuilt),
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Cache(Unbuilt),
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Audit(Unbuilt),
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Store(Unbuilt),
+}
+
+/// `hookmill serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "The configuration is --config, else $HOOKMILL_CONFIG, else ./hookmill.toml, else \
+                  /etc/hookmill/hookmill.toml.\nSIGHUP reads it again; SIGTERM lets running builds end, a second one \
+                  stops at once.")]
+pub struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `hookmill run`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  hookmill run                    the tracked and not ignored files of this folder\n  \
+                  hookmill run --commit HEAD~1    a commit of it\n  hookmill run --explain          what would be done, and why\n\n\
+                  Exit codes: 0 passed, 1 failed or timed out, 2 usage, 3 broken, 130 cancelled."
+)]
+pub struct RunArgs {
+    /// The folder to build.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Builds a commit of the folder's repository instead of its files.
+    #[arg(long, value_name = "REV")]
+    pub commit: Option<String>,
+    /// Prints one JSON document at the end, also for a failed build; progress goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+    /// Neither reads nor keeps anything of other builds.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Prints what was seen and what follows from it, and runs nothing.
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// `hookmill builds`.
+#[derive(Debug, Args)]
+#[command(after_help = "The token is the server's admin token: --token-file, else $HOOKMILL_TOKEN.")]
+pub struct BuildsArgs {
+    /// The server's address.
+    #[arg(long, value_name = "URL", env = "HOOKMILL_URL", default_value = "http://127.0.0.1:4665", global = true)]
+    pub server: url::Url,
+    /// A file that holds the server's admin token; else the variable `HOOKMILL_TOKEN` has it.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BuildsCommand,
+}
+
+/// The commands of `hookmill builds`.
+#[derive(Debug, Subcommand)]
+pub enum BuildsCommand {
+    /// Lists builds, the newest first.
+    List {
+        /// Only of this repository: github/acme/shop.
+        #[arg(long, value_name = "FORGE/OWNER/NAME")]
+        repo: Option<String>,
+        /// Only of this branch.
+        #[arg(long)]
+        branch: Option<String>,
+        /// Only in this state: waiting, queued, running or finished.
+        #[arg(long)]
+        state: Option<String>,
+        /// Only with this outcome: passed, skipped, failed, `timed_out`, cancelled or broken.
+        #[arg(long)]
+        outcome: Option<String>,
+        /// How many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
+        limit: u16,
+        /// Prints the server's JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one build and its steps.
+    Show {
+        /// The build's number.
+        id: i64,
+        /// Prints the server's JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints what a build's steps wrote.
+    Log {
+        /// The build's number.
+        id: i64,
+        /// Only this step: npm, bundle.
+        #[arg(long)]
+        step: Option<String>,
+        /// Goes on until the build has ended, and ends with its exit code.
+        #[arg(short = 'f', long)]
+        follow: bool,
+    },
+    /// Stops a build that has not ended.
+    Cancel {
+        /// The build's number.
+        id: i64,
+    },
+    /// Builds the same commit again, as a new build.
+    Rerun {
+        /// The number of the build to repeat.
+        id: i64,
+        /// Without anything kept from other builds.
+        #[arg(long)]
+        no_cache: bool,
+    },
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Approve(Unbuilt),
+    /// Not built yet.
+    #[command(hide = true, disable_help_flag = true)]
+    Explain(Unbuilt),
+}
+
+/// `hookmill internal`: how the program starts itself. Not for people, and not stable.
+#[derive(Debug, Args)]
+pub struct InternalArgs {
+    /// Which side of which fence: holder, checkout.
+    pub part: String,
+    /// What that part is given.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+}
+
+/// A command of the documentation that this version does not have; whatever follows is not looked at.
+#[derive(Debug, Args)]
+pub struct Unbuilt {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+impl Command {
+    /// Runs a command that needs nothing but files and the terminal.
+    ///
+    /// # Errors
+    /// Gives back, untouched, a command that needs a server, a runtime or a sandbox: that is for whoever joins them.
+    pub fn run_alone(self) -> Result<ExitCode, Box<Command>> {
+        let mut out = Out::stdout();
+        Ok(match self {
+            Command::Init(args) => init::run(args, &mut out),
+            Command::Check(args) => check::run(&args, &mut out),
+            Command::Hook(args) => hook::run(args, &mut out),
+            Command::Demo(args) => demo::run(&args),
+            Command::Completions(args) => completions::run(&args, &mut out),
+            Command::Man => man::run(&mut out),
+            Command::Agent(_) => unbuilt("agent"),
+            Command::Doctor(_) => unbuilt("doctor"),
+            Command::Forge(_) => unbuilt("forge"),
+            Command::Cache(_) => unbuilt("cache"),
+            Command::Audit(_) => unbuilt("audit"),
+            Command::Store(_) => unbuilt("store"),
+            Command::Builds(BuildsArgs { command: BuildsCommand::Approve(_), .. }) => unbuilt("builds approve"),
+            Command::Builds(BuildsArgs { command: BuildsCommand::Explain(_), .. }) => unbuilt("builds explain"),
+            other @ (Command::Serve(_) | Command::Run(_) | Command::Builds(_) | Command::Internal(_)) => {
+                return Err(Box::new(other));
+            }
+        })
+    }
+}
+
+/// Says that a documented command is not there yet.
+fn unbuilt(command: &str) -> ExitCode {
+    eprintln!("hookmill: not built yet: `hookmill {command}` comes with a later version");
+    ExitCode::from(USAGE)
+}
+
+/// Tells a person why there is no configuration to work with; the exit code is [`USAGE`].
+pub fn refuse(error: &LoadError) -> ExitCode {
+    match error {
+        LoadError::NothingConfigured { .. } => eprintln!(
+            "hookmill: {error}\n\n  hookmill init    writes a configuration for your repository and says what to click at the \
+             forge\n  hookmill demo    shows the whole of it on a sample repository, with nothing set up"
+        ),
+        LoadError::Wrong(problems) => eprintln!("{}", problems.render(output::coloured_errors())),
+    }
+    ExitCode::from(USAGE)
+}

@@ -1,9 +1,19 @@
 //! What the operator and the repository may say, read and checked.
 //!
 //! [`server`] holds the checked settings, one small struct for each consumer; [`repo_file`] is
-//! `.hookmill.toml`; [`secret`] is a value that will not print; [`load`] reads the layers.
+//! `.hookmill.toml`; [`secret`] is a value that will not print; [`load`] reads the layers; a
+//! [`problem`] is a fault with its place and its fix.
 
+mod blocks;
+mod document;
+mod limits;
 pub mod load;
+mod parts;
+pub mod problem;
 pub mod repo_file;
+mod repo_reader;
 pub mod secret;
+mod section;
 pub mod server;
+pub mod surroundings;
+mod values;

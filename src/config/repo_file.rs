@@ -1,1 +1,254 @@
-//! `.hookmill.toml`.
+//! `.hookmill.toml`: what a repository says about its own build. Optional; without it everything is detected.
+//!
+//! It comes from whoever wrote the commit, so it can only choose commands and lower bounds. Trust,
+//! secrets, sandbox and cache scope are not in it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::document;
+use super::problem::{Findings, Problem, Problems};
+use super::repo_reader;
+
+/// Where it is looked for: at the root of the tree, nowhere else.
+pub const FILE_NAME: &str = ".hookmill.toml";
+
+/// A file longer than this is not somebody's settings.
+const MAX_BYTES: usize = 1 << 20;
+
+/// `.hookmill.toml`, checked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RepoFile {
+    /// `[env]`: for every step; a step's own wins.
+    pub env: BTreeMap<String, String>,
+    /// `[[install]]`: each replaces the detected install of that tool and folder.
+    pub installs: Vec<Install>,
+    /// `[bundle]`: what of the detected bundle is replaced.
+    pub bundle: Bundle,
+    /// `[[check]]`, in the order of the file.
+    pub checks: Vec<Check>,
+    /// `[cache]`.
+    pub cache: Cache,
+}
+
+/// The package managers that an `[[install]]` can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum InstallTool {
+    /// npm.
+    Npm,
+    /// Bower.
+    Bower,
+    /// Yarn, classic or modern.
+    Yarn,
+    /// pnpm.
+    Pnpm,
+    /// Bun.
+    Bun,
+}
+
+impl InstallTool {
+    /// Every one of them.
+    pub const ALL: [InstallTool; 5] = [Self::Npm, Self::Bower, Self::Yarn, Self::Pnpm, Self::Bun];
+
+    /// The word in the file, in step names and in status contexts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InstallTool::Npm => "npm",
+            InstallTool::Bower => "bower",
+            InstallTool::Yarn => "yarn",
+            InstallTool::Pnpm => "pnpm",
+            InstallTool::Bun => "bun",
+        }
+    }
+}
+
+/// `[[install]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Install {
+    /// Whose install it replaces.
+    pub tool: InstallTool,
+    /// The folder, relative to the tree's root; `.` is the root.
+    pub dir: String,
+    /// Program and arguments instead of the detected ones.
+    pub command: Option<Vec<String>>,
+    /// Added to the step's environment.
+    pub env: BTreeMap<String, String>,
+    /// Lower than the server's, or the server's holds.
+    pub timeout: Option<Duration>,
+    /// The detected install does not run.
+    pub skip: bool,
+}
+
+/// `[bundle]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bundle {
+    /// Program and arguments instead of the detected ones.
+    pub command: Option<Vec<String>>,
+    /// The folder, relative to the tree's root.
+    pub dir: Option<String>,
+    /// Where the bundle is written, relative to `dir`.
+    pub output: Option<String>,
+    /// Lower than the server's, or the server's holds.
+    pub timeout: Option<Duration>,
+    /// Added to the step's environment.
+    pub env: BTreeMap<String, String>,
+    /// Whether it may reach the network; heeded for trusted and member builds only. `None`: as the server says.
+    pub network: Option<bool>,
+}
+
+/// When a check runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Beside the bundle, once every install is done.
+    Install,
+    /// Once the bundle is done.
+    Bundle,
+}
+
+/// `[[check]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// Its step's name, unique in the build.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// When it runs.
+    pub after: After,
+    /// Its failure is shown and does not fail the build.
+    pub allow_failure: bool,
+    /// How often a failure is tried again.
+    pub retry: u32,
+    /// The folder, relative to the tree's root; `.` is the root.
+    pub dir: String,
+    /// Added to the step's environment.
+    pub env: BTreeMap<String, String>,
+    /// Lower than the server's, or the server's holds.
+    pub timeout: Option<Duration>,
+    /// Whether it may reach the network; heeded for trusted and member builds only.
+    pub network: bool,
+}
+
+/// `[cache]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// Whether installed dependencies may be kept and reused.
+    pub dependencies: bool,
+    /// Whether webpack's own cache may be kept and reused.
+    pub webpack: bool,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { dependencies: true, webpack: true }
+    }
+}
+
+impl RepoFile {
+    /// Reads the file's text. `file_name` is what messages call it.
+    ///
+    /// # Errors
+    /// Every fault, each with its place: unknown keys, wrong values, what is not built yet.
+    pub fn parse(text: &str, file_name: &str) -> Result<RepoFile, Problems> {
+        if text.len() > MAX_BYTES {
+            return Err(Problems(vec![Problem::general(format!("{file_name} is longer than {MAX_BYTES} bytes"))]));
+        }
+        let table = document::parse(file_name.to_owned(), PathBuf::new(), text).map_err(Problems)?;
+        let mut findings = Findings::default();
+        let file = repo_reader::read(table, &mut findings);
+        findings.verdict().map(|_warnings| file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        match RepoFile::parse(text, FILE_NAME) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.0.into_iter().map(|problem| problem.message).collect(),
+        }
+    }
+
+    #[test]
+    fn everything_that_is_built() {
+        let file = RepoFile::parse(
+            r#"
+            [env]
+            NODE_OPTIONS = "--openssl-legacy-provider"
+            [[install]]
+            tool = "npm"
+            dir = "./client/"
+            command = ["npm", "ci"]
+            timeout = "10m"
+            [[install]]
+            tool = "bower"
+            skip = true
+            [bundle]
+            command = ["npx", "webpack"]
+            output = "dist"
+            network = true
+            [[check]]
+            name = "test"
+            command = ["npm", "test"]
+            after = "bundle"
+            retry = 1
+            [cache]
+            webpack = false
+            [checkout]
+            depth = 1
+            tags = false
+            "#,
+            FILE_NAME,
+        )
+        .expect("legal");
+        assert_eq!(file.env["NODE_OPTIONS"], "--openssl-legacy-provider");
+        assert_eq!(file.installs[0].dir, "client");
+        assert_eq!(file.installs[0].timeout, Some(Duration::from_secs(600)));
+        assert!(file.installs[1].skip);
+        assert_eq!((file.bundle.dir.as_deref(), file.bundle.network), (None, Some(true)));
+        assert_eq!((file.checks[0].after, file.checks[0].retry), (After::Bundle, 1));
+        assert_eq!(file.cache, Cache { dependencies: true, webpack: false });
+        assert_eq!(RepoFile::parse("", FILE_NAME).expect("legal"), RepoFile::default());
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let check = |text: &str, message: &str| assert_eq!(faults(text), [message], "{text}");
+        check("[bundel]\n", "unknown key `bundel`");
+        check("[bundle]\ncomand = ['a']\n", "unknown key `comand` in `bundle`");
+        check("[bundle]\ncommand = 'a'\n", "`bundle.command` must be a list of strings");
+        check("[bundle]\ncommand = []\n", "`bundle.command` is empty");
+        check("[bundle]\ndir = '../x'\n", "\"../x\" is not a folder of the repository");
+        check("[bundle]\ntimeout = 'soon'\n", "\"soon\" is not a duration");
+        check("[bundle]\nnetwork = ['a:443']\n", "not built yet: a list of hosts for `bundle.network`");
+        check("[env]\nA = 1\n", "the variable A must be a string, not an integer");
+        check("[[install]]\ndir = 'a'\n", "an [[install]] needs a `tool`");
+        check(
+            "[[install]]\ntool = 'npm'\n[[install]]\ntool = 'npm'\ndir = './'\n",
+            "a second [[install]] of npm in \".\"",
+        );
+        check("[[check]]\nname = 'npm'\ncommand = ['a']\n", "\"npm\" is the name of another step");
+        check("[matrix]\n", "`matrix` is reserved for a later format");
+        check(
+            "[toolchain]\nnode = '18'\n",
+            "not built yet: `toolchain` (versions of node and npm come from .nvmrc, engines or the server)",
+        );
+        check("[checkout]\ndepth = 0\n", "not built yet: history in the workspace");
+        check(
+            "[paths]\nignore = ['docs/**']\n",
+            "not built yet: `paths.ignore` (every push is built, whatever it changed)",
+        );
+        check(
+            "[cache]\npaths = ['x']\n",
+            "not built yet: `cache.paths` (only dependencies and webpack's cache are known)",
+        );
+    }
+
+    #[test]
+    fn all_faults_at_once_in_the_order_of_the_file() {
+        assert_eq!(faults("nope = 1\n[bundle]\ndir = 3\n[deploy]\n").len(), 3);
+        assert_eq!(faults("[bundle]\ndir = 3\n[deploy]\n")[0], "`bundle.dir` must be a string, not an integer");
+    }
+}

@@ -1,4 +1,14 @@
-//! A value that will not print.
+//! A value that will not print, and where the operator may keep it.
+
+use std::path::Path;
+
+use super::document::{Entry, Node, Value};
+use super::problem::{Kind, Place, Problem};
+use super::section::Section;
+use super::surroundings::Surroundings;
+
+/// Below this, a secret can be guessed in the time that somebody has.
+const SHORT: usize = 16;
 
 /// A secret's bytes. Its `Debug` shows nothing; there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,4 +30,127 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// The three forms of one setting; exactly one may be used.
+pub(super) struct Forms {
+    plain: &'static str,
+    file: &'static str,
+    env: &'static str,
+}
+
+impl Forms {
+    /// Whether any form stands in the table.
+    pub(super) fn given_in(&self, section: &Section<'_>) -> bool {
+        [self.plain, self.file, self.env].iter().any(|form| section.has(form))
+    }
+}
+
+/// The bearer token of whoever may change things here.
+pub(super) const ADMIN_TOKEN: Forms = Forms { plain: "admin_token", file: "admin_token_file", env: "admin_token_env" };
+/// A forge's token.
+pub(super) const TOKEN: Forms = Forms { plain: "token", file: "token_file", env: "token_env" };
+/// What a forge signs its deliveries with.
+pub(super) const HOOK_SECRET: Forms = Forms { plain: "hook_secret", file: "hook_secret_file", env: "hook_secret_env" };
+
+/// One secret that goes into a header.
+pub(super) fn token(section: &mut Section<'_>, forms: &Forms, around: &Surroundings) -> Option<Secret> {
+    let (form, entry) = given(section, forms)?;
+    if let Value::List(_) = entry.node.value {
+        section.wrong(&entry.node.place, format!("`{}` is one value, not a list", section.key(form)), "keep one");
+        return None;
+    }
+    let secret = read(section, forms, form, &entry.node, around)?;
+    if !secret.expose().iter().all(u8::is_ascii_graphic) {
+        let message =
+            format!("`{}` holds a space, a line break or another character that no token has", section.key(form));
+        section.wrong(&entry.node.place, message, "keep only the token, on one line");
+        return None;
+    }
+    Some(secret)
+}
+
+/// One secret or several, any of which is accepted. `None` when nothing is configured.
+pub(super) fn hook_secrets(section: &mut Section<'_>, around: &Surroundings) -> Option<Vec<Secret>> {
+    let (form, entry) = given(section, &HOOK_SECRET)?;
+    let Value::List(items) = entry.node.value else {
+        return read(section, &HOOK_SECRET, form, &entry.node, around).map(|secret| vec![secret]);
+    };
+    if items.is_empty() {
+        let message = format!("`{}` is an empty list", section.key(form));
+        section.wrong(&entry.node.place, message, "name at least one secret, or take the key out");
+    }
+    Some(items.iter().filter_map(|item| read(section, &HOOK_SECRET, form, item, around)).collect())
+}
+
+/// The form that is used. More than one is a fault, since nobody could say which of them counts.
+fn given(section: &mut Section<'_>, forms: &Forms) -> Option<(&'static str, Entry)> {
+    let all = [forms.plain, forms.file, forms.env];
+    let mut used = all.into_iter().filter_map(|form| section.take(form).map(|entry| (form, entry)));
+    let first = used.next();
+    let rest: Vec<_> = used.collect();
+    if let Some((name, _)) = &first {
+        for (second, entry) in rest {
+            let message = format!("`{}` and `{second}` are both given", section.key(name));
+            section.wrong(&entry.key, message, "keep exactly one of them");
+        }
+    }
+    first
+}
+
+fn read(section: &mut Section<'_>, forms: &Forms, form: &str, node: &Node, around: &Surroundings) -> Option<Secret> {
+    let key = section.key(form);
+    let (Value::Text(text) | Value::Word(text)) = &node.value else {
+        section.wrong(&node.place, format!("`{key}` must be a string"), "put it into quotes");
+        return None;
+    };
+    let found = if form == forms.file {
+        from_file(&node.place.source.base.join(text))
+    } else if form == forms.env {
+        let variable = around.env.get(text).map(|value| value.clone().into_bytes());
+        variable.ok_or_else(|| (format!("the variable {text} is not set"), "set it, or use the _file form".to_owned()))
+    } else {
+        Ok(text.clone().into_bytes())
+    };
+    match found {
+        Err((fault, fix)) => {
+            section.wrong(&node.place, format!("`{key}`: {fault}"), fix);
+            None
+        }
+        Ok(bytes) => judge(section, &key, &node.place, bytes),
+    }
+}
+
+fn from_file(path: &Path) -> Result<Vec<u8>, (String, String)> {
+    let path: std::path::PathBuf = path.components().collect();
+    let mut bytes = std::fs::read(&path).map_err(|error| {
+        (
+            format!("{} can't be read: {error}", path.display()),
+            "create it, readable for this user only (chmod 600)".to_owned(),
+        )
+    })?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        let fix = format!("fill it: openssl rand -hex 32 > {}", path.display());
+        return Err((format!("{} is empty", path.display()), fix));
+    }
+    Ok(bytes)
+}
+
+fn judge(section: &mut Section<'_>, key: &str, place: &Place, bytes: Vec<u8>) -> Option<Secret> {
+    if bytes.is_empty() {
+        section.wrong(place, format!("`{key}` is empty"), "take at least 32 random digits: openssl rand -hex 32");
+        return None;
+    }
+    if bytes.len() < SHORT {
+        let message = format!("`{key}` has only {} bytes; under {SHORT} it can be guessed", bytes.len());
+        let fix = "take a longer one: openssl rand -hex 32";
+        section.findings.push(Problem::at(Kind::Warning, place, message).fix(fix));
+    }
+    Some(Secret(bytes))
 }

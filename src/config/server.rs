@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::repo::{ForgeName, RepoId, RepoPath};
+use crate::domain::repo::ForgeName;
 use crate::domain::spec::Limits;
 
+use super::blocks::{PartialRules, RepoBlock};
 use super::secret::Secret;
 
 /// Everything, checked. Each part is shared with the one consumer it is for, never the whole.
@@ -72,7 +73,7 @@ pub struct Web {
 /// `[store] url`, as written (`sqlite://…`), with the path made absolute.
 #[derive(Debug, Clone)]
 pub struct StoreUrl {
-    /// The database file of a SQLite store.
+    /// The database file (absolute).
     pub sqlite: PathBuf,
 }
 
@@ -241,22 +242,10 @@ pub struct RepoRules {
 pub struct Forges {
     /// By name.
     pub by_name: BTreeMap<ForgeName, Arc<Forge>>,
-    /// Checked blocks; asked through [`Forges::rules`].
-    pub(super) blocks: Vec<super::load::RepoBlock>,
+    /// Checked blocks, the most exact first; asked through [`Forges::rules`].
+    pub(super) blocks: Vec<RepoBlock>,
     /// `[defaults]`.
-    pub(super) defaults: super::load::RepoBlock,
+    pub(super) defaults: PartialRules,
     /// `[limits]`, the base of every repository's.
     pub(super) limits: Option<Limits>,
-}
-
-impl Forges {
-    /// The rules for a repository, or `None` when no `[[repo]]` block names it.
-    pub fn rules(&self, repo: &RepoId) -> Option<RepoRules> {
-        super::load::rules_for(self, repo)
-    }
-
-    /// Repositories that are named whole (without a glob), for `hook list` and start-up.
-    pub fn named(&self) -> Vec<(ForgeName, RepoPath)> {
-        super::load::named(self)
-    }
 }

@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod event;
+pub mod link;
 pub mod listing;
 pub mod outcome;
 pub mod repo;

@@ -23,24 +23,29 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::domain::outcome::Outcome;
 
-/// Exit codes beside those of an outcome: wrong usage, something missing or gone wrong, a signal.
-const USAGE: u8 = 2;
+use super::USAGE;
+
+/// Exit codes beside those of an outcome: something missing or gone wrong, a signal.
 const BROKEN: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
-/// The options of `hookmill demo`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Args {
-    /// Port of Hookmill's pages on 127.0.0.1; 0 takes any free one
+/// `hookmill demo`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Keys while it runs: p push, b break, f fix, o open, q quit. Without a terminal it does one push and ends, \
+                  as with --once."
+)]
+pub struct DemoArgs {
+    /// The port of its pages; 0 is any free port.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub port: u16,
-    /// One push, then the end with the build's exit code (so also without a terminal)
+    /// One push, its verdict, and the end.
     #[arg(long)]
     pub once: bool,
-    /// Push a commit in which one import can't be resolved
+    /// The push breaks the bundle.
     #[arg(long = "break")]
-    pub broken: bool,
-    /// Keep everything (repositories, configuration, data, log) in DIR, which must be empty or not there
+    pub break_it: bool,
+    /// Keeps everything in this folder instead of removing it.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }
@@ -87,7 +92,7 @@ enum Ending {
 }
 
 /// Runs the demo to its end.
-pub fn run(args: &Args) -> ExitCode {
+pub fn run(args: &DemoArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(BROKEN, &format!("no runtime: {error}")),
@@ -98,7 +103,7 @@ pub fn run(args: &Args) -> ExitCode {
     code
 }
 
-async fn demo(args: &Args) -> ExitCode {
+async fn demo(args: &DemoArgs) -> ExitCode {
     if let Err(error) = server::free_port(args.port) {
         return fail(USAGE, &error.to_string());
     }

@@ -22,7 +22,7 @@ use super::prerequisites::Ready;
 use super::sample::Condition;
 use super::server::{Server, Settings};
 use super::terminal::{Key, Keyboard};
-use super::{Args, DemoError, Ending, random_hex, story};
+use super::{DemoArgs, DemoError, Ending, random_hex, story};
 
 /// How long the forge waits for the final status after the build's end: the reporter may have to try again.
 pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ const CONTEXT: &str = "hookmill";
 
 /// Sets the stage, plays, and takes everything down again, whatever happened. `None` when `interrupted` came first.
 pub(super) async fn stage(
-    args: &Args,
+    args: &DemoArgs,
     ready: &Ready,
     folder: &Path,
     interactive: bool,
@@ -63,7 +63,7 @@ pub(super) async fn stage(
         let mut play = Play { http, hook_secret, forge, author, server: &server, lanes, heard, keys };
         play.lanes.say(&elsewhere(server.url(), play.forge.url()));
         tokio::select! {
-            told = play.all(args.broken) => told.map(Some),
+            told = play.all(args.break_it) => told.map(Some),
             () = &mut interrupted => Ok(None),
         }
     };

@@ -1,0 +1,128 @@
+//! `hookmill check`: everything that can be said about settings without trying them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::output::{Out, coloured_errors};
+use super::{USAGE, refuse};
+use crate::config::load::{self, LoadError, Loaded};
+use crate::config::repo_file::{FILE_NAME, RepoFile};
+use crate::config::surroundings::Surroundings;
+
+/// `hookmill check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  hookmill check                            the configuration that `serve` would use, and this folder\n  \
+                  hookmill check --config ci/hookmill.toml  that one\n  hookmill check ../shop                    also the repository file in ../shop\n\n\
+                  Exit codes: 0 nothing wrong, 2 something is."
+)]
+pub struct CheckArgs {
+    /// The server's configuration file; else the one that `serve` would find.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Warnings count as faults.
+    #[arg(long)]
+    strict: bool,
+    /// A repository's folder, whose .hookmill.toml is checked too; else this folder, if it has one.
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &CheckArgs, out: &mut Out) -> ExitCode {
+    let around = match Surroundings::of_this_process() {
+        Ok(around) => around,
+        Err(error) => {
+            eprintln!("hookmill: the current directory can't be read: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let repository = check_repository(args.dir.as_deref(), out);
+    let server = match load::load(args.config.as_deref(), &around) {
+        Ok(loaded) => Verdict::of(report(&loaded, out, args.strict)),
+        Err(LoadError::NothingConfigured { .. }) if repository != Verdict::Nothing => Verdict::Nothing,
+        Err(error) => {
+            refuse(&error);
+            Verdict::Wrong
+        }
+    };
+    if [repository, server].contains(&Verdict::Wrong) { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Wrong,
+    /// There was nothing to look at.
+    Nothing,
+}
+
+impl Verdict {
+    fn of(good: bool) -> Self {
+        if good { Verdict::Good } else { Verdict::Wrong }
+    }
+}
+
+/// Prints the warnings and what was read; false when a warning counts as a fault.
+fn report(loaded: &Loaded, out: &mut Out, strict: bool) -> bool {
+    for warning in &loaded.warnings {
+        eprintln!("{}\n", warning.render(coloured_errors()));
+    }
+    let forges = &loaded.server.forges;
+    let files: Vec<String> = loaded.files.iter().map(|file| file.display().to_string()).collect();
+    let read = if files.is_empty() { "the environment".to_owned() } else { files.join(", ") };
+    let counted = format!(
+        "{}, {}",
+        count(forges.by_name.len(), "forge", "forges"),
+        count(forges.blocks(), "[[repo]] block", "[[repo]] blocks")
+    );
+    let good = loaded.warnings.is_empty() || !strict;
+    let verdict = match loaded.warnings.len() {
+        0 => "good".to_owned(),
+        n if good => format!("good, with {}", count(n, "warning", "warnings")),
+        n => format!("refused for {} (--strict)", count(n, "warning", "warnings")),
+    };
+    out.line(format_args!("configuration ({read}): {counted}: {verdict}"));
+    good
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn check_repository(named: Option<&Path>, out: &mut Out) -> Verdict {
+    let dir = named.unwrap_or(Path::new("."));
+    let path = dir.join(FILE_NAME);
+    let shown = path.display().to_string();
+    let shown = shown.strip_prefix("./").unwrap_or(&shown);
+    match std::fs::symlink_metadata(&path) {
+        Err(_) if named.is_none() => return Verdict::Nothing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.is_dir() => {
+            out.line(format_args!("{shown}: there is none, so everything is detected: good"));
+            return Verdict::Good;
+        }
+        Ok(metadata) if metadata.is_symlink() => {
+            eprintln!("hookmill: {shown} is a link: the agent reads only a file\n  help: put the file itself there");
+            return Verdict::Wrong;
+        }
+        _ => {}
+    }
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("hookmill: {shown} can't be read: {error}");
+            return Verdict::Wrong;
+        }
+    };
+    match RepoFile::parse(&text, shown) {
+        Ok(_) => {
+            out.line(format_args!("{shown}: good"));
+            Verdict::Good
+        }
+        Err(problems) => {
+            eprintln!("{}\n", problems.render(coloured_errors()));
+            Verdict::Wrong
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The shape of an event that GitHub made and Gitea and Forgejo copied, and what it means.
+//!
+//! Only what is needed is read. `clone_url` and its kin are never read: where git fetches from is
+//! configuration, or a payload could point the agent anywhere.
+
+use serde::Deserialize;
+
+use super::BadPayload;
+use crate::domain::event::{self, Event, Heard};
+use crate::domain::repo::{BadName, CommitId, RefName, RepoPath};
+
+/// Characters kept of a commit's first line, a pull request's title or a person's name.
+const LONGEST_TEXT: usize = 200;
+
+/// What every event may have.
+#[derive(Deserialize)]
+struct Common {
+    action: Option<String>,
+    repository: Option<Repository>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Repository {
+    id: Option<i64>,
+    full_name: Option<String>,
+    default_branch: Option<String>,
+}
+
+/// A branch or tag that moved.
+#[derive(Deserialize)]
+pub(super) struct Push {
+    #[serde(rename = "ref")]
+    git_ref: String,
+    before: Option<String>,
+    after: String,
+    forced: Option<bool>,
+    head_commit: Option<Commit>,
+    repository: Repository,
+    pusher: Option<Person>,
+    sender: Option<Person>,
+}
+
+#[derive(Deserialize)]
+struct Commit {
+    id: Option<String>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Person {
+    login: Option<String>,
+    name: Option<String>,
+}
+
+impl Person {
+    fn named(self) -> Option<String> {
+        self.login.into_iter().chain(self.name).find_map(|name| one_line(&name))
+    }
+}
+
+/// Something about a pull request that may need a build.
+#[derive(Deserialize)]
+struct PullRequestEvent {
+    pull_request: PullRequest,
+    repository: Repository,
+}
+
+#[derive(Deserialize)]
+struct PullRequest {
+    number: u64,
+    title: Option<String>,
+    user: Option<Person>,
+    head: End,
+    base: End,
+}
+
+#[derive(Deserialize)]
+struct End {
+    #[serde(rename = "ref")]
+    git_ref: String,
+    sha: Option<String>,
+    repo: Option<Repository>,
+}
+
+/// Reads JSON that was checked into a shape.
+pub(super) fn shape<'a, T: Deserialize<'a>>(event: &'static str, json: &'a [u8]) -> Result<T, BadPayload> {
+    serde_json::from_slice(json).map_err(|error| {
+        let text = error.to_string();
+        // Other texts of serde quote the value, which may be anything.
+        let why = match text.starts_with("missing field") {
+            true => text,
+            false => format!("unexpected value at line {} column {}", error.line(), error.column()),
+        };
+        BadPayload::Shape { event, why }
+    })
+}
+
+/// An event that builds nothing, with the repository if it names one.
+pub(super) fn ignored(json: &[u8], because: impl FnOnce(Option<&str>) -> String) -> Heard {
+    // Such events have shapes of their own; one that surprises us is still nothing to build.
+    let common = serde_json::from_slice(json).unwrap_or(Common { action: None, repository: None });
+    let because = because(common.action.as_deref().and_then(one_line).as_deref());
+    let (repo, default_branch) = match common.repository {
+        Some(repository) => (repository.path("").ok(), repository.default_branch()),
+        None => (None, None),
+    };
+    Heard { repo, default_branch, event: Event::Ignored { because } }
+}
+
+/// An event that this version knows no build for.
+pub(super) fn unknown(event: &str, json: &[u8]) -> Heard {
+    ignored(json, |action| match action {
+        Some(action) => format!("{event} ({action}) builds nothing"),
+        None => format!("{event} builds nothing"),
+    })
+}
+
+/// A pull request's event; `new_commits` is the forge's word for "the head moved".
+pub(super) fn pull_request(json: &[u8], new_commits: &str) -> Result<Heard, BadPayload> {
+    const NAME: &str = PullRequestEvent::NAME;
+    match shape::<Common>(NAME, json)?.action.as_deref() {
+        None => Err(BadPayload::Shape { event: NAME, why: "missing field `action`".to_owned() }),
+        Some("closed") => shape::<PullRequestEvent>(NAME, json)?.closed(),
+        Some(action) if ["opened", "reopened", new_commits].contains(&action) => {
+            shape::<PullRequestEvent>(NAME, json)?.needs_build()
+        }
+        Some(_) => {
+            Ok(ignored(json, |action| format!("pull_request ({}) brings no new commit", action.unwrap_or_default())))
+        }
+    }
+}
+
+impl Repository {
+    fn path(&self, event: &'static str) -> Result<RepoPath, BadPayload> {
+        let name = self.full_name.as_deref();
+        let name = name.ok_or_else(|| BadPayload::Shape { event, why: "missing field `full_name`".to_owned() })?;
+        name.parse().map_err(bad_name(event))
+    }
+
+    fn default_branch(&self) -> Option<String> {
+        // Gitea leaves it empty for an empty repository.
+        self.default_branch.clone().filter(|name| RefName::branch(name).is_ok())
+    }
+
+    /// The same repository beyond doubt: a doubt makes a fork, which is trusted less.
+    fn is(&self, other: &Repository) -> bool {
+        let same_id = self.id.is_some() && self.id == other.id;
+        match (&self.full_name, &other.full_name) {
+            (Some(one), Some(two)) => same_id && one.eq_ignore_ascii_case(two),
+            _ => same_id,
+        }
+    }
+
+    pub(super) fn heard(&self, name: &'static str, event: Event) -> Result<Heard, BadPayload> {
+        Ok(Heard { repo: Some(self.path(name)?), default_branch: self.default_branch(), event })
+    }
+}
+
+fn bad_name(event: &'static str) -> impl Fn(BadName) -> BadPayload {
+    move |error| BadPayload::Shape { event, why: one_line(&error.to_string()).unwrap_or_default() }
+}
+
+impl Push {
+    pub(super) fn heard(self) -> Result<Heard, BadPayload> {
+        const NAME: &str = "push";
+        let git_ref: RefName = self.git_ref.parse().map_err(bad_name(NAME))?;
+        let after: CommitId = self.after.parse().map_err(bad_name(NAME))?;
+        let before: Option<CommitId> = self.before.map(|id| id.parse()).transpose().map_err(bad_name(NAME))?;
+        if after.is_zero() {
+            return self.repository.heard(NAME, Event::Deleted { git_ref });
+        }
+        if git_ref.as_branch().is_none() && git_ref.as_tag().is_none() {
+            let because = format!("{} is neither a branch nor a tag", git_ref.as_str());
+            return self.repository.heard(NAME, Event::Ignored { because });
+        }
+        if before.as_ref() == Some(&after) {
+            // Gitea's test button sends this.
+            let because = format!("a test: {} did not move (before and after are the same commit)", git_ref.short());
+            return self.repository.heard(NAME, Event::Ignored { because });
+        }
+        let (head, message) = self.head_commit.map_or((None, None), |commit| (commit.id, commit.message));
+        let after = match (git_ref.as_tag(), head) {
+            // An annotated tag's `after` is the tag object, which takes no status; the head is its commit.
+            (Some(_), Some(head)) => head.parse().map_err(bad_name(NAME))?,
+            _ => after,
+        };
+        let message = message.unwrap_or_default();
+        let push = event::Push {
+            git_ref,
+            before: before.filter(|id| !id.is_zero()),
+            after,
+            forced: self.forced.unwrap_or(false),
+            skip_ci: asks_for_no_build(&message),
+            title: one_line(&message),
+            author: self.pusher.and_then(Person::named).or_else(|| self.sender.and_then(Person::named)),
+        };
+        self.repository.heard(NAME, Event::Push(push))
+    }
+}
+
+impl PullRequestEvent {
+    const NAME: &str = "pull_request";
+
+    /// It has a head that nobody built yet.
+    fn needs_build(self) -> Result<Heard, BadPayload> {
+        let pull = self.pull_request;
+        let (git_ref, fork) = pull.runs_under()?;
+        let base_branch = RefName::branch(&pull.base.git_ref).map_err(bad_name(Self::NAME))?;
+        let head = pull.head.sha.unwrap_or_default().parse().map_err(bad_name(Self::NAME))?;
+        let event = Event::PullRequest(event::PullRequest {
+            number: pull.number,
+            head,
+            git_ref,
+            fork,
+            base_branch: base_branch.as_branch().unwrap_or_default().to_owned(),
+            base: pull.base.sha.and_then(|sha| sha.parse().ok()),
+            title: pull.title.as_deref().and_then(one_line),
+            author: pull.user.and_then(Person::named),
+        });
+        self.repository.heard(Self::NAME, event)
+    }
+
+    /// It was closed or merged.
+    fn closed(self) -> Result<Heard, BadPayload> {
+        let (git_ref, fork) = self.pull_request.runs_under()?;
+        let event = Event::PullRequestClosed { number: self.pull_request.number, git_ref, fork };
+        self.repository.heard(Self::NAME, event)
+    }
+}
+
+impl PullRequest {
+    /// The ref of its builds, and whether it is a fork's.
+    fn runs_under(&self) -> Result<(RefName, bool), BadPayload> {
+        let same = match (&self.head.repo, &self.base.repo) {
+            (Some(head), Some(base)) => head.is(base),
+            _ => false,
+        };
+        // Gitea's AGit flow lets everybody who may read push `refs/for/…`: the head is then in the base
+        // repository, but on no branch of it, and its author is a stranger.
+        if !same || self.head.git_ref.starts_with("refs/") {
+            return Ok((RefName::pull_request(self.number), true));
+        }
+        let branch = RefName::branch(&self.head.git_ref).map_err(bad_name(PullRequestEvent::NAME))?;
+        Ok((branch, false))
+    }
+}
+
+/// The words by which GitHub, Gitea and Forgejo users ask for no build.
+fn asks_for_no_build(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["[skip ci]", "[ci skip]", "[no ci]"].iter().any(|word| message.contains(word))
+}
+
+/// The first line that says something, short and without control characters.
+fn one_line(text: &str) -> Option<String> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let kept: String = line.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect();
+    (!kept.is_empty()).then_some(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_ask_for_no_build() {
+        let check = |message, expected| assert_eq!(asks_for_no_build(message), expected, "{message:?}");
+        check("docs [skip ci]", true);
+        check("docs\n\n[CI skip]", true);
+        check("[no ci] docs", true);
+        check("skip ci", false);
+        check("", false);
+    }
+
+    #[test]
+    fn one_line_of_hostile_text() {
+        let check = |text: &str, expected: Option<&str>| assert_eq!(one_line(text).as_deref(), expected);
+        check("first\nsecond", Some("first"));
+        check("\n \n  late \n", Some("late"));
+        check("a\u{0}\u{1b}[31mb\u{9b}", Some("a[31mb"));
+        check("\u{0}", None);
+        check("", None);
+        check(&"é".repeat(1000), Some(&"é".repeat(LONGEST_TEXT)));
+    }
+
+    fn pull(head: &str) -> PullRequestEvent {
+        let base = r#"{"ref":"main","sha":"","repo":{"id":1,"full_name":"acme/shop"}}"#;
+        let sha = "a".repeat(40);
+        let json = format!(
+            r#"{{"pull_request":{{"number":7,"head":{{"sha":"{sha}",{head}}},"base":{base}}},
+                 "repository":{{"id":1,"full_name":"acme/shop","default_branch":"main"}}}}"#
+        );
+        shape("pull_request", json.as_bytes()).expect("the shape of a pull request")
+    }
+
+    #[test]
+    fn a_doubt_about_the_head_makes_a_fork() {
+        let check = |head: &str, expected: &str, is_fork: bool| {
+            let Event::PullRequest(got) = pull(head).needs_build().expect("readable").event else {
+                panic!("{head} is not a pull request")
+            };
+            assert_eq!((got.git_ref.as_str(), got.fork), (expected, is_fork), "{head}");
+        };
+        check(r#""ref":"fix","repo":{"id":1,"full_name":"Acme/Shop"}"#, "refs/heads/fix", false);
+        check(r#""ref":"fix","repo":{"id":1}"#, "refs/heads/fix", false);
+        check(r#""ref":"fix","repo":{"id":2,"full_name":"acme/shop"}"#, "refs/pull/7/head", true);
+        check(r#""ref":"fix","repo":{"id":1,"full_name":"eve/shop"}"#, "refs/pull/7/head", true);
+        check(r#""ref":"fix","repo":{"full_name":"acme/shop"}"#, "refs/pull/7/head", true);
+        check(r#""ref":"fix","repo":null"#, "refs/pull/7/head", true);
+        check(r#""ref":"a b","repo":null"#, "refs/pull/7/head", true);
+        check(r#""ref":"refs/pull/7/head","repo":{"id":1,"full_name":"acme/shop"}"#, "refs/pull/7/head", true);
+    }
+
+    #[test]
+    fn an_illegal_branch_of_our_own_is_not_the_shape() {
+        let error = pull(r#""ref":"a b","repo":{"id":1}"#).needs_build().expect_err("git forbids the name");
+        assert!(error.to_string().contains("pull_request event"), "{error}");
+    }
+}

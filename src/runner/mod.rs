@@ -1,0 +1,3 @@
+//! One build from its checkout to its verdict.
+
+pub mod diagnosis;

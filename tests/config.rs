@@ -1,0 +1,463 @@
+//! What an operator meets who writes, misspells and checks a configuration.
+
+use std::path::Path;
+
+use hookmill::config::load::{self, LoadError, Loaded};
+use hookmill::config::problem::Kind;
+use hookmill::config::server::{Listen, Supersede};
+use hookmill::config::surroundings::Surroundings;
+use tempfile::TempDir;
+
+const FORGE: &str = r#"
+[[forge]]
+name = "github"
+kind = "github"
+token = "a-token-of-enough-bytes"
+hook_secret = "a-secret-of-enough-bytes"
+"#;
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("inside the folder")).expect("created");
+        std::fs::write(path, text).expect("written");
+    }
+    dir
+}
+
+fn load_in(dir: &Path, env: &[(&str, &str)]) -> Result<Loaded, LoadError> {
+    let mut around = Surroundings::bare(dir);
+    around.env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    load::load(None, &around)
+}
+
+/// The faults of a text, each with its place: `3:1 unknown key …`.
+fn faults(text: &str) -> Vec<String> {
+    match load::from_text(text, Path::new("/etc/hookmill")) {
+        Ok(_) => Vec::new(),
+        Err(problems) => {
+            let show = |problem: &hookmill::config::problem::Problem| {
+                let (_, line, column) = problem.location().expect("a place");
+                format!("{line}:{column} {}", problem.message)
+            };
+            problems.0.iter().map(show).collect()
+        }
+    }
+}
+
+#[test]
+fn the_embedded_default_is_what_the_documentation_says() {
+    let loaded = load::from_text("", Path::new("/srv/ci")).expect("the default is legal");
+    let server = loaded.server;
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(server.web.listen, Listen::Tcp("127.0.0.1:4665".parse().expect("an address")));
+    assert_eq!(server.web.public_url.as_str(), "http://127.0.0.1:4665/");
+    assert_eq!(server.store.sqlite, Path::new("/srv/ci/data/hookmill.db"));
+    assert_eq!(server.data_dir, Path::new("/srv/ci/data"));
+    assert_eq!(server.agent.slots, 1, "two cores, 8 GiB, builds of 4 GiB");
+    assert_eq!(server.agent.limits.memory, 4 << 30);
+    assert_eq!(server.agent.limits.checkout_files, 300_000);
+    assert_eq!(server.toolchain.node, "22");
+    assert_eq!(server.statuses.context, "hookmill");
+    assert!(server.forges.named().is_empty());
+}
+
+#[test]
+fn every_fault_is_reported_with_its_place() {
+    let text = "[server]\nlisen = \"x\"\nread = \"linc\"\n[limits]\nmemory = \"lots\"\nprocesses = 0\n[sever]\n";
+    assert_eq!(
+        faults(text),
+        [
+            "2:1 unknown key `lisen` in `server`",
+            "3:8 `server.read` is \"link\", \"public\" or \"token\", not \"linc\"",
+            "5:10 \"lots\" is not a size",
+            "6:13 `limits.processes` must be more than zero",
+            "7:2 unknown key `sever`",
+        ]
+    );
+}
+
+#[test]
+fn a_fault_is_shown_under_its_place_with_the_fix() {
+    let problems = load::from_text("[server]\nlisen = \"x\"\n", Path::new("/")).expect_err("a misspelt key");
+    let shown = problems.to_string();
+    for part in ["hookmill.toml:2:1", "lisen = \"x\"", "^^^^^", "did you mean `listen`?"] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+}
+
+#[test]
+fn a_fault_of_syntax_is_the_only_one() {
+    let dir = folder(&[("hookmill.toml", "[[forge]\nname = 1"), ("repos.d/a.toml", "[[repo]]\nforge = \"github\"\n")]);
+    let Err(LoadError::Wrong(problems)) = load_in(dir.path(), &[]) else { panic!("a fault") };
+    assert!(problems.0.iter().all(|problem| problem.location().expect("a place").0 == "hookmill.toml"), "{problems}");
+}
+
+#[test]
+fn what_is_not_built_says_so_and_names_the_key() {
+    for (text, key) in [
+        ("[[forge]]\nname = \"a\"\nkind = \"gitlab\"\ntoken = \"0123456789abcdef\"", "gitlab"),
+        ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
+        ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
+        ("[store]\nurl = \"postgres://user:hunter2@host/db\"", "PostgreSQL"),
+        ("[store]\nurl_file = \"x\"", "url_file"),
+        ("[data]\nblobs_url = \"s3://bucket\"", "blobs_url"),
+        ("[[registry]]\nurl = \"https://npm.acme.dev/\"", "registry"),
+        ("[defaults]\npoll = \"1m\"", "poll"),
+        ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
+        ("[defaults]\nforks = \"build\"", "forks"),
+        ("[[defaults.secret]]\nname = \"A\"", "secret"),
+        ("[sandbox]\nrequire = \"full\"", "require"),
+        ("[sandbox]\nnetwork = \"report\"", "network"),
+        ("[agent]\nlabels = [\"gpu\"]", "labels"),
+        ("[toolchain]\nnode_mirror = \"https://mirror\"", "mirror"),
+    ] {
+        let problems = load::from_text(text, Path::new("/")).expect_err(text);
+        let [problem] = problems.0.as_slice() else { panic!("one fault in {text}: {problems}") };
+        assert_eq!(problem.kind, Kind::NotBuilt, "{problem}");
+        assert!(problem.message.starts_with("not built yet: "), "{problem}");
+        assert!(problem.message.contains(key), "{problem}");
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
+fn the_environment_goes_over_the_file() {
+    let dir = folder(&[("hookmill.toml", "[server]\nlisten = \"127.0.0.1:1\"\nadmin_token_file = \"missing\"\n")]);
+    let env = [
+        ("HOOKMILL_SERVER__LISTEN", "127.0.0.1:2"),
+        ("HOOKMILL_SERVER__ADMIN_TOKEN", "a-token-of-enough-bytes"),
+        ("HOOKMILL_SERVER__PUBLIC_URL", "https://ci.acme.dev/mill/"),
+        ("HOOKMILL_AGENT__SLOTS", "7"),
+        ("HOOKMILL_DEFAULTS__TAGS", "true"),
+        ("HOOKMILL_LIMITS__MEMORY", "1GiB"),
+        ("HOOKMILL_URL", "not ours"),
+    ];
+    let loaded = load_in(dir.path(), &env).expect("legal");
+    let web = &loaded.server.web;
+    assert_eq!(web.listen, Listen::Tcp("127.0.0.1:2".parse().expect("an address")));
+    assert_eq!(web.public_url.as_str(), "https://ci.acme.dev/mill");
+    assert_eq!(web.admin_token.as_ref().expect("set").expose(), b"a-token-of-enough-bytes");
+    assert_eq!((loaded.server.agent.slots, loaded.server.agent.limits.memory), (7, 1 << 30));
+    assert_eq!(loaded.files, [dir.path().join("hookmill.toml")]);
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_a_fault() {
+    let dir = folder(&[("hookmill.toml", "")]);
+    for (name, value, fix) in [
+        ("HOOKMILL_SERVER__LISEN", "x", "did you mean HOOKMILL_SERVER__LISTEN?"),
+        ("HOOKMILL_SEVER__LISTEN", "x", "did you mean HOOKMILL_SERVER__LISTEN?"),
+        ("HOOKMILL_REPO__NAME", "x", "write it in the file"),
+        ("HOOKMILL_DEFAULTS__BRANCHES", "main", "write it in the configuration file"),
+        ("HOOKMILL_SERVER__ADMIN_TOKEN", "", "`server.admin_token` is empty"),
+        ("HOOKMILL_DEFAULTS__TAGS", "yes", "must be true or false"),
+    ] {
+        let error = load_in(dir.path(), &[(name, value)]).expect_err(name).to_string();
+        assert!(error.contains(fix) && error.contains(name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn nothing_configured_is_its_own_answer() {
+    let dir = folder(&[]);
+    match load_in(dir.path(), &[]) {
+        Err(LoadError::NothingConfigured { looked }) => assert_eq!(looked[0], dir.path().join("hookmill.toml")),
+        Ok(_) if Path::new("/etc/hookmill/hookmill.toml").exists() => {}
+        other => panic!("{other:?}"),
+    }
+    let named = load_in(dir.path(), &[("HOOKMILL_CONFIG", "nowhere.toml")]).expect_err("a file that is missing");
+    assert!(named.to_string().contains("nowhere.toml can't be read"), "{named}");
+}
+
+#[test]
+fn secrets_come_from_one_place_and_are_not_empty() {
+    let secret = |lines: &str| format!("{FORGE}[[repo]]\nforge = \"github\"\nname = \"acme/shop\"\n{lines}\n");
+    let dir = folder(&[
+        ("secrets/good", "0123456789abcdef0123\n"),
+        ("secrets/other", "0123456789abcdef-two-newlines\n\n"),
+        ("secrets/empty", "\n"),
+        ("secrets/short", "abc"),
+    ]);
+    let read = |lines: &str| load::from_text(&secret(lines), dir.path());
+    let rules = |lines: &str| {
+        let loaded = read(lines).expect(lines);
+        let rules = loaded.server.forges.rules(&"github/acme/shop".parse().expect("a name")).expect("configured");
+        let secrets = rules.hook_secrets.iter().map(|secret| String::from_utf8_lossy(secret.expose()).into_owned());
+        (secrets.collect::<Vec<_>>(), loaded.warnings.len())
+    };
+    assert_eq!(rules("hook_secret_file = \"secrets/good\""), (vec!["0123456789abcdef0123".to_owned()], 0));
+    let (two, _) = rules("hook_secret_file = [\"secrets/good\", \"secrets/other\"]");
+    assert_eq!(two[1], "0123456789abcdef-two-newlines\n", "one newline is cut, not two");
+    assert_eq!(rules("hook_secret_file = \"secrets/short\"").1, 1, "a warning");
+
+    for (lines, message) in [
+        ("hook_secret_file = \"secrets/empty\"", "secrets/empty is empty"),
+        ("hook_secret_file = \"secrets/none\"", "can't be read"),
+        ("hook_secret = \"\"", "`repo.hook_secret` is empty"),
+        ("hook_secret = []", "is an empty list"),
+        ("hook_secret_env = \"NOBODY\"", "the variable NOBODY is not set"),
+        ("hook_secret = \"0123456789abcdef\"\nhook_secret_file = \"secrets/good\"", "are both given"),
+    ] {
+        let error = read(lines).expect_err(lines).to_string();
+        assert!(error.contains(message) && error.contains("hookmill.toml:1"), "{error}");
+        assert!(!error.contains("0123456789abcdef"), "{error}");
+    }
+}
+
+#[test]
+fn repos_d_adds_repositories_and_nothing_else() {
+    let dir = folder(&[
+        ("ci/hookmill.toml", FORGE),
+        (
+            "ci/repos.d/10-shop.toml",
+            "[[repo]]\nforge = \"github\"\nname = \"acme/shop\"\nhook_secret_file = \"shop.secret\"\n",
+        ),
+        ("ci/repos.d/shop.secret", "0123456789abcdef\n"),
+        ("ci/repos.d/.hidden.toml", "broken"),
+        ("ci/repos.d/notes.txt", "broken"),
+    ]);
+    let around = Surroundings::bare(dir.path());
+    let loaded = load::load(Some(Path::new("ci/hookmill.toml")), &around).expect("legal");
+    assert_eq!(loaded.server.forges.named().len(), 1);
+    assert_eq!(loaded.files.len(), 2);
+
+    std::fs::write(dir.path().join("ci/repos.d/20.toml"), "[server]\nread = \"public\"\n[[forge]]\nname = \"x\"\n")
+        .expect("written");
+    let error = load::load(Some(Path::new("ci/hookmill.toml")), &around).expect_err("refused").to_string();
+    assert!(
+        error.contains("[server] does not belong into repos.d") && error.contains("ci/repos.d/20.toml:1:2"),
+        "{error}"
+    );
+    assert!(error.contains("[[forge]] does not belong into repos.d"), "{error}");
+}
+
+#[test]
+fn the_most_exact_block_wins_and_the_rest_falls_through() {
+    let text = format!(
+        r#"{FORGE}
+        [defaults]
+        supersede = "all"
+        limits = {{ processes = 99 }}
+        [[repo]]
+        forge = "github"
+        name = "acme/*"
+        tags = true
+        branches = ["main"]
+        limits = {{ memory = "8GiB" }}
+        [[repo]]
+        forge = "github"
+        name = "Acme/Shop"
+        branches = ["release/*"]
+        clone_url = "https://git.acme.dev/shop/"
+        limits = {{ memory = "1GiB" }}
+        [[repo]]
+        forge = "github"
+        name = "acme/shop-*"
+        hook_secret = "another-secret-of-bytes"
+        "#
+    );
+    let forges = load::from_text(&text, Path::new("/")).expect("legal").server.forges;
+    let rules = |name: &str| forges.rules(&name.parse().expect("a name"));
+    let shop = rules("github/acme/shop").expect("named, in another case");
+    assert_eq!((shop.branches, shop.tags, shop.supersede), (vec!["release/*".to_owned()], true, Supersede::All));
+    assert_eq!((shop.limits.memory, shop.limits.processes, shop.limits.checkout_files), (1 << 30, 99, 300_000));
+    assert_eq!(shop.clone_url.as_str(), "https://git.acme.dev/shop");
+    let api = rules("github/acme/shop-api").expect("two globs");
+    assert_eq!((api.hook_secrets.len(), api.branches, api.limits.memory), (1, vec!["main".to_owned()], 8 << 30));
+    assert_eq!(api.clone_url.as_str(), "https://github.com/acme/shop-api.git");
+    assert!(rules("github/acme/a/b").is_none(), "`*` stops at a slash");
+    assert!(rules("github/other/shop").is_none() && rules("gitea/acme/shop").is_none());
+    assert_eq!(forges.named().len(), 1, "globs are no names");
+}
+
+#[test]
+fn forges_and_repositories_that_cannot_work_are_refused() {
+    let check = |text: &str, message: &str| {
+        let all = faults(text);
+        assert!(all.len() == 1 && all[0].contains(message), "{text}\n{all:?}");
+    };
+    let repo = |lines: &str| format!("{FORGE}[[repo]]\n{lines}\n");
+    check(&FORGE.replace("\"github\"\nkind", "\"api\"\nkind"), "is a word of the server's own addresses");
+    check(&FORGE.replace("\"github\"\nkind", "\"Git Hub\"\nkind"), "is not a forge name");
+    check(&format!("{FORGE}{FORGE}"), "a second [[forge]] named \"github\"");
+    check(&FORGE.replace("kind = \"github\"", "kind = \"gitea\""), "needs a `web_url`");
+    check(&repo("forge = \"githup\"\nname = \"acme/shop\""), "there is no [[forge]] named \"githup\"");
+    check(&repo("forge = \"github\"\nname = \"shop\""), "write owner/name");
+    check(&repo("forge = \"github\"\nname = \"*/shop\""), "reaches over several owners");
+    check(&repo("forge = \"github\"\nname = \"acme/{a,b}\""), "no other pattern");
+    check(&repo("forge = \"github\"\nname = \"acme/*\"\nclone_url = \"https://x/y\""), "a glob has no `clone_url`");
+    check(&repo("forge = \"github\"\nname = \"acme/a\"\nclone_url = \"git@host:a.git\""), "git over ssh");
+    check(
+        &repo("forge = \"github\"\nname = \"acme/a\"\nclone_url = \"https://me:pw@host/a\""),
+        "holds a user or a password",
+    );
+    check(&repo("name = \"acme/a\""), "a [[repo]] needs a `forge`");
+    check(&repo("forge = \"github\"\nname = \"acme/a\"\nbranches = [\"{a\"]"), "is not a branch pattern");
+    let twice = "forge = \"github\"\nname = \"acme/a\"\n[[repo]]\nforge = \"github\"\nname = \"ACME/A\"";
+    check(&repo(twice), "a second [[repo]] for \"acme/a\"");
+    let unsigned = repo("forge = \"github\"\nname = \"acme/a\"").replace("hook_secret = ", "# ");
+    check(&unsigned, "nobody can sign for \"acme/a\"");
+}
+
+/// The binary, far from this machine's own configuration.
+fn hookmill(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hookmill"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn check_refuses_an_empty_secret_and_names_file_line_and_key() {
+    let dir = folder(&[
+        (
+            "hookmill.toml",
+            "[[forge]]\nname = \"github\"\nkind = \"github\"\ntoken_file = \"token\"\nhook_secret_file = \"secret\"\n",
+        ),
+        ("token", "a-token-of-enough-bytes\n"),
+        ("secret", "\n"),
+    ]);
+    let (code, out, err) = hookmill(dir.path(), &["check"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    for part in ["hookmill.toml:5:20", "`forge.hook_secret_file`", "is empty", "^^^^", "openssl rand -hex 32"] {
+        assert!(err.contains(part), "{part} in\n{err}");
+    }
+}
+
+#[test]
+fn check_looks_at_the_repository_too() {
+    let dir = folder(&[
+        ("a/.hookmill.toml", "[bundle]\noutputt = \"dist\"\n"),
+        ("b/.hookmill.toml", "[bundle]\noutput = \"dist\"\n"),
+    ]);
+    let (code, _, err) = hookmill(dir.path(), &["check", "a"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("a/.hookmill.toml:2:1") && err.contains("did you mean `output`?"), "{err}");
+    assert_eq!(hookmill(dir.path(), &["check", "b"]), (0, "b/.hookmill.toml: good\n".to_owned(), String::new()));
+    assert_eq!(hookmill(dir.path(), &["check", "."]).0, 0, "a repository needs no file");
+    assert_eq!(hookmill(dir.path(), &["check", "nowhere"]).0, 2);
+}
+
+#[test]
+fn check_with_nothing_to_look_at_names_init_and_demo() {
+    if Path::new("/etc/hookmill/hookmill.toml").exists() {
+        return;
+    }
+    let dir = folder(&[]);
+    let (code, _, err) = hookmill(dir.path(), &["check"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("hookmill init") && err.contains("hookmill demo"), "{err}");
+}
+
+#[test]
+fn strict_counts_warnings() {
+    let dir = folder(&[("hookmill.toml", "[server]\nadmin_token = \"short\"\n")]);
+    let (code, out, err) = hookmill(dir.path(), &["check"]);
+    assert!(code == 0 && out.contains("good, with 1 warning") && err.contains("has only 5 bytes"), "{out}{err}");
+    assert!(!err.contains("short"), "a secret is not shown: {err}");
+    assert_eq!(hookmill(dir.path(), &["check", "--strict"]).0, 2);
+}
+
+#[test]
+fn init_writes_what_check_accepts_and_hook_prints() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = folder(&[("token", "gtea_0123456789abcdef0123\n")]);
+    let init = [
+        "init",
+        "ci",
+        "--forge",
+        "gitea",
+        "--forge-url",
+        "http://git.lan:3000/",
+        "--repo",
+        "Acme/Shop",
+        "--public-url",
+        "http://ci.lan:4665",
+        "--token-file",
+        "token",
+    ];
+    let (code, out, err) = hookmill(dir.path(), &init);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for part in [
+        "http://ci.lan:4665/hooks/gitea/Acme/Shop",
+        "http://git.lan:3000/Acme/Shop/settings/hooks/gitea/new",
+        "application/json",
+        "ALLOWED_HOST_LIST = external,ci.lan",
+        "write:repository",
+        "hookmill serve --config ci/hookmill.toml",
+    ] {
+        assert!(out.contains(part), "{part} in\n{out}");
+    }
+    let mode = |name: &str| std::fs::metadata(dir.path().join(name)).expect(name).permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("ci/secrets"), mode("ci/secrets/admin-token"), mode("ci/secrets/Acme-Shop-hook")),
+        (0o700, 0o600, 0o600)
+    );
+    let secret = std::fs::read_to_string(dir.path().join("ci/secrets/Acme-Shop-hook")).expect("written");
+    assert_eq!(secret.trim().len(), 64);
+    assert!(!out.contains(secret.trim()), "init shows where the secret is, not the secret");
+
+    let (code, out, err) = hookmill(dir.path(), &["check", "--strict", "--config", "ci/hookmill.toml"]);
+    assert!(code == 0 && out.contains("1 forge, 1 [[repo]] block: good"), "{out}{err}");
+    assert_eq!(err, "");
+
+    let (code, out, _) = hookmill(dir.path(), &["hook", "add", "--print", "acme/shop", "--config", "ci/hookmill.toml"]);
+    assert!(
+        code == 0 && out.contains(secret.trim()) && out.contains("http://ci.lan:4665/hooks/gitea/acme/shop"),
+        "{out}"
+    );
+    let (code, out, _) = hookmill(dir.path(), &["hook", "list", "--config", "ci/hookmill.toml"]);
+    assert_eq!((code, out.as_str()), (0, "gitea/Acme/Shop\thttp://ci.lan:4665/hooks/gitea/Acme/Shop\n"));
+    let (code, _, err) =
+        hookmill(dir.path(), &["hook", "add", "--print", "acme/other", "--config", "ci/hookmill.toml"]);
+    assert!(code == 1 && err.contains("configured are gitea/Acme/Shop"), "{err}");
+
+    let before = std::fs::read(dir.path().join("ci/secrets/admin-token")).expect("written");
+    let (code, _, err) = hookmill(dir.path(), &init);
+    assert!(code == 2 && err.contains("is already there"), "{err}");
+    assert_eq!(std::fs::read(dir.path().join("ci/secrets/admin-token")).expect("there"), before);
+}
+
+#[test]
+fn init_for_github_needs_two_answers() {
+    let dir = folder(&[]);
+    let (code, _, err) = hookmill(dir.path(), &["init"]);
+    assert!(code == 2 && err.contains("--forge, --repo is missing"), "{err}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 0, "nothing is written");
+    let (code, out, _) = hookmill(dir.path(), &["init", "--forge", "github", "--repo", "acme/shop"]);
+    assert!(code == 0 && out.contains("Commit statuses: read and write; Contents: read-only"), "{out}");
+    let (code, _, err) = hookmill(dir.path(), &["check"]);
+    assert!(code == 0 && err.contains("this forge has no token"), "{err}");
+}
+
+#[test]
+fn what_is_not_built_is_known_and_refused() {
+    let dir = folder(&[]);
+    for args in [
+        ["agent", "--config", "x"].as_slice(),
+        &["doctor"],
+        &["forge", "add", "github"],
+        &["cache", "ls"],
+        &["audit"],
+        &["store", "backup"],
+        &["builds", "approve", "12"],
+        &["builds", "explain", "12"],
+        &["hook", "add", "acme/shop"],
+        &["hook", "test", "acme/shop"],
+    ] {
+        let (code, out, err) = hookmill(dir.path(), args);
+        assert!(code == 2 && out.is_empty() && err.contains("not built yet"), "{args:?}: {err}");
+    }
+    assert_eq!(hookmill(dir.path(), &["bulid"]).0, 2);
+    let (code, out, _) = hookmill(dir.path(), &["--help"]);
+    assert!(code == 0 && out.contains("serve") && !out.contains("doctor") && !out.contains("internal"), "{out}");
+    assert!(hookmill(dir.path(), &["completions", "bash"]).1.contains("hookmill"));
+    assert!(hookmill(dir.path(), &["man"]).1.contains(".TH hookmill"));
+}

@@ -1,0 +1,138 @@
+//! The house has one-way floors: a file imports from its own folder and from floors below it.
+//!
+//! A new folder must be given a floor here; an arrow that goes up or sideways fails.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Floors from the ground up; rooms of one floor do not know each other.
+const FLOORS: [(&str, &[&str]); 7] = [
+    ("words", &["domain"]),
+    ("settings", &["config"]),
+    ("ground", &["tree", "process", "confine"]),
+    ("abilities", &["forge", "store", "blobs", "checkout", "plan", "toolchain", "live"]),
+    ("flow", &["intake", "runner", "worker", "reporter", "sweeper"]),
+    ("doors", &["web", "cli", "inside"]),
+    ("join", &["app", "telemetry", "main", "lib"]),
+];
+
+/// Arrows within a floor that are part of the design.
+///
+/// `confine` starts processes and looks at trees; the flow is read from `worker` down to `runner`;
+/// the join puts everything together.
+const EXCEPTIONS: [(&str, &str); 5] =
+    [("confine", "process"), ("confine", "tree"), ("worker", "runner"), ("main", "app"), ("main", "telemetry")];
+
+fn floor_of(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|(_, rooms)| rooms.contains(&room))
+}
+
+fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("src is readable") {
+        let path = entry.expect("src is readable").path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn room_of(path: &Path) -> String {
+    let inside = path.strip_prefix(root()).expect("under src");
+    let first = inside.components().next().expect("a file").as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The rooms that a file names by `crate::room` or `hookmill::room`, outside comments.
+fn arrows(text: &str) -> Vec<String> {
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut rooms = Vec::new();
+    for start in ["crate::", "hookmill::"] {
+        for (at, _) in code.match_indices(start) {
+            let rest = &code[at + start.len()..];
+            if let Some(group) = rest.strip_prefix('{') {
+                let mut depth = 0;
+                let mut word = String::new();
+                for c in group.chars() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => {
+                            rooms.push(std::mem::take(&mut word));
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    if depth == 0 {
+                        word.push(c);
+                    }
+                }
+                rooms.push(word);
+            } else {
+                rooms.push(rest.to_owned());
+            }
+        }
+    }
+    let first_word =
+        |text: String| -> String { text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    rooms.into_iter().map(first_word).filter(|room| !room.is_empty()).collect()
+}
+
+#[test]
+fn arrows_go_down() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let mut wrong = Vec::new();
+    for file in &files {
+        let room = room_of(file);
+        let Some(floor) = floor_of(&room) else {
+            wrong.push(format!("{} is in no room: give `{room}` a floor in tests/floors.rs", file.display()));
+            continue;
+        };
+        for target in arrows(&fs::read_to_string(file).expect("src is UTF-8")) {
+            let Some(target_floor) = floor_of(&target) else { continue };
+            let legal =
+                target == room || target_floor < floor || EXCEPTIONS.contains(&(room.as_str(), target.as_str()));
+            if !legal {
+                wrong.push(format!("{}: `{room}` may not know `{target}`", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that do not go down:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_exists_and_the_words_know_no_machine() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for file in &files {
+        *seen.entry(room_of(file)).or_default() += 1;
+        if room_of(file) == "domain" {
+            let text = fs::read_to_string(file).expect("src is UTF-8");
+            for machine in ["tokio", "axum", "git2", "sqlx", "std::fs", "std::net", "SystemTime::now", "Instant::now"] {
+                let used = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(machine));
+                assert!(!used, "{}: the words know no {machine}", file.display());
+            }
+        }
+    }
+    for (floor, rooms) in FLOORS {
+        for room in rooms {
+            assert!(seen.contains_key(*room), "floor {floor}: there is no room `{room}` any more");
+        }
+    }
+}
+
+#[test]
+fn the_test_sees_arrows() {
+    assert_eq!(arrows("use crate::store::Store;"), ["store"]);
+    assert_eq!(arrows("use crate::{web::{a, b}, cli};"), ["web", "cli"]);
+    assert_eq!(arrows("// crate::web\nlet x = crate::live::Hub::new();"), ["live"]);
+}
