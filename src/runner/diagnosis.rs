@@ -45,6 +45,8 @@ pub struct Finished<'a> {
     pub network: Network,
     /// Whose code it was; a fork's bundle can't be given the network by its own file.
     pub trust: Trust,
+    /// The tree's root as the step saw it (`/build`); taken off the paths in a reason.
+    pub root: &'a str,
     /// How its process ended.
     pub exit: Exit,
     /// What it printed, lossily decoded: the first [`HEAD_BYTES`], a line break where something was
@@ -92,7 +94,7 @@ pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
             (StepKind::Install, "pnpm") => siblings::pnpm(&plain),
             (StepKind::Install, "bun") => siblings::bun(&plain),
             (StepKind::Install | StepKind::Checkout, _) => None,
-            (StepKind::Bundle | StepKind::Check, _) => webpack::diagnose(&plain)
+            (StepKind::Bundle | StepKind::Check, _) => webpack::diagnose(&plain, step.root)
                 .or_else(|| closed_network(step, &plain))
                 .or_else(|| npm::missing_script(&plain)),
         })

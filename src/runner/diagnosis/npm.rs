@@ -131,9 +131,8 @@ fn refusal<'a>(report: &[&'a str]) -> &'a str {
 /// The first line of the report that is not a field.
 fn first_words<'a>(report: &[&'a str]) -> &'a str {
     let fields = ["code ", "syscall ", "errno ", "path ", "command ", "A complete log"];
-    let said = report.iter().map(|line| line.trim());
-    said.filter(|line| !line.is_empty() && !fields.iter().any(|field| line.starts_with(field)))
-        .next()
+    let mut said = report.iter().map(|line| line.trim());
+    said.find(|line| !line.is_empty() && !fields.iter().any(|field| line.starts_with(field)))
         .unwrap_or("npm says no more")
 }
 

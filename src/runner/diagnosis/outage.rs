@@ -57,8 +57,16 @@ const CERTIFICATE: [&str; 7] = [
 
 /// The status of a refused request: `E503`, `FETCH_503`, `"503 Service Unavailable"`, `… - 503`, `failed with 503`.
 pub(super) fn http_status(text: &str) -> Option<u16> {
-    let before =
-        ["code E", "FETCH_", "Request failed \"", "Request failed \\\"", " - ", "failed with ", "returned error: "];
+    let before = [
+        "code E",
+        "FETCH_",
+        "Request failed \"",
+        "Request failed \\\"",
+        " - ",
+        "failed with ",
+        "Response Code: ",
+        "returned error: ",
+    ];
     before.iter().find_map(|mark| {
         text.match_indices(mark).find_map(|(at, _)| {
             let rest = &text[at + mark.len()..];

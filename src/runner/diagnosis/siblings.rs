@@ -19,6 +19,14 @@ pub(super) fn yarn(output: &str) -> Option<Diagnosis> {
             rest.replace("\" that matches \"", "@").trim_end_matches('"')
         )));
     }
+    let yarn_modern =
+        |said: &str| output.lines().find_map(|line| line.split_once("│ ")?.1.trim_end().strip_suffix(said));
+    if let Some(package) = yarn_modern(": Package not found") {
+        return Some(Diagnosis::theirs(format!("{} is not in the registry", package.replacen("@npm:", "@", 1))));
+    }
+    if let Some(package) = yarn_modern(": No candidates found") {
+        return Some(Diagnosis::theirs(format!("there is no {}", package.replacen("@npm:", "@", 1))));
+    }
     if let Some(path) = output.lines().find_map(|line| line.strip_prefix("error ")?.strip_suffix(": Command failed.")) {
         let package = path.rsplit_once("/node_modules/").map_or("package.json", |(_, package)| package);
         return Some(Diagnosis::theirs(format!("the install script of {package} failed")));

@@ -8,7 +8,7 @@ fn sample(name: &str) -> String {
 fn finished<'a>(kind: StepKind, tool: &'a str, output: &'a str) -> Finished<'a> {
     let network = if kind == StepKind::Install { Network::Open } else { Network::Closed };
     let program = if kind == StepKind::Install { tool } else { "npm" };
-    Finished { tool, kind, program, network, trust: Trust::Trusted, exit: Exit::Code(1), output }
+    Finished { tool, kind, program, network, trust: Trust::Trusted, root: "/build", exit: Exit::Code(1), output }
 }
 
 fn install(tool: &str, name: &str) -> String {
@@ -73,6 +73,11 @@ fn npms_siblings() {
     check("yarn", "yarn-target", "failed: there is no left-pad@99.0.0");
     check("yarn", "yarn-404", "failed: left-padd is not in the registry");
     check("yarn", "yarn-lock", "failed: yarn.lock is out of date; run yarn install and commit it");
+    check("yarn", "yarn4-503", "broken, again: the npm registry answered 503");
+    check("yarn", "yarn4-refused", "broken, again: the npm registry refused the connection (ECONNREFUSED)");
+    check("yarn", "yarn4-target", "failed: there is no left-pad@99.0.0");
+    check("yarn", "yarn4-404", "failed: left-padd@1.3.0 is not in the registry");
+    check("yarn", "yarn4-lock", "failed: yarn.lock is out of date; run yarn install and commit it");
     check("pnpm", "pnpm-503", "broken, again: the npm registry answered 503");
     check("pnpm", "pnpm-refused", "broken, again: the npm registry refused the connection (ECONNREFUSED)");
     check("pnpm", "pnpm-target", "failed: there is no left-pad@99.0.0");
@@ -99,7 +104,7 @@ fn webpack() {
     check("webpack4-color", three);
     check(
         "webpack5-loaders",
-        "failed: 3 errors, first l/b.js:1 SyntaxError: l/b.js: Support for the experimental syntax 'jsx' isn't currently enabled (1:11):",
+        "failed: 3 errors, first l/b.js:1 SyntaxError: Support for the experimental syntax 'jsx' isn't currently enabled (1:11):",
     );
     check("webpack-config-throws", "failed: webpack.throw.js: Error: no API_URL");
     check("webpack-config-invalid", "failed: invalid configuration: configuration has an unknown property 'mod'");

@@ -3,7 +3,8 @@
 use super::Diagnosis;
 
 /// Counts the errors of a compilation and names the first with its place.
-pub(super) fn diagnose(output: &str) -> Option<Diagnosis> {
+pub(super) fn diagnose(output: &str, root: &str) -> Option<Diagnosis> {
+    let output = &output.replace(&format!("{root}/"), "");
     let before_compiling = openssl(output).or_else(|| cli(output));
     if before_compiling.is_some() {
         return before_compiling;
@@ -40,7 +41,7 @@ fn cli(output: &str) -> Option<Diagnosis> {
         return Some(Diagnosis::theirs(format!("invalid configuration: {}", first_sentence(what))));
     }
     if let Some(rest) = first.strip_prefix("Failed to load '") {
-        let file = without_root(rest.split('\'').next().unwrap_or(rest));
+        let file = without_dot(rest.split('\'').next().unwrap_or(rest));
         let error = lines.next().unwrap_or("").trim_start_matches("[webpack-cli] ");
         return Some(Diagnosis::theirs(format!("{file}: {error}")));
     }
@@ -96,7 +97,7 @@ impl<'a> Block<'a> {
         let resource = word.rsplit('!').next().unwrap_or(word);
         let resource = resource.split('?').next().unwrap_or(resource);
         // fork-ts-checker writes `./src/a.ts:3:7`.
-        without_root(resource.split(':').next().unwrap_or(resource))
+        without_dot(resource.split(':').next().unwrap_or(resource))
     }
 
     fn line(&self, file: &str) -> Option<u32> {
@@ -106,7 +107,7 @@ impl<'a> Block<'a> {
         let traced = || {
             let trace = self.body.iter().find_map(|line| line.trim_start().strip_prefix("@ "))?;
             let (traced, place) = trace.split_once(' ')?;
-            (without_root(traced) == file).then(|| row(place)).flatten()
+            (without_dot(traced) == file).then(|| row(place)).flatten()
         };
         // TypeScript: `(1,7)`; babel and acorn: `(1:11)`; sass: `src/a.scss 1:12  root stylesheet`.
         let bracketed = || {
@@ -137,7 +138,8 @@ impl<'a> Block<'a> {
         let line = line.strip_prefix("Module not found: ").unwrap_or(line);
         let line = line.strip_prefix("Error: ").unwrap_or(line);
         let line = line.split_once("' in '").map_or(line.to_owned(), |(what, _)| format!("{what}'"));
-        line.replace("/build/", "")
+        // babel says the file once more: `SyntaxError: src/cart.js: Unexpected token`.
+        line.replacen(&format!(" {}: ", self.file()), " ", 1)
     }
 }
 
@@ -153,7 +155,6 @@ fn row(place: &str) -> Option<u32> {
     column.starts_with(|c: char| c.is_ascii_digit()).then(|| row.parse().ok()).flatten()
 }
 
-fn without_root(path: &str) -> &str {
-    let path = path.strip_prefix("/build/").unwrap_or(path);
+fn without_dot(path: &str) -> &str {
     path.strip_prefix("./").unwrap_or(path)
 }
