@@ -15,6 +15,7 @@ mod sample;
 mod server;
 mod story;
 mod terminal;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -176,9 +177,9 @@ impl Folder {
         match self {
             Folder::Kept(folder) => println!("kept: {}", folder.display()),
             Folder::Temporary(folder) => {
-                let path = folder.path().to_owned();
-                if let Err(error) = folder.close() {
-                    eprintln!("hookmill demo: {} could not be removed: {error}", path.display());
+                // Builds leave folders that nobody may enter (an overlay's work directory), so TempDir can't do it.
+                if let Err(error) = crate::tree::remove(&folder.keep()) {
+                    eprintln!("hookmill demo: its folder could not be removed: {error}");
                 }
             }
         }
