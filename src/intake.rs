@@ -46,14 +46,22 @@ pub async fn take(store: &Store, arrival: Arrival) -> Result<Accepted, StoreErro
 /// Which builds the decision needs to know about.
 fn about(arrival: &Arrival) -> Option<About> {
     let repo = repo(arrival)?;
-    arrival.rules.as_ref()?;
-    let (git_ref, sha) = match &arrival.heard.event {
-        Event::Push(push) => (&push.git_ref, Some(push.after.clone())),
-        Event::PullRequest(request) => (&request.git_ref, Some(request.head.clone())),
-        Event::Deleted { git_ref } | Event::PullRequestClosed { git_ref, .. } => (git_ref, None),
+    let rules = arrival.rules.as_ref()?;
+    let default_branch = arrival.heard.default_branch.as_deref();
+    let (git_ref, sha, unfinished) = match &arrival.heard.event {
+        Event::Push(push) => {
+            let gone = push.after.is_zero();
+            let looks = gone || ends_older(rules, &push.git_ref, default_branch, push.forced);
+            (&push.git_ref, (!gone).then(|| push.after.clone()), looks)
+        }
+        Event::PullRequest(request) => {
+            let looks = request.fork || ends_older(rules, &request.git_ref, default_branch, false);
+            (&request.git_ref, Some(request.head.clone()), looks)
+        }
+        Event::Deleted { git_ref } | Event::PullRequestClosed { git_ref, .. } => (git_ref, None, true),
         Event::Ignored { .. } => return None,
     };
-    Some(About { repo, git_ref: git_ref.clone(), sha })
+    Some(About { repo, git_ref: git_ref.clone(), sha, unfinished })
 }
 
 fn repo(arrival: &Arrival) -> Option<RepoId> {
@@ -184,7 +192,7 @@ fn one_build(arrival: &Arrival, rules: &RepoRules, build: NewBuild, forced: bool
     {
         return Decision::Already { build: same.id, because, pushed: build.pushed && !same.pushed };
     }
-    let ends_older = ends_older(rules, &build, forced);
+    let ends_older = ends_older(rules, &build.git_ref, build.default_branch.as_deref(), forced);
     if ends_older && let Some(newer) = delivered_before(&build, facts) {
         return ignore(format!("superseded by #{newer}: a later push of {} arrived first", build.git_ref.short()));
     }
@@ -229,14 +237,14 @@ fn delivered_before(build: &NewBuild, facts: &Facts) -> Option<BuildId> {
 }
 
 /// Whether a new build of a ref ends the older ones.
-fn ends_older(rules: &RepoRules, build: &NewBuild, forced: bool) -> bool {
-    if build.git_ref.as_tag().is_some() {
+fn ends_older(rules: &RepoRules, git_ref: &RefName, default_branch: Option<&str>, forced: bool) -> bool {
+    if git_ref.as_tag().is_some() {
         return false;
     }
     match rules.supersede {
         Supersede::None => false,
         Supersede::All => true,
-        Supersede::Branches => forced || !may_be_default(&build.git_ref, build.default_branch.as_deref()),
+        Supersede::Branches => forced || !may_be_default(git_ref, default_branch),
     }
 }
 

@@ -2,10 +2,10 @@
 //! who pushed them is told which path breaks which rule.
 
 #[path = "support/git_http.rs"]
-#[expect(dead_code, reason = "the server is steered in tests/checkout.rs")]
+#[expect(dead_code, reason = "each file of tests steers another part of the server")]
 mod git_http;
 #[path = "support/workbench.rs"]
-#[expect(dead_code, reason = "the job is steered in tests/checkout.rs")]
+#[expect(dead_code, reason = "each file of tests uses another part of the bench")]
 mod workbench;
 
 use std::os::unix::fs::symlink;

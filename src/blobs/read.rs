@@ -167,7 +167,7 @@ pub struct StepTail {
 }
 
 impl Logs {
-    /// The last lines of every step: about `lines` of each, and not many more than `bytes`.
+    /// The last lines of every step: at most `lines` of each and, unless it is a single line, `bytes`.
     pub fn tails(&self, build: BuildId, lines: usize, bytes: u64) -> io::Result<Snapshot> {
         let Some(claim) = self.newest_claim(build)? else { return Ok(Snapshot::default()) };
         let Some(journal) = JournalFile::open(self, build, claim)? else { return Ok(Snapshot::default()) };
@@ -196,7 +196,7 @@ impl Logs {
             for record in &end.records {
                 last.extend(sources.lines(record, name)?);
             }
-            let excess = last.len().saturating_sub(lines);
+            let excess = last.len().saturating_sub(fitting(&last, lines, bytes));
             last.drain(..excess);
             steps.push(StepTail { name: name.clone(), cut: end.cut || excess > 0, lines: last });
         }
@@ -218,15 +218,25 @@ impl End {
         self.records.push_back(record);
         self.lines += record.count as usize;
         self.bytes += record.length;
-        while let [first, _, ..] = self.records.make_contiguous() {
+        while let Some(first) = self.records.front() {
             let (lines_left, bytes_left) = (self.lines - first.count as usize, self.bytes - first.length);
-            if lines_left < lines && self.bytes <= bytes {
+            if lines_left < lines && bytes_left < bytes {
                 break;
             }
             (self.lines, self.bytes, self.cut) = (lines_left, bytes_left, true);
             self.records.pop_front();
         }
     }
+}
+
+/// How many lines at the end are at most `lines` and, unless it is a single one, at most `bytes`.
+fn fitting(all: &[LogLine], lines: usize, bytes: u64) -> usize {
+    let mut used = 0;
+    let fits = |line: &&LogLine| {
+        used += line.text.len() as u64;
+        used <= bytes
+    };
+    all.iter().rev().take(lines).take_while(fits).count().max(1)
 }
 
 /// A step's log as it stands on disk.

@@ -182,6 +182,13 @@ fn tails_are_the_last_lines_of_each_step_and_say_where_to_go_on() {
     assert_eq!(tails.steps[0].lines.last().map(|line| (line.n, line.text.as_str())), Some((50, "50")));
     steps[1].append(b"z\n").expect("written");
     assert_eq!(texts(&all(&logs, tails.cursor)), ["3 z"]);
+
+    // Much at once, then little: the little is not all that is shown.
+    steps[1].append("much\n".repeat(2_000).as_bytes()).expect("written");
+    steps[1].append(b"little\n").expect("written");
+    let tails = logs.tails(BUILD, 100, 206).expect("readable");
+    let shown: Vec<u64> = tails.steps[1].lines.iter().map(|line| line.n).collect();
+    assert_eq!(shown, (1954..=2004).collect::<Vec<_>>());
 }
 
 #[test]

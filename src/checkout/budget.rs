@@ -26,7 +26,7 @@ pub struct Budget {
 
 impl From<&Limits> for Budget {
     fn from(limits: &Limits) -> Self {
-        // Depth and path length are what Linux (PATH_MAX 4096) and the tools that run later bear.
+        // Depth and path length are what Linux (`PATH_MAX`, 4096) and the tools that run later bear.
         Budget { files: limits.checkout_files, bytes: limits.checkout_bytes, depth: 100, path_bytes: 4000 }
     }
 }

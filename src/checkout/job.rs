@@ -35,7 +35,7 @@ pub struct Job {
 #[serde(tag = "from", rename_all = "snake_case")]
 pub enum Source {
     /// A repository at a forge.
-    Remote(Remote),
+    Remote(Box<Remote>),
     /// A folder of this machine, for `hookmill run`.
     Local(Local),
 }

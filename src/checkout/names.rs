@@ -2,7 +2,7 @@
 //! `is_ntfs_dotgit`, `is_hfs_dotgit`), applied whatever the file system here is: the files may be
 //! carried on to one where `.GIT` is `.git`.
 
-/// The longest name that Linux file systems take, in bytes (NAME_MAX).
+/// The longest name that Linux file systems take, in bytes (`NAME_MAX`).
 const MAX_NAME: usize = 255;
 
 /// The rule that `name` breaks, as the end of the sentence "`name` …".

@@ -87,13 +87,15 @@ impl Refusal {
 
     pub(super) fn disk(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        let path = path.display();
         match error.kind() {
-            StorageFull | QuotaExceeded => {
-                Refusal::new(RefusalKind::DiskFull, format!("no space left on the agent's disk for {path}"))
-            }
-            _ => Refusal::new(RefusalKind::Broken, format!("the agent could not write {path}: {error}")),
+            StorageFull | QuotaExceeded => Refusal::disk_full(),
+            _ => Refusal::new(RefusalKind::Broken, format!("the agent could not write {}: {error}", path.display())),
         }
+    }
+
+    /// Without the path: the sentence goes to the forge, and the operator knows the disk.
+    fn disk_full() -> Self {
+        Refusal::new(RefusalKind::DiskFull, "no space left on the agent's disk")
     }
 }
 
@@ -116,8 +118,7 @@ impl From<git2::Error> for Stop {
     fn from(error: git2::Error) -> Self {
         // libgit2 gives the system's words and keeps no errno.
         if error.message().contains("No space left") || error.message().contains("quota exceeded") {
-            let text = format!("no space left on the agent's disk: {}", error.message());
-            return Stop::Refused(Refusal::new(RefusalKind::DiskFull, text));
+            return Stop::Refused(Refusal::disk_full());
         }
         Stop::Unsound(error)
     }
@@ -125,12 +126,11 @@ impl From<git2::Error> for Stop {
 
 impl From<crate::tree::TreeError> for Stop {
     fn from(error: crate::tree::TreeError) -> Self {
-        let kind = if error.is_disk_full() { RefusalKind::DiskFull } else { RefusalKind::Broken };
-        let text = match kind {
-            RefusalKind::DiskFull => format!("no space left on the agent's disk: {error}"),
-            _ => format!("the agent could not write its workspace: {error}"),
-        };
-        Stop::Refused(Refusal::new(kind, text))
+        if error.is_disk_full() {
+            return Stop::Refused(Refusal::disk_full());
+        }
+        let text = format!("the agent could not write its workspace: {error}");
+        Stop::Refused(Refusal::new(RefusalKind::Broken, text))
     }
 }
 
@@ -143,5 +143,33 @@ impl Stop {
                 Refusal::new(RefusalKind::Broken, format!("the agent's mirror can't be read: {}", error.message()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_nobodys_commit() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let path = std::path::PathBuf::from("src/a.js");
+        let from_git = git2::Error::from_str("cannot extend packfile 'x': No space left on device");
+        for refusal in [
+            Refusal::disk(&path, &full()),
+            Stop::from(crate::tree::TreeError::Io { path: path.clone(), source: full() }).refusal(),
+            Stop::from(from_git).refusal(),
+        ] {
+            assert_eq!(refusal.kind, RefusalKind::DiskFull);
+            assert_eq!(refusal.verdict(), Verdict::new(Outcome::Broken, "no space left on the agent's disk"));
+        }
+    }
+
+    #[test]
+    fn messages_are_one_line_and_paths_can_not_speak() {
+        let refusal = Refusal::tree(b"a\x1b[31m\nPassed\xff", "is bad");
+        let words = "the commit's tree is not acceptable: \"a\\x1b[31m\\nPassed\\xff\" is bad";
+        assert_eq!(refusal.message, words);
+        assert_eq!(Refusal::new(RefusalKind::Broken, " a\n b ").message, "a b");
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! Entered before anything else: one thread, no runtime, no configuration, no secret.
 
-use std::ffi::OsString;
-use std::process::ExitCode;
-
+mod checkout;
 #[cfg(target_os = "linux")]
 mod holder;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
 
 /// Does what the words after `internal` name.
 pub fn enter(args: &[OsString]) -> ExitCode {
     match args.split_first() {
+        Some((word, _)) if word == "checkout" => checkout::main(),
         #[cfg(target_os = "linux")]
         Some((word, rest)) if word == "holder" => holder::enter(rest),
         _ => {

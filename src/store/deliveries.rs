@@ -1,7 +1,7 @@
 //! Taking deliveries: what is known is loaded for all of them, the rules decide one by one, and what follows is
 //! written in few statements.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Row as _};
@@ -52,6 +52,8 @@ pub struct About {
     pub git_ref: RefName,
     /// The commit to build, if there is one.
     pub sha: Option<CommitId>,
+    /// Whether the decision looks at the ref's unfinished builds. Where it does not, there may be thousands of them.
+    pub unfinished: bool,
 }
 
 /// The rules, asked with the facts within the transaction. They may be asked more than once.
@@ -248,15 +250,18 @@ pub(super) async fn accept(
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// Splits off those that touch nothing in common, in their order.
+/// Splits off those that need not know of each other, in their order.
 fn independent(pending: &[Pending], left: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let (mut deliveries, mut refs, mut commits) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let (mut deliveries, mut commits) = (HashSet::new(), HashSet::new());
+    // For each ref, whether one of this round looks at its unfinished builds.
+    let mut refs = HashMap::new();
     left.iter().partition(|&&index| {
         let one = &pending[index];
         let mut free = deliveries.insert(one.delivery.key());
         if let Some(about) = &one.about {
             let repo = (about.repo.forge.as_str(), about.repo.path.folded());
-            free &= refs.insert((repo.clone(), about.git_ref.as_str()));
+            let before = refs.insert((repo.clone(), about.git_ref.as_str()), about.unfinished);
+            free &= before.is_none_or(|looks| !looks && !about.unfinished);
             free &= about.sha.as_ref().is_none_or(|sha| commits.insert((repo, sha.as_str())));
         }
         free

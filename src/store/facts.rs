@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 pub struct Facts {
     /// What the same delivery was answered before.
     pub first_answer: Option<Accepted>,
-    /// The unfinished builds of the same repository and ref, oldest first.
+    /// The unfinished builds of the same repository and ref, oldest first; empty when they were not asked for.
     pub unfinished: Vec<Known>,
     /// The newest build of the same repository, ref and commit, finished or not.
     pub same: Option<Known>,
@@ -57,10 +57,8 @@ pub(super) async fn load(connection: &mut Connection, round: &[&Pending]) -> Res
     let mut facts = vec![Facts::default(); round.len()];
     for (chunk, facts) in round.chunks(MAX_ROWS).zip(facts.chunks_mut(MAX_ROWS)) {
         load_answers(connection, chunk, facts).await?;
-        if chunk.iter().any(|one| one.about.is_some()) {
-            load_unfinished(connection, chunk, facts).await?;
-            load_same(connection, chunk, facts).await?;
-        }
+        load_unfinished(connection, chunk, facts).await?;
+        load_same(connection, chunk, facts).await?;
     }
     Ok(facts)
 }
@@ -92,7 +90,10 @@ async fn load_unfinished(
     round: &[&Pending],
     facts: &mut [Facts],
 ) -> Result<(), StoreError> {
-    let asked: Vec<(usize, &About)> = asked(round);
+    let asked: Vec<(usize, &About)> = asked(round).into_iter().filter(|(_, about)| about.unfinished).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
     let mut statement = QueryBuilder::<Database>::new(KNOWN);
     statement.push("finished_at IS NULL AND (forge, repo, git_ref) IN (");
     statement.push_values(&asked, |mut values, (_, about)| {

@@ -205,7 +205,7 @@ mod tests {
         let closed = start.join("closed");
         std::fs::create_dir(&closed).expect("a folder");
         std::fs::write(closed.join("file"), "").expect("a file");
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).expect("ours");
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).expect("ours");
         remove(&start).expect("all of it");
         assert!(!start.exists());
     }

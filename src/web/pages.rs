@@ -194,6 +194,8 @@ struct BuildPage {
     frame: Frame,
     summary: Summary,
     lanes: Vec<Lane>,
+    /// The places of the lanes in the order of their logs: those to look at first.
+    logs: Vec<usize>,
     commit_url: Option<String>,
     event: &'static str,
     trust: &'static str,
@@ -241,7 +243,13 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
     let tails = tokio::task::spawn_blocking(move || logs.tails(id, TAIL_LINES, TAIL_BYTES));
     let tails = tails.await.map_err(|_stopping| std::io::Error::other("the server is stopping"))??;
     let (site, now) = (pages.site(), now());
+    let events = format!("{}/api/v1/builds/{id}/events?after={}", site.base(), tails.cursor);
     let summary = Summary::new(&build, now);
+    let lanes = lanes(&build, tails, now);
+    let mut logs: Vec<usize> = (0..lanes.len()).collect();
+    if build.state == BuildState::Finished {
+        logs.sort_by_key(|&at| !lanes[at].open);
+    }
     let title = format!("{} #{id} {} · {}", summary.mark.sign, summary.title, summary.repo);
     let page = BuildPage {
         frame: Frame::new(&site, headers, uri, title),
@@ -256,8 +264,9 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         approved_by: build.approved_by.as_deref().map(super::ansi::shown),
         is_finished: build.state == BuildState::Finished,
         is_waiting: build.state == BuildState::Waiting,
-        events: format!("{}/api/v1/builds/{id}/events?after={}", site.base(), tails.cursor),
-        lanes: lanes(&build, tails, now),
+        events,
+        lanes,
+        logs,
         summary,
     };
     Ok(html(&page).into_response())

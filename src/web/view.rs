@@ -33,6 +33,8 @@ pub(super) struct Frame {
     /// The token of our own forms, when somebody is signed in.
     pub(super) form: Option<String>,
     pub(super) can_sign_in: bool,
+    /// Whether lists open to this reader; somebody with one build's link only gets no links to them.
+    pub(super) may_list: bool,
     /// Where to come back to after signing in.
     pub(super) here: String,
 }
@@ -45,6 +47,7 @@ impl Frame {
             title: title.into(),
             form: site.form_token(headers),
             can_sign_in: site.has_admin(),
+            may_list: site.may_read_all(headers),
             here: utf8_percent_encode(super::auth::local_path(uri.path()), NON_ALPHANUMERIC).to_string(),
         }
     }
@@ -100,8 +103,10 @@ impl Moment {
         let since = now.since(at);
         let ago = match since.as_secs() {
             0 | 1 => "just now".to_owned(),
-            2..86_400 => format!("{} ago", brief(since)),
-            seconds => format!("{} d ago", seconds / 86_400),
+            seconds @ 2..60 => format!("{seconds}s ago"),
+            seconds @ 60..3600 => format!("{}m ago", seconds / 60),
+            seconds @ 3600..86_400 => format!("{}h ago", seconds / 3600),
+            seconds => format!("{}d ago", seconds / 86_400),
         };
         Moment { exact: at.to_string(), ago }
     }
@@ -154,6 +159,8 @@ pub(super) fn repo_path(repo: &RepoId) -> String {
 
 /// A step as a lane: what it is, and when it ran within its build.
 pub(super) struct Lane {
+    /// Its place in the plan, from 1.
+    pub(super) number: usize,
     pub(super) name: String,
     /// The exact name, percent-encoded: for addresses and for the script.
     pub(super) key: String,
@@ -202,8 +209,11 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
     let open = step_to_look_at(build);
     let lane = |(index, step): (usize, &Step)| {
         let ran = step.started_at.map(|began| (began, step.finished_at.unwrap_or(end).since(began)));
+        // A step of no time at all still gets a stroke that can be seen.
+        let hair = whole / 250;
         let at = tails.iter().position(|tail| tail.name == step.name);
         Lane {
+            number: index + 1,
             name: shown(&step.name),
             key: utf8_percent_encode(&step.name, NON_ALPHANUMERIC).to_string(),
             mark: Mark::of_step(step),
@@ -212,7 +222,9 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
             note: note(step),
             ending: ending(step),
             reason: step.reason.as_deref().map(shown),
-            bar: ran.map(|(began, took)| (percent(began.since(start), whole), percent(took, whole))),
+            bar: ran.map(|(began, took)| {
+                (percent(began.since(start).min(whole - hair), whole), percent(took.max(hair), whole))
+            }),
             log: at.map(|at| tails.swap_remove(at).into()),
             open: open == Some(index) || step.outcome.is_some_and(is_at_fault),
         }
@@ -250,6 +262,5 @@ fn ending(step: &Step) -> Option<String> {
 }
 
 fn percent(part: Duration, whole: Duration) -> String {
-    // A step of no time at all still gets a stroke that can be seen.
     format!("{:.2}%", (part.as_secs_f64() / whole.as_secs_f64() * 100.0).clamp(0.0, 100.0))
 }

@@ -94,13 +94,13 @@ impl Workbench {
         Job {
             mirror: self.dir.path().join("data/mirrors").join(folder_name(&clone_url)),
             slot: self.slot(),
-            source: Source::Remote(Remote {
+            source: Source::Remote(Box::new(Remote {
                 clone_url,
                 git_ref: git_ref.parse().expect("a ref"),
                 sha: sha.parse().expect("a commit"),
                 credential: None,
                 network: Network::default(),
-            }),
+            })),
             objects_seen_at: None,
             depth: 1,
             budget: Budget { files: 300_000, bytes: 4 << 30, depth: 100, path_bytes: 4000 },

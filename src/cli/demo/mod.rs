@@ -7,7 +7,7 @@
 mod author;
 mod follow;
 mod forge;
-mod lanes;
+
 mod prerequisites;
 mod repository;
 mod run;
@@ -36,7 +36,7 @@ const INTERRUPTED: u8 = 130;
     after_help = "Keys while it runs: p push, b break, f fix, o open, q quit. Without a terminal it does one push and ends, \
                   as with --once."
 )]
-pub struct DemoArgs {
+pub struct Args {
     /// The port of its pages; 0 is any free port.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub port: u16,
@@ -45,7 +45,7 @@ pub struct DemoArgs {
     pub once: bool,
     /// The push breaks the bundle.
     #[arg(long = "break")]
-    pub break_it: bool,
+    pub broken: bool,
     /// Keeps everything in this folder instead of removing it.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -93,7 +93,7 @@ enum Ending {
 }
 
 /// Runs the demo to its end.
-pub fn run(args: &DemoArgs) -> ExitCode {
+pub fn run(args: &Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(BROKEN, &format!("no runtime: {error}")),
@@ -104,7 +104,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     code
 }
 
-async fn demo(args: &DemoArgs) -> ExitCode {
+async fn demo(args: &Args) -> ExitCode {
     if let Err(error) = server::free_port(args.port) {
         return fail(USAGE, &error.to_string());
     }

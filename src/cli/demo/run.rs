@@ -17,13 +17,13 @@ use crate::domain::status::{Status, StatusState};
 use super::author::Author;
 use super::follow::{Heard, follow};
 use super::forge::{Forge, Push, Pushed, Received};
-use super::lanes::Lanes;
 use super::prerequisites::Ready;
 use super::sample::Condition;
 use super::server::{Server, Settings};
 use super::terminal::{Key, Keyboard};
 use super::tools::share_bower;
-use super::{DemoArgs, DemoError, Ending, random_hex, story};
+use super::{Args, DemoError, Ending, random_hex, story};
+use crate::cli::lanes::Lanes;
 
 /// How long the forge waits for the final status after the build's end: the reporter may have to try again.
 pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(20);
@@ -34,7 +34,7 @@ const CONTEXT: &str = "hookmill";
 
 /// Sets the stage, plays, and takes everything down again, whatever happened. `None` when `interrupted` came first.
 pub(super) async fn stage(
-    args: &DemoArgs,
+    args: &Args,
     ready: &Ready,
     folder: &Path,
     interactive: bool,
@@ -79,7 +79,7 @@ pub(super) async fn stage(
         let mut play = Play { http, hook_secret, forge, author, server: &server, lanes, heard, keys };
         play.lanes.say(&elsewhere(server.url(), play.forge.url()));
         tokio::select! {
-            told = play.all(args.break_it) => told.map(Some),
+            told = play.all(args.broken) => told.map(Some),
             () = &mut interrupted => Ok(None),
         }
     };

@@ -7,8 +7,8 @@ use crate::domain::build::{Build, CacheUse, Step, StepKind};
 use crate::domain::outcome::Outcome;
 
 use super::forge::{Answer, Pushed, Received};
-use super::lanes::harmless;
 use super::prerequisites::{Item, Missing};
+use crate::cli::lanes::harmless;
 
 /// What was found on this machine.
 pub(super) fn prerequisites(items: &[Item]) -> String {

@@ -1,6 +1,8 @@
 // Makes the page of a running build live. Without it the page shows the same, as of when it was loaded.
 "use strict";
 (() => {
+  // The end of a log says most.
+  for (const pane of document.querySelectorAll(".log")) pane.scrollTop = pane.scrollHeight;
   const live = document.getElementById("live");
   if (!live || !window.EventSource) return;
 
@@ -14,7 +16,6 @@
   }
   for (const lane of document.querySelectorAll("li[data-step]")) steps.get(decodeURIComponent(lane.dataset.step)).lane = lane;
   for (const link of document.querySelectorAll(".refresh")) link.remove();
-  for (const { pane } of steps.values()) pane.scrollTop = pane.scrollHeight;
 
   const source = new EventSource(live.dataset.events);
   source.addEventListener("line", (event) => line(JSON.parse(event.data)));

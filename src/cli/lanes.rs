@@ -20,6 +20,7 @@ const NAME_WIDTH: usize = 10;
 pub(super) struct Lanes {
     /// `None` without a terminal.
     drawn: Option<MultiProgress>,
+    stderr: bool,
     running: BTreeMap<String, ProgressBar>,
 }
 
@@ -27,13 +28,25 @@ impl Lanes {
     /// Lanes that are drawn on standard output, or printed there when it is no terminal.
     pub(super) fn new(terminal: bool) -> Self {
         let drawn = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
-        Self { drawn, running: BTreeMap::new() }
+        Self { drawn, stderr: false, running: BTreeMap::new() }
+    }
+
+    /// The same on standard error, where standard output is for a document.
+    pub(super) fn on_stderr(terminal: bool) -> Self {
+        let drawn = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        Self { drawn, stderr: true, running: BTreeMap::new() }
     }
 
     /// Prints a line above the lanes.
     pub(super) fn say(&self, line: &str) {
         // A reader that went away (`| head`) ends nothing: the build is still to be finished and cleaned up after.
-        let print = || drop(writeln!(std::io::stdout().lock(), "{line}"));
+        let print = || {
+            let _ = if self.stderr {
+                writeln!(std::io::stderr().lock(), "{line}")
+            } else {
+                writeln!(std::io::stdout().lock(), "{line}")
+            };
+        };
         match &self.drawn {
             Some(screen) => screen.suspend(print),
             None => print(),
