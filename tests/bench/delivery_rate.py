@@ -10,12 +10,11 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from lib import pairs, push
 from lib.forge import Forge
-from lib.server import FORGE, SECRET, Server, free_port, require
+from lib.server import FORGE, SECRET, Server, free_port, require, until_open
 
 NEEDS_BINARY = True
 NAME = "acme/shop"
@@ -76,26 +75,12 @@ def _webhook(options, folder, records):
         process = subprocess.Popen(["webhook", "-hooks", str(hooks), "-ip", "127.0.0.1", "-port", str(port)],
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            _until_open(port)
+            until_open(port)
             result = _wrk(f"http://127.0.0.1:{port}/hooks/bench", records, options.seconds)
         finally:
             process.terminate()
             process.wait(10)
     return result
-
-
-def _until_open(port):
-    import socket
-
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 def _in_memory(bytes_needed):

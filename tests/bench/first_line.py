@@ -74,7 +74,7 @@ class _Side:
         self.forge, self.repository = forge, repository
         self.server = Server(options.binary, folder, forge.api_url, {NAME: repository.url}, sandbox=sandbox)
         self.before = "0" * 40
-        self.phases = {}
+        self.sandbox = "?"
 
     def push(self, commit, phases=None):
         """Milliseconds from delivery to line."""
@@ -89,8 +89,9 @@ class _Side:
         if status["state"] != "success":
             raise RuntimeError(f"{status['state']}: {status['description']}\n{self.server.log_tail()}")
         line = _milliseconds(self.server.log(build, "bundle"), begun)
+        shown = self.server.build(build)
+        self.sandbox = shown["sandbox"]
         if phases is not None:
-            shown = self.server.build(build)
             phases.setdefault("202", []).append((answered - begun) / 1e6)
             phases.setdefault("claimed", []).append(_since(shown["started_at"], begun))
             for step in shown["steps"]:
@@ -178,5 +179,4 @@ def run(options, folder):
             with side.server:
                 _same_commit(side, floor, label, goal, count)
                 _new_commit(side, _Clone(folder / f"clone-{label}", repository), floor, label, max(10, count // 2))
-                shown = side.server.get("/api/v1/builds?limit=1")[1]
-                print(f"  sandbox as the build names it: {re.search(rb'\"sandbox\":\"([^\"]*)\"', shown)[1].decode()}")
+                print(f"  sandbox as the build names it: {side.sandbox}")

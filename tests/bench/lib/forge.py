@@ -55,8 +55,13 @@ class _Handler(loopback.Handler):
         body = self.body()
         environment["CONTENT_LENGTH"] = str(len(body))
         command = [self.server.forge.git, "http-backend"]
-        ran = subprocess.run(command, input=body, stdout=subprocess.PIPE, env=environment, check=False)
-        head, _, content = ran.stdout.partition(b"\r\n\r\n")
+        git = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.server.forge.serving.add(git.pid)
+        try:
+            said, _ = git.communicate(body)
+        finally:
+            self.server.forge.serving.discard(git.pid)
+        head, _, content = said.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         code = int(headers.pop("Status", "200").split()[0])
         kind = headers.pop("Content-Type", "text/plain")
@@ -71,6 +76,7 @@ class Forge:
         self.root.mkdir(parents=True, exist_ok=True)
         self.git = shutil.which("git")
         self.statuses = []
+        self.serving = set()  # ids of its git processes
         self._heard = threading.Condition()
         self._server = loopback.Server(_Handler)
         self._server.forge = self

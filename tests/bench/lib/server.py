@@ -243,6 +243,19 @@ token_file = "forge-token"
             return ""
 
 
+def until_open(port, patience=10):
+    """Waits until somebody listens there."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 def require(*programs):
     """Stops with the package's name when a program is missing."""
     packages = {"wrk": "wrk", "webhook": "webhook", "bwrap": "bubblewrap", "git": "git", "npm": "npm", "node": "nodejs"}
