@@ -10,7 +10,7 @@ import time
 from lib import pairs, processes, script, work
 from lib.forge import Forge
 from lib.registry import Registry
-from lib.server import Server, require
+from lib.server import Server, instant, require
 from lib.shop import NAME, Shop
 
 NEEDS_BINARY = True
@@ -44,13 +44,6 @@ def _push(options, shop, forge, steps):
 
 def _seconds(step):
     return instant(step["finished_at"]) - instant(step["started_at"]) if step["started_at"] else 0.0
-
-
-def instant(text):
-    """Seconds of an RFC 3339 time of the API."""
-    import datetime
-
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def run(options, folder):

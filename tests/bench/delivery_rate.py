@@ -14,14 +14,13 @@ from pathlib import Path
 
 from lib import pairs, push
 from lib.forge import Forge
-from lib.server import FORGE, SECRET, Server, free_port, require, until_open
+from lib.server import FORGE, SECRET, Server, require
+from lib.webhook import Webhook
 
 NEEDS_BINARY = True
 NAME = "acme/shop"
 _BODY = 20_000
 _CONNECTIONS = 16
-_HOOK = """[{"id": "bench", "execute-command": "%s", "trigger-rule": {"match": {"type": "payload-hmac-sha256",
-"secret": "%s", "parameter": {"source": "header", "name": "X-Hub-Signature-256"}}}}]"""
 
 
 def options(parser):
@@ -68,19 +67,8 @@ def _ours(options, folder, forge, records):
 
 
 def _webhook(options, folder, records):
-    folder.mkdir(exist_ok=True)
-    hooks, port = folder / "hooks.json", free_port()
-    hooks.write_text(_HOOK % (shutil.which("true"), SECRET.decode()), encoding="utf-8")
-    with open(folder / "webhook.log", "ab") as log:
-        process = subprocess.Popen(["webhook", "-hooks", str(hooks), "-ip", "127.0.0.1", "-port", str(port)],
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            until_open(port)
-            result = _wrk(f"http://127.0.0.1:{port}/hooks/bench", records, options.seconds)
-        finally:
-            process.terminate()
-            process.wait(10)
-    return result
+    with Webhook(folder) as hook:
+        return _wrk(hook.url, records, options.seconds)
 
 
 def _in_memory(bytes_needed):

@@ -6,7 +6,6 @@ the same file system, then `date` started bare, or in a bubblewrap with all name
 `git fetch` and `git switch` in a clone, plus the floor.
 """
 
-import datetime
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ import time
 
 from lib import pairs
 from lib.forge import Forge
-from lib.server import Server, require
+from lib.server import Server, instant, require
 
 NEEDS_BINARY = True
 NAME = "acme/clock"
@@ -105,7 +104,7 @@ class _Side:
 
 
 def _since(text, begun):
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1e3 - begun / 1e6
+    return instant(text) * 1e3 - begun / 1e6
 
 
 class _Clone:

@@ -5,14 +5,13 @@ grows is the highest resident set of the server during the build less the one be
 the proportional sets of all processes of the binary, sampled.
 """
 
-import datetime
 import subprocess
 import threading
 import time
 
 from lib import pairs, processes
 from lib.forge import Forge
-from lib.server import Server, require
+from lib.server import Server, instant, require
 
 NEEDS_BINARY = True
 NAME = "acme/loud"
@@ -69,8 +68,8 @@ def _step(server, forge, commit, number):
     if status["state"] != "success":
         raise RuntimeError(f"{status['state']}: {status['description']}\n{server.log_tail()}")
     step = next(step for step in server.build(build)["steps"] if step["name"] == "bundle")
-    begun, ended = (datetime.datetime.fromisoformat(step[name].replace("Z", "+00:00")) for name in ("started_at", "finished_at"))
-    return (ended - begun).total_seconds(), grown / 1e6, (watch.highest - before) / 1e6
+    seconds = instant(step["finished_at"]) - instant(step["started_at"])
+    return seconds, grown / 1e6, (watch.highest - before) / 1e6
 
 
 def run(options, folder):

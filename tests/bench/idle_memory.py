@@ -6,19 +6,17 @@ Proportional set size: a page that n processes share counts 1/n in each (proc(5)
 
 import shutil
 import statistics
-import subprocess
 import time
 
 from lib import pairs, processes, push
 from lib.forge import FINAL, Forge, build_of
-from lib.server import SECRET, Server, free_port, require, until_open
+from lib.server import SECRET, Server, require
+from lib.webhook import Webhook
 
 NEEDS_BINARY = True
 NAME = "acme/idle"
 _BUILDS = 200
 _REST = 3.0  # seconds without work after which a process is called idle
-_HOOK = """[{"id": "bench", "execute-command": "%s", "trigger-rule": {"match": {"type": "payload-hmac-sha256",
-"secret": "%s", "parameter": {"source": "header", "name": "X-Hub-Signature-256"}}}}]"""
 
 
 def options(parser):
@@ -56,23 +54,14 @@ def _hookmill(options, folder, forge, repository, commits):
 
 
 def _webhook(folder, count):
-    folder.mkdir(exist_ok=True)
-    hooks, port, figures = folder / "hooks.json", free_port(), []
-    hooks.write_text(_HOOK % (shutil.which("true"), SECRET.decode()), encoding="utf-8")
-    process = subprocess.Popen(["webhook", "-hooks", str(hooks), "-ip", "127.0.0.1", "-port", str(port)],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until_open(port)
+    with Webhook(folder) as hook:
         time.sleep(_REST)
-        figures.append(processes.pss(process.pid) / 1e6)
+        figures = [processes.pss(hook.pid) / 1e6]
         body = push.payload(NAME, "refs/heads/main", "0" * 40, "1" * 40)
         for _ in range(count):
-            push.send(port, push.request("/hooks/bench", body, SECRET))
+            push.send(hook.port, push.request(hook.path, body, SECRET))
         time.sleep(_REST)
-        figures.append(processes.pss(process.pid) / 1e6)
-    finally:
-        process.terminate()
-        process.wait(10)
+        figures.append(processes.pss(hook.pid) / 1e6)
     return figures
 
 

@@ -1,5 +1,6 @@
 """`hookmill serve` with a configuration of its own in a folder of its own."""
 
+import datetime
 import http.client
 import json
 import os
@@ -241,6 +242,11 @@ token_file = "forge-token"
             return "\n".join((self.folder / "serve.log").read_text(errors="replace").splitlines()[-lines:])
         except OSError:
             return ""
+
+
+def instant(text):
+    """Seconds since 1970 of a time of the API (RFC 3339)."""
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def until_open(port, patience=10):
