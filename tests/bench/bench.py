@@ -32,8 +32,10 @@ def arguments():
     parser.add_argument("--binary", metavar="FILE", help="this binary, instead of cargo's release build")
     parser.add_argument("--limit", type=int, metavar="SECONDS", help="ends the benchmark after that time")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder, to look into")
-    known, _ = parser.parse_known_args()
-    importlib.import_module(BENCHMARKS[known.name][0]).options(parser)
+    # Before parsing, so that --help lists them too.
+    for name in (one for one in sys.argv[1:] if one in BENCHMARKS):
+        importlib.import_module(BENCHMARKS[name][0]).options(parser)
+        break
     return parser.parse_args()
 
 

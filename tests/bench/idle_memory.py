@@ -48,9 +48,9 @@ def _hookmill(options, folder, forge, repository, commits):
             if not forge.wait_for(left, 300):
                 raise TimeoutError(f"{len(wanted)} builds did not end\n{server.log_tail()}")
             rest()
-        parts = {pid: processes.command(pid) for pid in server.own_processes()}
+        count = len(server.own_processes())
     forge.statuses.clear()
-    return figures, len(parts)
+    return figures, count
 
 
 def _webhook(folder, count):
@@ -81,9 +81,10 @@ def run(options, folder):
         ):
             ours.append(one[0])
             theirs.append(other)
-            print(f"  pair {number:3}  webhook after start {other[0]:.1f} MB, after {options.builds} deliveries {other[1]:.1f} MB   "
-                  f"hookmill ({one[1]} process{'es' * (one[1] > 1)}) after start {one[0][0]:.1f} MB, "
-                  f"after {options.builds // 2} builds {one[0][1]:.1f} MB, after {options.builds} {one[0][2]:.1f} MB", flush=True)
+            start, half, end = one[0]
+            print(f"  pair {number:3}  webhook {other[0]:.1f} MB, after {options.builds} deliveries {other[1]:.1f} MB   "
+                  f"hookmill (processes: {one[1]}) {start:.1f} MB, after {options.builds // 2} builds {half:.1f} MB, "
+                  f"after {options.builds} {end:.1f} MB", flush=True)
     names = ("after start", f"after {options.builds // 2} builds", f"after {options.builds} builds")
     for place, name in enumerate(names):
         values = [figures[place] for figures in ours]

@@ -135,7 +135,7 @@ def _judge(server, forge, sender, leftovers):
                   f"{len(torn)} with two different words, {len(after)} with a pending after the final")
     pairs.verdict("database whole", whole, "integrity_check, foreign_key_check")
     pairs.verdict("processes left behind = 0", not leftovers.orphans,
-                  f"{len(leftovers.orphans)} {leftovers.orphans[:3]}; the longest seen alive {leftovers.longest:.1f} s after its kill")
+                  f"{len(leftovers.orphans)} {leftovers.orphans[:3]}; one was seen {leftovers.longest:.1f} s after its kill")
 
 
 def run(options, folder):

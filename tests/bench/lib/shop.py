@@ -50,7 +50,7 @@ class Shop:
     def _lockfile(self):
         """Resolved once a machine; the registry's address in it is today's."""
         kept = work.cache() / f"package-lock-{shop.RESOLVED_AS_OF}.json"
-        if not kept.is_file() or json.loads(kept.read_text())["packages"][""].get("devDependencies") != shop.PACKAGE["devDependencies"]:
+        if not (kept.is_file() and _asks_for(kept, shop.PACKAGE)):
             with work.Folder(keep=False) as folder:
                 (folder / "package.json").write_bytes(shop.package_json())
                 self._npm(folder, "install", "--package-lock-only", f"--before={shop.RESOLVED_AS_OF}")
@@ -66,3 +66,8 @@ class Shop:
             (home / "package.json").write_text('{"private": true}\n', encoding="ascii")
             self._npm(home, "install", "--prefix", str(home), f"bower@{_BOWER}")
         return Path(home) / "node_modules/.bin"
+
+
+def _asks_for(lockfile, package):
+    root = json.loads(lockfile.read_text(encoding="utf-8"))["packages"][""]
+    return all(root.get(field) == package[field] for field in ("dependencies", "devDependencies"))
