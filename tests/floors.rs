@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 7] = [
     ("words", &["domain"]),
     ("settings", &["config"]),
-    ("ground", &["tree", "process", "confine"]),
+    ("ground", &["tree", "process", "confine", "outside"]),
     ("abilities", &["forge", "store", "blobs", "checkout", "plan", "toolchain", "live"]),
     ("flow", &["intake", "runner", "worker", "reporter", "sweeper"]),
     ("doors", &["web", "cli", "inside"]),

@@ -3,13 +3,17 @@
 //! Exit codes: 0; 1 refused or not found; 2 usage or configuration; those of a build are
 //! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
+mod builds;
 mod check;
 mod completions;
+pub mod demo;
 mod fields;
 mod hook;
 mod init;
+mod lanes;
 mod man;
 pub mod output;
+mod run;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -53,13 +57,13 @@ pub enum Command {
     /// Builds a local folder exactly as the agent would; never writes into it.
     Run(RunArgs),
     /// Shows a signed push become installs, a bundle and a status, with nothing set up.
-    Demo(DemoArgs),
+    Demo(demo::Args),
     /// Validates configuration and repository files; names file, line, key and fix.
     Check(check::CheckArgs),
     /// Webhooks of the configured repositories.
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
-    Builds(BuildsArgs),
+    Builds(builds::BuildsArgs),
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
     /// Prints the manual page.
@@ -121,27 +125,6 @@ pub struct RunArgs {
     /// Prints what was seen and what follows from it, and runs nothing.
     #[arg(long)]
     pub explain: bool,
-}
-
-/// `hookmill demo`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Keys while it runs: p push, b break, f fix, o open, q quit. Without a terminal it does one push and ends, \
-                  as with --once."
-)]
-pub struct DemoArgs {
-    /// The port of its pages; 0 is any free port.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub port: u16,
-    /// One push, its verdict, and the end.
-    #[arg(long)]
-    pub once: bool,
-    /// The push breaks the bundle.
-    #[arg(long = "break")]
-    pub break_it: bool,
-    /// Keeps everything in this folder instead of removing it.
-    #[arg(long, value_name = "DIR")]
-    pub keep: Option<PathBuf>,
 }
 
 /// `hookmill builds`.
@@ -241,18 +224,27 @@ pub struct Unbuilt {
 }
 
 impl Command {
-    /// Runs a command that needs nothing but files and the terminal.
+    /// Runs a command that needs nothing but files, the terminal and a server's API.
     ///
     /// # Errors
-    /// Gives back, untouched, a command that needs a server, a runtime or a sandbox: that is for whoever joins them.
+    /// Gives back, untouched, a command that needs a store, a runtime or a sandbox: that is for whoever joins them.
     pub fn run_alone(self) -> Result<ExitCode, Box<Command>> {
         let mut out = Out::stdout();
         Ok(match self {
             Command::Init(args) => init::run(args, &mut out),
             Command::Check(args) => check::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
+            Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man => man::run(&mut out),
+            Command::Run(args) => {
+                drop(out);
+                run::run(&args)
+            }
+            Command::Demo(args) => {
+                drop(out);
+                demo::run(&args)
+            }
             Command::Agent(_) => unbuilt("agent"),
             Command::Doctor(_) => unbuilt("doctor"),
             Command::Forge(_) => unbuilt("forge"),
@@ -261,11 +253,7 @@ impl Command {
             Command::Store(_) => unbuilt("store"),
             Command::Builds(BuildsArgs { command: BuildsCommand::Approve(_), .. }) => unbuilt("builds approve"),
             Command::Builds(BuildsArgs { command: BuildsCommand::Explain(_), .. }) => unbuilt("builds explain"),
-            other @ (Command::Serve(_)
-            | Command::Run(_)
-            | Command::Demo(_)
-            | Command::Builds(_)
-            | Command::Internal(_)) => return Err(Box::new(other)),
+            other @ (Command::Serve(_) | Command::Builds(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }
 }

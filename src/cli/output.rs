@@ -5,12 +5,15 @@ use std::io::{self, IsTerminal, StdoutLock, Write};
 
 /// Standard output, locked. What can't be written because nobody reads any more is dropped;
 /// `println!` would panic then.
-pub struct Out(StdoutLock<'static>);
+pub struct Out {
+    stdout: StdoutLock<'static>,
+    closed: bool,
+}
 
 impl Out {
     /// Locks standard output for as long as this lives.
     pub fn stdout() -> Self {
-        Self(io::stdout().lock())
+        Self { stdout: io::stdout().lock(), closed: false }
     }
 
     /// Writes one line.
@@ -20,12 +23,20 @@ impl Out {
 
     /// Writes bytes as they are.
     pub fn write(&mut self, bytes: &[u8]) {
-        match self.0.write_all(bytes).and_then(|()| self.0.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        if self.closed {
+            return;
+        }
+        if let Err(error) = self.stdout.write_all(bytes).and_then(|()| self.stdout.flush()) {
+            self.closed = true;
+            if error.kind() != io::ErrorKind::BrokenPipe {
                 eprintln!("hookmill: standard output can't be written: {error}");
             }
-            _ => {}
         }
+    }
+
+    /// Whether nothing that is written arrives any more; who would go on for long can stop.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 }
 

@@ -91,6 +91,16 @@ pub fn load(flag: Option<&Path>, around: &Surroundings) -> Result<Loaded, LoadEr
     Ok(layers.check(around, files, findings)?)
 }
 
+/// The embedded default with `around`'s proxy, certificates and machine, and no file: for a build without a server.
+///
+/// # Errors
+/// Every fault that was found; there is none unless a variable of `around` is at fault.
+pub fn defaults(around: &Surroundings) -> Result<Loaded, LoadError> {
+    let mut findings = Findings::default();
+    let layers = Layers::embedded(&around.cwd, &mut findings);
+    Ok(layers.check(around, Vec::new(), findings)?)
+}
+
 /// Reads one text over the embedded default, as if it stood in a file in `base`, with an empty environment.
 ///
 /// # Errors

@@ -164,9 +164,10 @@ fn slots(section: &mut Section<'_>, build_memory: u64, around: &Surroundings) ->
 
 /// `[network]`; what is empty is taken from our own environment.
 pub(super) fn network(mut section: Section<'_>, around: &Surroundings) -> Network {
+    let ours = around.network();
     let proxy = section.text("proxy").and_then(|text| {
         if text.value.is_empty() {
-            return around.variable("HTTPS_PROXY").map(str::to_owned);
+            return ours.proxy;
         }
         let good = Url::parse(&text.value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         if !good {
@@ -176,15 +177,10 @@ pub(super) fn network(mut section: Section<'_>, around: &Surroundings) -> Networ
     });
     let listed: Vec<String> =
         section.texts("no_proxy").unwrap_or_default().into_iter().map(|host| host.value).collect();
-    let no_proxy = if listed.is_empty() {
-        let ours = around.variable("NO_PROXY").unwrap_or_default();
-        ours.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect()
-    } else {
-        listed
-    };
+    let no_proxy = if listed.is_empty() { ours.no_proxy } else { listed };
     let ca_file = section.text("ca_file").and_then(|text| {
         if text.value.is_empty() {
-            return around.variable("SSL_CERT_FILE").map(|path| around.cwd.join(path));
+            return ours.ca_file;
         }
         let path: PathBuf = text.place.source.base.join(&text.value).components().collect();
         if !path.is_file() {

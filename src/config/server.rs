@@ -46,6 +46,15 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Listen::Tcp(address) => address.fmt(f),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Who may read pages and API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
@@ -68,6 +77,13 @@ pub struct Web {
     pub admin_token: Option<Secret>,
     /// Who may read.
     pub read: Read,
+}
+
+impl Web {
+    /// [`Web::public_url`] as the beginning of a link: without a slash at its end.
+    pub fn base(&self) -> &str {
+        self.public_url.as_str().trim_end_matches('/')
+    }
 }
 
 /// `[store] url`, as written (`sqlite://…`), with the path made absolute.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::server::Network;
+
 /// The process and the machine as the configuration sees them.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -45,6 +47,16 @@ impl Surroundings {
             hostname: "localhost".to_owned(),
             cores: 2,
             memory: Some(8 << 30),
+        }
+    }
+
+    /// How the environment alone wants the outside to be reached: `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`.
+    pub fn network(&self) -> Network {
+        let direct = self.variable("NO_PROXY").unwrap_or_default().split(',').map(str::trim);
+        Network {
+            proxy: self.variable("HTTPS_PROXY").map(str::to_owned),
+            no_proxy: direct.filter(|host| !host.is_empty()).map(str::to_owned).collect(),
+            ca_file: self.variable("SSL_CERT_FILE").map(|path| self.cwd.join(path)),
         }
     }
 

@@ -2,17 +2,18 @@
 
 mod answer;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use ureq::Agent;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use url::Url;
 
 use crate::config::server::{Forge, ForgeKind, Network};
 use crate::domain::repo::{CommitId, RepoPath};
 use crate::domain::status::Status;
+use crate::outside;
 
 pub use answer::PostError;
 
@@ -31,13 +32,14 @@ const ANSWER: u64 = 64 * 1024;
 #[derive(Debug)]
 pub struct Client {
     network: Network,
-    agent: Mutex<Option<Agent>>,
+    /// One for each origin that was spoken to.
+    agents: Mutex<BTreeMap<String, Agent>>,
 }
 
 impl Client {
     /// A client that has not connected to anything yet.
     pub fn new(network: &Network) -> Self {
-        Self { network: network.clone(), agent: Mutex::new(None) }
+        Self { network: network.clone(), agents: Mutex::default() }
     }
 
     /// Sets a commit's status. `Ok` means that the forge has stored it.
@@ -72,7 +74,8 @@ impl Client {
     }
 
     fn post(&self, mut url: Url, headers: &[(&'static str, String)], body: &[u8]) -> Result<(), PostError> {
-        let agent = self.agent()?;
+        // Redirects stay at the origin, and so with this agent.
+        let agent = self.agent(&url)?;
         for _ in 0..=REDIRECTS {
             let mut request = agent.post(url.as_str()).header("content-type", "application/json");
             for (name, value) in headers {
@@ -89,12 +92,22 @@ impl Client {
         Err(PostError::unreachable(&url, "it redirects in a circle"))
     }
 
-    fn agent(&self) -> Result<Agent, PostError> {
-        let mut kept = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some(agent) => Ok(agent.clone()),
-            None => Ok(kept.insert(agent(&self.network)?).clone()),
+    fn agent(&self, url: &Url) -> Result<Agent, PostError> {
+        let mut kept = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let origin = url.origin().ascii_serialization();
+        if let Some(agent) = kept.get(&origin) {
+            return Ok(agent.clone());
         }
+        let client = outside::client(&self.network, url)
+            .map_err(|unusable| PostError::Retry { after: None, why: unusable.to_string() })?;
+        let agent = client
+            .timeout_resolve(Some(CONNECT))
+            .timeout_connect(Some(CONNECT))
+            .timeout_global(Some(WHOLE))
+            .build()
+            .new_agent();
+        kept.insert(origin, agent.clone());
+        Ok(agent)
     }
 }
 
@@ -105,61 +118,6 @@ fn statuses_url(api_url: &Url, repo: &RepoPath, commit: &CommitId) -> Url {
         path.pop_if_empty().push("repos").extend(repo.as_str().split('/')).push("statuses").push(commit.as_str());
     }
     url
-}
-
-fn agent(network: &Network) -> Result<Agent, PostError> {
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::from(certificates(network)?))
-        .unversioned_rustls_crypto_provider(rustls::crypto::ring::default_provider().into())
-        .build();
-    Ok(Agent::config_builder()
-        .tls_config(tls)
-        .proxy(proxy(network)?)
-        .user_agent(concat!("hookmill/", env!("CARGO_PKG_VERSION")))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .timeout_resolve(Some(CONNECT))
-        .timeout_connect(Some(CONNECT))
-        .timeout_global(Some(WHOLE))
-        .build()
-        .new_agent())
-}
-
-/// The system's authorities (`SSL_CERT_FILE` is heeded) and those of `network.ca_file`.
-fn certificates(network: &Network) -> Result<Vec<Certificate<'static>>, PostError> {
-    let system = rustls_native_certs::load_native_certs().certs;
-    let mut found: Vec<_> = system.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-    if let Some(file) = &network.ca_file {
-        let unreadable = |why: String| PostError::Retry {
-            after: None,
-            why: format!("network.ca_file {} can't be read: {why}", file.display()),
-        };
-        let pem = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
-        for item in ureq::tls::parse_pem(&pem) {
-            if let PemItem::Certificate(certificate) = item.map_err(|error| unreadable(error.to_string()))? {
-                found.push(certificate);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn proxy(network: &Network) -> Result<Option<ureq::Proxy>, PostError> {
-    let Some(address) = &network.proxy else { return Ok(None) };
-    // The address may hold a password, so no text quotes it.
-    let unusable = |_| PostError::Retry { after: None, why: "network.proxy is not a proxy's address".to_owned() };
-    let parsed = ureq::Proxy::new(address).map_err(unusable)?;
-    let mut builder = ureq::Proxy::builder(parsed.protocol()).host(parsed.host()).port(parsed.port());
-    if let Some(name) = parsed.username() {
-        builder = builder.username(name);
-    }
-    if let Some(password) = parsed.password() {
-        builder = builder.password(password);
-    }
-    for host in &network.no_proxy {
-        builder = builder.no_proxy(host);
-    }
-    builder.build().map(Some).map_err(unusable)
 }
 
 /// The error and its causes in one line, without the address (which the caller names).

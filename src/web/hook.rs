@@ -1,7 +1,7 @@
 //! The hooks: where forges deliver. Reads, verifies and understands a delivery, hands it to the intake,
 //! and answers what became of it.
 //!
-//! The checks stand in [`Door::hear`] in the order of the contract; the first that fails answers.
+//! The checks stand in `Door::hear` in the order of the contract; the first that fails answers.
 
 mod answer;
 mod body;

@@ -1,4 +1,116 @@
-//! The web's doors: they translate between HTTP and the flow, and decide nothing.
+//! The door for people and programs: pages, API, live stream, health.
+//!
+//! It translates and never decides: what a build is comes through [`Records`], what it wrote from
+//! [`Logs`], and who may see or change it from [`auth`].
 
+mod ansi;
+mod answer;
+mod api;
+mod asset;
+pub mod auth;
+mod body;
+mod health;
 pub mod hook;
 pub mod listener;
+mod log;
+mod pages;
+mod records;
+mod stream;
+mod view;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::map_response;
+use axum::routing::{get, post};
+
+use crate::blobs::Logs;
+use crate::live::Hub;
+
+pub use auth::Site;
+pub use records::{Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
+
+/// No form and no body of the API is longer than this many bytes.
+const BODY_MAX: usize = 16 * 1024;
+
+/// Everything that the pages and the API are made from.
+pub struct Pages {
+    /// What is known of builds.
+    pub records: Arc<dyn Records>,
+    /// What builds wrote.
+    pub logs: Logs,
+    /// Who is told when there is news.
+    pub hub: Hub,
+    /// The last requests that the hooks refused, newest first.
+    pub refusals: Box<dyn Fn() -> Vec<Refusal> + Send + Sync>,
+    site: RwLock<Arc<Site>>,
+}
+
+impl Pages {
+    /// The parts, joined.
+    pub fn new(
+        site: Site,
+        records: Arc<dyn Records>,
+        logs: Logs,
+        hub: Hub,
+        refusals: impl Fn() -> Vec<Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        Pages { records, logs, hub, refusals: Box::new(refusals), site: RwLock::new(Arc::new(site)) }
+    }
+
+    /// Takes a configuration that was read again; requests that are being answered keep the old one.
+    pub fn reconfigure(&self, site: Site) {
+        *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+    }
+
+    fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Every route but the hooks'.
+pub fn router(pages: Arc<Pages>) -> Router {
+    let reading = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/api/v1/builds", get(api::builds))
+        .route("/api/v1/builds/{id}", get(api::build))
+        .route("/api/v1/builds/{id}/log", get(log::log))
+        .route("/api/v1/builds/{id}/events", get(stream::events))
+        .route("/api/v1/builds/{id}/stats", get(api::not_built_yet))
+        .route("/api/v1/builds/{id}/artifacts", get(api::not_built_yet))
+        .route("/api/v1/builds/{id}/artifacts/{*path}", get(api::artifact))
+        .route("/api/v1/deliveries", get(api::deliveries))
+        .route("/api/v1/openapi.json", get(api::openapi))
+        .route("/", get(pages::list))
+        .route("/repos/{*rest}", get(pages::repository))
+        .route("/builds/{id}", get(pages::build))
+        .route("/assets/{version}/{name}", get(asset::asset));
+    let changing = Router::new()
+        .route("/api/v1/builds/{id}/cancel", post(api::cancel))
+        .route("/api/v1/builds/{id}/rerun", post(api::rerun))
+        .route("/api/v1/builds/{id}/approve", post(api::change_not_built_yet))
+        .route("/api/v1/repos/{*rest}", post(api::change_not_built_yet))
+        .route("/builds/{id}/cancel", post(pages::cancel))
+        .route("/builds/{id}/rerun", post(pages::rerun))
+        .route("/login", get(pages::login).post(pages::sign_in))
+        .route("/logout", post(pages::sign_out));
+    reading
+        .merge(changing)
+        .fallback(pages::unknown)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(map_response(answer::fence))
+        .with_state(pages)
+}
+
+/// The same routes with and without the path of `public_url` before them: some reverse proxies cut it, some don't.
+///
+/// `site` is as at the start; a path that changes later needs a restart.
+pub fn under_public_path(site: &Site, router: Router) -> Router {
+    match site.base() {
+        "" => router,
+        base => Router::new().nest(base, router.clone()).fallback_service(router),
+    }
+}

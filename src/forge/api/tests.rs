@@ -1,7 +1,7 @@
 //! The client against a server of its own on loopback that answers what the test says, and remembers.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -11,34 +11,47 @@ use crate::domain::status::StatusState;
 
 /// Answers one connection after the other with the given answers, and tells each request (head and body).
 fn forge_that_answers(answers: Vec<String>) -> (Url, Receiver<String>) {
+    forge_over("http", answers, |stream| stream)
+}
+
+fn forge_over<S: Read + Write + 'static>(
+    scheme: &str,
+    answers: Vec<String>,
+    wrap: impl Fn(TcpStream) -> S + Send + 'static,
+) -> (Url, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port of loopback");
-    let url = format!("http://{}/api/v1", listener.local_addr().expect("bound")).parse().expect("a URL");
+    let url = format!("{scheme}://{}/api/v1", listener.local_addr().expect("bound")).parse().expect("a URL");
     let (told, requests) = channel();
     // It ends with the last answer; a test that asks less leaves it to the end of the process.
     std::thread::spawn(move || {
         for answer in answers {
             let (stream, _) = listener.accept().expect("a connection");
-            let mut reader = BufReader::new(stream);
-            let (mut request, mut length) = (String::new(), 0);
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).expect("a line of the head");
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().expect("a number");
-                }
-                request.push_str(&line);
-                if line == "\r\n" || line.is_empty() {
-                    break;
-                }
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).expect("the body");
-            request.push_str(&String::from_utf8(body).expect("text"));
+            let mut reader = BufReader::new(wrap(stream));
+            // A client that does not trust us leaves within the handshake.
+            let Ok(request) = read_request(&mut reader) else { continue };
             reader.get_mut().write_all(answer.as_bytes()).expect("an answer is taken");
             told.send(request).ok();
         }
     });
     (url, requests)
+}
+
+fn read_request(reader: &mut impl BufRead) -> std::io::Result<String> {
+    let (mut request, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a number");
+        }
+        request.push_str(&line);
+        if line == "\r\n" || line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(request + &String::from_utf8(body).expect("text"))
 }
 
 fn answer(head: &str, body: &str) -> String {
@@ -162,7 +175,7 @@ fn a_forge_that_is_away_is_asked_again() {
 
 #[test]
 fn without_a_token_nothing_is_sent() {
-    let mut forge = Forge {
+    let forge = Forge {
         name: "test".parse().expect("a name"),
         kind: ForgeKind::Github,
         web_url: "http://127.0.0.1:1".parse().expect("a URL"),
@@ -170,10 +183,9 @@ fn without_a_token_nothing_is_sent() {
         token: None,
         hook_secrets: vec![],
     };
-    forge.token = None;
     let status = Status { context: "hookmill".to_owned(), state: StatusState::Pending, sentence: "Queued".to_owned() };
     let (repo, commit) = ("a/b".parse().expect("a repository"), "b".repeat(40).parse().expect("a commit"));
-    let error = Arc::new(Client::new(&Network::default())).post_status(&forge, &repo, &commit, &status, "");
+    let error = Client::new(&Network::default()).post_status(&forge, &repo, &commit, &status, "");
     assert!(matches!(error, Err(PostError::Unauthorized { .. })), "{error:?}");
 }
 
@@ -187,4 +199,33 @@ fn a_proxy_is_used_unless_the_host_is_excepted() {
     assert!(!error.to_string().contains("hunter2"), "{error}");
     let network = Network { proxy, no_proxy: vec!["127.0.0.1".to_owned()], ca_file: None };
     post(ForgeKind::Github, url, &network).expect("asked directly");
+}
+
+#[test]
+fn a_forge_with_a_certificate_of_its_own_is_trusted_by_ca_file_only() {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let certificate = CertificateDer::from_pem_file(folder.join("loopback.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(folder.join("loopback.key")).expect("a key");
+    let config = ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
+        .expect("they fit");
+    let config = Arc::new(config);
+    let (url, requests) = forge_over("https", vec![answer("201 Created", "{}"); 2], move |stream| {
+        StreamOwned::new(ServerConnection::new(config.clone()).expect("a connection"), stream)
+    });
+
+    let error = post(ForgeKind::Gitea, url.clone(), &Network::default()).expect_err("nobody vouches for it");
+    assert!(matches!(error, PostError::Retry { .. }) && error.to_string().contains("certificate"), "{error}");
+    assert!(requests.try_recv().is_err(), "no token left");
+    let trusting = Network { ca_file: Some(folder.join("loopback.pem")), ..Network::default() };
+    post(ForgeKind::Gitea, url.clone(), &trusting).expect("trusted");
+
+    let absent = Network { ca_file: Some(folder.join("absent.pem")), ..Network::default() };
+    let error = post(ForgeKind::Gitea, url, &absent).expect_err("no such file");
+    assert!(error.to_string().starts_with("network.ca_file "), "{error}");
 }

@@ -1,0 +1,124 @@
+//! What builds leave on disk: the logs of their steps and the journal that orders them.
+//!
+//! `<logs>/<build>/<claim>/` holds one file a step (its bytes as they came, capped), `journal`
+//! (fixed-size records of what happened, in order) and `texts` (the states that the journal points
+//! to). Each claim of a build has a folder of its own, so a reader of an older one never sees halves
+//! of two; the newest counts.
+
+mod journal;
+mod read;
+mod write;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::build::BuildId;
+
+pub use journal::{BadCursor, Cursor};
+pub use read::{Entry, Reader, Snapshot, StepFile, StepTail};
+pub use write::{BuildLog, StepLog};
+
+const JOURNAL: &str = "journal";
+const TEXTS: &str = "texts";
+
+/// The folder of all logs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    dir: Arc<Path>,
+    written: Arc<AtomicU64>,
+}
+
+impl Logs {
+    /// The logs beneath `dir` (`<data>/logs`), which need not exist yet.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Logs { dir: dir.into().into(), written: Arc::default() }
+    }
+
+    /// Opens the log of a build for the agent that holds `claim`, and forgets what older claims wrote.
+    ///
+    /// `cap` is the size that each step's log may have. `on_new` is called after anything new can be
+    /// read; it must be quick. Errors are the disk's: `StorageFull` means that there is no space.
+    pub fn create(
+        &self,
+        build: BuildId,
+        claim: u64,
+        cap: u64,
+        on_new: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<BuildLog> {
+        let dir = self.claim_dir(build, claim);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let log = BuildLog::create(dir, cap, Arc::clone(&self.written), Box::new(on_new))?;
+        for older in self.claims(build)?.into_iter().filter(|&other| other < claim) {
+            remove_dir(&self.claim_dir(build, older))?;
+        }
+        Ok(log)
+    }
+
+    /// Removes everything that a build left here. A build that left nothing is fine.
+    pub fn remove(&self, build: BuildId) -> io::Result<()> {
+        remove_dir(&self.build_dir(build))
+    }
+
+    /// Every build that left something here, in no order.
+    pub fn builds(&self) -> io::Result<Vec<BuildId>> {
+        Ok(numbered(&self.dir)?.into_iter().filter_map(|id| i64::try_from(id).ok().map(BuildId)).collect())
+    }
+
+    /// Bytes of step output that this process wrote to disk since it started.
+    pub fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// The claim whose journal counts, if there is one.
+    fn newest_claim(&self, build: BuildId) -> io::Result<Option<u64>> {
+        Ok(self.claims(build)?.into_iter().max())
+    }
+
+    fn claims(&self, build: BuildId) -> io::Result<Vec<u64>> {
+        numbered(&self.build_dir(build))
+    }
+
+    // Both paths are made of numbers only: no name that somebody chose ever leads to a place on disk.
+    fn build_dir(&self, build: BuildId) -> PathBuf {
+        self.dir.join(build.0.to_string())
+    }
+
+    fn claim_dir(&self, build: BuildId, claim: u64) -> PathBuf {
+        self.build_dir(build).join(claim.to_string())
+    }
+}
+
+/// The names in a folder that are numbers; a missing folder has none.
+fn numbered(dir: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(other) => return Err(other),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    Ok(numbers)
+}
+
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// The file name of a step's log: its place in the plan, and its name for people who look at the folder.
+fn step_file_name(index: u16, name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = name.chars().take(64).map(safe).collect();
+    format!("{index:02}-{name}.log")
+}
+
+#[cfg(test)]
+mod tests;

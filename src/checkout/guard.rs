@@ -1,0 +1,47 @@
+//! The bounds that the child process sets on itself before it reads a byte of anybody's.
+
+use rustix::process::{Resource, Rlimit};
+
+use super::Source;
+
+/// Memory that the process may write to. What it maps of packs to read does not count.
+const MAX_MEMORY: u64 = 1 << 30;
+
+/// Limits this process and libgit2 in it. Once, before any other use of git.
+///
+/// # Errors
+/// When libgit2 can't be set up; limits that the system refuses to lower are left as they are.
+pub fn prepare(source: &Source) -> Result<(), git2::Error> {
+    for (what, most) in [(Resource::Data, MAX_MEMORY), (Resource::Core, 0)] {
+        // The limit may be lower already, and then that one holds.
+        let _ = rustix::process::setrlimit(what, Rlimit { current: Some(most), maximum: Some(most) });
+    }
+    // Modes of files are git's to say, not our umask's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    git2::opts::strict_hash_verification(true);
+    // SAFETY: these change libgit2's global state; no thread of this process uses it yet.
+    unsafe {
+        git2::opts::set_verify_owner_validation(true)?;
+        git2::opts::set_mwindow_size(64 << 20)?;
+        git2::opts::set_mwindow_mapped_limit(512 << 20)?;
+        git2::opts::set_cache_max_size(64 << 20)?;
+        if matches!(source, Source::Remote(_)) {
+            ignore_user_configuration()?;
+        }
+    }
+    Ok(())
+}
+
+/// No configuration of a person or a machine bends what the agent fetches (`url.*.insteadOf`,
+/// proxies, filters). `hookmill run` keeps it: there it says which of the person's files are ignored.
+///
+/// # Safety
+/// As all of `git2::opts`: no other thread uses libgit2.
+unsafe fn ignore_user_configuration() -> Result<(), git2::Error> {
+    use git2::ConfigLevel::{Global, ProgramData, System, XDG};
+    for level in [ProgramData, System, XDG, Global] {
+        // SAFETY: the caller's promise.
+        unsafe { git2::opts::set_search_path(level, "")? };
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! One bare mirror for each repository: asked first, fetched into when it lacks the commit.
+//!
+//! It holds whole history. A shallow mirror would make the first fetch smaller and every later one
+//! dearer: libgit2 asks twice when it deepens, and the boundary moves with each commit.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use git2::{AutotagOption, Direction, ErrorClass, FetchOptions, Oid, Repository, RepositoryInitOptions};
+use sha2::{Digest, Sha256};
+
+use super::refusal::Stop;
+use super::transport::Link;
+use super::{Refusal, RefusalKind, Remote};
+use crate::tree::{self, Visit};
+
+/// The name of a repository's mirror in the folder of mirrors.
+pub fn folder_name(clone_url: &url::Url) -> String {
+    // The address without credentials: a new token must not mean a new clone.
+    let plain = super::transport::address(clone_url).unwrap_or_else(|_| clone_url.clone());
+    format!("{}.git", &hex(plain.as_str().trim_end_matches('/').as_bytes())[..32])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An open mirror.
+pub(super) struct Mirror {
+    pub(super) repo: Repository,
+}
+
+impl Mirror {
+    /// Opens what is there, without waiting for anybody; `None` when it can't be used.
+    pub(super) fn open(path: &Path) -> Option<Mirror> {
+        Repository::open_bare(path).ok().map(|repo| Mirror { repo })
+    }
+
+    /// True when the object is there. Packs appear whole, so what it needs is there too, unless the
+    /// disk lost it: then reading fails, and the caller starts a new mirror.
+    pub(super) fn holds(&self, id: Oid) -> bool {
+        self.repo.odb().is_ok_and(|odb| odb.exists(id))
+    }
+
+    /// Where its objects are.
+    pub(super) fn objects(&self) -> PathBuf {
+        self.repo.path().join("objects")
+    }
+}
+
+/// Keeps other processes from writing into a mirror, until it is dropped or the process ends.
+pub(super) struct Locked(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Waits for the mirror and clears what a killed fetch left: a stale lock would block its ref for ever.
+pub(super) fn lock(path: &Path) -> Result<Locked, Refusal> {
+    let beside = path.with_extension("lock");
+    let failed = |error: std::io::Error| Refusal::disk(&beside, &error);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    // Not truncated: somebody else may hold it. It stays; a lock file that is removed guards nothing.
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&beside).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    clear_leftovers(path);
+    Ok(Locked(file))
+}
+
+/// Opens the mirror, makes it where it is missing. With the lock held.
+pub(super) fn open_or_make(path: &Path, _locked: &Locked) -> Result<Mirror, git2::Error> {
+    if let Some(mirror) = Mirror::open(path) {
+        return Ok(mirror);
+    }
+    let mut options = RepositoryInitOptions::new();
+    options.bare(true).mkpath(true).external_template(false);
+    Ok(Mirror { repo: Repository::init_opts(path, &options)? })
+}
+
+/// Moves a mirror that can't be read out of the way. With the lock held.
+pub(super) fn discard(path: &Path, trash: &Path, _locked: &Locked) -> Result<(), Stop> {
+    Ok(tree::rename_away(path, trash)?)
+}
+
+fn clear_leftovers(path: &Path) {
+    let mut leftovers = Vec::new();
+    // No mirror yet is no trouble, and one that can't be walked will say so when it is opened.
+    let _ = tree::walk(path, |entry| {
+        let name = entry.path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".lock") || name.starts_with("tmp_") || name.contains("_git2_") {
+            leftovers.push(entry.path.clone());
+        }
+        // Loose objects lie in folders of two hex digits; their leftovers lie beside those.
+        if name.len() == 2 { Visit::Skip } else { Visit::Continue }
+    });
+    for rel in leftovers {
+        let _ = tree::remove(&path.join(rel));
+    }
+}
+
+/// Fetches the commit. The mirror's lock is held.
+pub(super) fn fetch(mirror: &Mirror, remote: &Remote, id: Oid, link: &Link) -> Result<(), Stop> {
+    if let Err(error) = fetch_by_id(mirror, remote, id)
+        && !gives_no_such_id(&error, link)
+    {
+        return Err(words(error, remote, link));
+    }
+    if !mirror.holds(id) {
+        fetch_ref(mirror, remote).map_err(|error| words(error, remote, link))?;
+    }
+    if !mirror.holds(id) {
+        return Err(Refusal::gone(&remote.sha).into());
+    }
+    // One ref for each ref of the forge: what the next fetch says we have. Never the forge's own
+    // names: one may be a folder of another.
+    let name = format!("refs/hookmill/{}", &hex(remote.git_ref.as_str().as_bytes())[..32]);
+    mirror.repo.reference(&name, id, true, "")?;
+    Ok(())
+}
+
+/// The wanted object only: by the name of a ref that stands at it (every server gives those), else
+/// by its id, which GitHub, Gitea and Forgejo give.
+fn fetch_by_id(mirror: &Mirror, remote: &Remote, id: Oid) -> Result<(), git2::Error> {
+    let mut origin = mirror.repo.remote_anonymous(remote.clone_url.as_str())?;
+    let mut connection = origin.connect_auth(Direction::Fetch, None, None)?;
+    let at_it: Vec<&str> = connection.list()?.iter().filter(|head| head.oid() == id).map(|head| head.name()).collect();
+    let named = at_it.iter().find(|name| **name == remote.git_ref.as_str());
+    let source = match named.or_else(|| at_it.iter().find(|name| !name.ends_with("^{}"))) {
+        Some(name) => (*name).to_owned(),
+        None => id.to_string(),
+    };
+    download(connection.remote(), &source)
+}
+
+/// For servers that do not give commits by their id: the ref, with all that leads to it.
+fn fetch_ref(mirror: &Mirror, remote: &Remote) -> Result<(), git2::Error> {
+    let mut origin = mirror.repo.remote_anonymous(remote.clone_url.as_str())?;
+    let mut connection = origin.connect_auth(Direction::Fetch, None, None)?;
+    if !connection.list()?.iter().any(|head| head.name() == remote.git_ref.as_str()) {
+        // The ref is gone too: the caller will not find the commit and say so.
+        return Ok(());
+    }
+    download(connection.remote(), remote.git_ref.as_str())
+}
+
+fn download(remote: &mut git2::Remote<'_>, source: &str) -> Result<(), git2::Error> {
+    let mut options = FetchOptions::new();
+    options.download_tags(AutotagOption::None).update_fetchhead(false);
+    // The refs are written by `fetch`, once the commit is known to be there.
+    remote.download(&[format!("+{source}:refs/hookmill/wanted")], Some(&mut options))
+}
+
+/// True when the server speaks to us and does not give this object by its id: it never does, or
+/// the commit is not (or no longer) reachable from one of its refs.
+fn gives_no_such_id(error: &git2::Error, link: &Link) -> bool {
+    // libgit2's own words where the server announced neither allow-tip- nor allow-reachable-sha1-in-want.
+    error.message().contains("cannot fetch a specific object")
+        || link.take_complaint().is_some_and(|text| text.contains("not our ref"))
+}
+
+fn words(error: git2::Error, remote: &Remote, link: &Link) -> Stop {
+    if let Some(refusal) = link.take_fault() {
+        return refusal.into();
+    }
+    let said = link.take_complaint();
+    if said.is_none() && !matches!(error.class(), ErrorClass::Net | ErrorClass::Http) {
+        return error.into();
+    }
+    let host = remote.clone_url.host_str().unwrap_or_default();
+    let text = format!("the fetch from {host} failed: {}", said.as_deref().unwrap_or(error.message()));
+    Refusal::new(RefusalKind::Unreachable, text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::folder_name;
+
+    #[test]
+    fn a_new_token_is_the_same_mirror() {
+        let name = |url: &str| folder_name(&url::Url::parse(url).expect("an address"));
+        assert_eq!(name("https://a:b@git.lan/x/y.git"), name("https://git.lan/x/y.git/"));
+        assert_ne!(name("https://git.lan/x/y.git"), name("https://git.lan:444/x/y.git"));
+    }
+}

@@ -1,0 +1,396 @@
+//! git's smart HTTP over our own client, in the place of libgit2's.
+//!
+//! libgit2's client would follow a redirect to another port and give the token to whoever answers
+//! 401 there, and it has no deadline. This one speaks to one origin (scheme, host and port), and
+//! keeps in [`Link`] what went wrong: libgit2 passes on no more than a text.
+//! Protocol: gitprotocol-http(5), the "smart" half, version 0.
+
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+use url::Url;
+
+use super::job::Network;
+use super::{Refusal, RefusalKind, Remote};
+
+/// Redirects that are followed within the origin: forges answer a renamed repository's old address so.
+const MAX_REDIRECTS: usize = 5;
+
+/// The connection to one repository, shared with libgit2's callbacks.
+pub(super) struct Link {
+    agent: Agent,
+    /// The value of `Authorization`, if the credential belongs to the repository's origin.
+    authorization: Option<String>,
+    /// The repository's address; moves with redirects within the origin.
+    base: Mutex<Url>,
+    received: AtomicU64,
+    most: u64,
+    fault: Mutex<Option<Refusal>>,
+    complaint: Mutex<Option<String>>,
+}
+
+impl Link {
+    /// Checks the address and prepares the client; nothing is sent. `most`: bytes that may come in all.
+    pub(super) fn new(remote: &Remote, most: u64) -> Result<Arc<Link>, Refusal> {
+        let untrusted = |text: String| Refusal::new(RefusalKind::Untrusted, text);
+        let base = address(&remote.clone_url)?;
+        let authorization =
+            remote.credential.as_ref().filter(|known| known.origin.origin() == base.origin()).map(|known| {
+                let pair = format!("{}:{}", known.username, known.token);
+                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+            });
+        let agent = agent(&base, &remote.network).map_err(untrusted)?;
+        Ok(Arc::new(Link {
+            agent,
+            authorization,
+            base: Mutex::new(base),
+            received: AtomicU64::new(0),
+            most,
+            fault: Mutex::new(None),
+            complaint: Mutex::new(None),
+        }))
+    }
+
+    /// Gives libgit2 this link for every `http` and `https` address. Once in a process, before any other use of git.
+    pub(super) fn register(self: &Arc<Link>) -> Result<(), git2::Error> {
+        for scheme in ["http", "https"] {
+            let link = Arc::clone(self);
+            // SAFETY: registering has to be synchronised with the making of transports: the child
+            // process of a checkout does one job on one thread, and no remote was opened yet.
+            unsafe {
+                git2::transport::register(scheme, move |remote| {
+                    Transport::smart(remote, true, Subtransport(Arc::clone(&link)))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What went wrong since the last call, if it went wrong here.
+    pub(super) fn take_fault(&self) -> Option<Refusal> {
+        lock(&self.fault).take()
+    }
+
+    /// What the server said in the place of a pack (`not our ref`), since the last call. libgit2 drops it.
+    pub(super) fn take_complaint(&self) -> Option<String> {
+        lock(&self.complaint).take()
+    }
+
+    /// Bytes of answers so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self, refusal: Refusal) -> String {
+        let text = refusal.message.replace('\0', " ");
+        *lock(&self.fault) = Some(refusal);
+        text
+    }
+
+    /// Asks for the refs: the one request whose redirects may be followed.
+    fn refs(&self) -> Result<Response<Body>, Refusal> {
+        for _ in 0..=MAX_REDIRECTS {
+            let base = lock(&self.base).clone();
+            let url = below(&base, "info/refs?service=git-upload-pack");
+            let mut request = self.agent.get(&url);
+            if let Some(value) = &self.authorization {
+                request = request.header("Authorization", value);
+            }
+            let answer = request.call().map_err(|error| unreachable(&base, &error))?;
+            if answer.status().is_redirection() {
+                *lock(&self.base) = self.moved(&base, &url, &answer)?;
+                continue;
+            }
+            return accept(&base, answer, "application/x-git-upload-pack-advertisement");
+        }
+        let base = lock(&self.base).clone();
+        Err(Refusal::new(RefusalKind::Untrusted, format!("{base} redirects again and again")))
+    }
+
+    /// Sends what is wanted and what is had; answers with the pack.
+    fn upload_pack(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
+        let base = lock(&self.base).clone();
+        let mut request = self
+            .agent
+            .post(below(&base, "git-upload-pack"))
+            .header("Content-Type", "application/x-git-upload-pack-request")
+            .header("Accept", "application/x-git-upload-pack-result");
+        if let Some(value) = &self.authorization {
+            request = request.header("Authorization", value);
+        }
+        let answer = request.send(body).map_err(|error| unreachable(&base, &error))?;
+        accept(&base, answer, "application/x-git-upload-pack-result")
+    }
+
+    /// Where a redirect leads, if that is the same repository at the same origin.
+    fn moved(&self, base: &Url, asked: &str, answer: &Response<Body>) -> Result<Url, Refusal> {
+        let untrusted = |text: String| Refusal::new(RefusalKind::Untrusted, text);
+        let target = answer
+            .headers()
+            .get("location")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| Url::parse(asked).ok()?.join(value).ok())
+            .ok_or_else(|| untrusted(format!("{base} redirects to no address")))?;
+        if target.origin() != base.origin() {
+            let to = target.origin().ascii_serialization();
+            return Err(untrusted(format!(
+                "{base} redirects to {to}; the credential was not sent there. If that is right, set clone_url"
+            )));
+        }
+        let path = target
+            .path()
+            .strip_suffix("/info/refs")
+            .ok_or_else(|| untrusted(format!("{base} redirects to {}, which is no repository", target.path())))?;
+        let mut moved = base.clone();
+        moved.set_path(path);
+        Ok(moved)
+    }
+}
+
+/// The address without name, token, query and fragment, if its scheme is one that is spoken here.
+/// `file`, `ext` and the like never reach libgit2.
+pub(super) fn address(clone_url: &Url) -> Result<Url, Refusal> {
+    if !matches!(clone_url.scheme(), "http" | "https") || clone_url.host().is_none() {
+        let text = format!("clone_url begins with {}:, and only http:// and https:// are fetched", clone_url.scheme());
+        return Err(Refusal::new(RefusalKind::Untrusted, text));
+    }
+    let mut plain = clone_url.clone();
+    // They fail only for addresses without a host.
+    let _ = plain.set_username("");
+    let _ = plain.set_password(None);
+    plain.set_query(None);
+    plain.set_fragment(None);
+    Ok(plain)
+}
+
+fn below(base: &Url, rest: &str) -> String {
+    format!("{}/{rest}", base.as_str().trim_end_matches('/'))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn agent(base: &Url, network: &Network) -> Result<Agent, String> {
+    let mut config = Agent::config_builder()
+        .user_agent(concat!("git/hookmill-", env!("CARGO_PKG_VERSION")))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .timeout_connect(Some(network.patience))
+        .timeout_per_read(Some(network.patience))
+        .timeout_per_write(Some(network.patience))
+        .timeout_recv_response(Some(network.patience))
+        // ureq would look into our environment; the job says what there is.
+        .proxy(proxy(base, network)?);
+    if base.scheme() == "https" || network.proxy.as_deref().is_some_and(|proxy| proxy.starts_with("https:")) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ureq::tls::TlsConfig::builder()
+            .root_certs(roots(network)?.into())
+            .unversioned_rustls_crypto_provider(provider)
+            .build();
+        config = config.tls_config(tls);
+    }
+    Ok(config.build().into())
+}
+
+fn proxy(base: &Url, network: &Network) -> Result<Option<ureq::Proxy>, String> {
+    let Some(proxy) = network.proxy.as_deref().filter(|proxy| !proxy.is_empty()) else { return Ok(None) };
+    let host = base.host_str().unwrap_or_default();
+    let direct = network.no_proxy.iter().any(|entry| {
+        let domain = entry.trim_start_matches('.');
+        entry == "*" || host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+    });
+    if direct {
+        return Ok(None);
+    }
+    ureq::Proxy::new(proxy).map(Some).map_err(|error| format!("network.proxy is not usable: {error}"))
+}
+
+/// The system's certificate authorities and those of `network.ca_file`.
+fn roots(network: &Network) -> Result<Vec<ureq::tls::Certificate<'static>>, String> {
+    let mut found: Vec<CertificateDer<'static>> = rustls_native_certs::load_native_certs().certs;
+    if let Some(file) = &network.ca_file {
+        let unusable = |error| format!("network.ca_file {} is not usable: {error}", file.display());
+        for cert in CertificateDer::pem_file_iter(file).map_err(unusable)? {
+            found.push(cert.map_err(unusable)?);
+        }
+    }
+    Ok(found.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned()).collect())
+}
+
+/// Sorts answers: the expected kind of document goes on, everything else has its own words.
+fn accept(base: &Url, answer: Response<Body>, kind: &str) -> Result<Response<Body>, Refusal> {
+    let status = answer.status().as_u16();
+    let refuse = |kind, text| Err(Refusal::new(kind, text));
+    match status {
+        200 => {}
+        401 | 403 | 404 => {
+            let why = "the token lacks read access, or the repository is gone";
+            return refuse(RefusalKind::Forbidden, format!("the forge refused to give {base}: {why} (HTTP {status})"));
+        }
+        300..=399 => return refuse(RefusalKind::Untrusted, format!("{base} redirects in the middle of a fetch")),
+        _ => return refuse(RefusalKind::Unreachable, format!("the forge answered HTTP {status} for {base}")),
+    }
+    if answer.headers().get("content-type").is_none_or(|found| found.as_bytes() != kind.as_bytes()) {
+        return refuse(RefusalKind::Untrusted, format!("{base} answers, but not as a git repository over smart HTTP"));
+    }
+    Ok(answer)
+}
+
+/// Words for a request that got no answer.
+fn unreachable(base: &Url, error: &ureq::Error) -> Refusal {
+    let origin = base.origin().ascii_serialization();
+    match error {
+        ureq::Error::Rustls(error) => tls(&origin, error),
+        ureq::Error::Io(error) => broken_off(&origin, error),
+        ureq::Error::HostNotFound => {
+            Refusal::new(RefusalKind::Unreachable, format!("{origin} can't be reached: no such host"))
+        }
+        ureq::Error::Timeout(_) => Refusal::new(RefusalKind::Unreachable, format!("{origin} did not answer in time")),
+        other => Refusal::new(RefusalKind::Unreachable, format!("{origin} can't be reached: {other}")),
+    }
+}
+
+fn broken_off(origin: &str, error: &io::Error) -> Refusal {
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return tls(origin, error);
+    }
+    let text = match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => format!("{origin} stopped sending"),
+        io::ErrorKind::UnexpectedEof => format!("{origin} closed the connection before the end"),
+        _ => format!("{origin} can't be reached: {error}"),
+    };
+    Refusal::new(RefusalKind::Unreachable, text)
+}
+
+fn tls(origin: &str, error: &rustls::Error) -> Refusal {
+    match error {
+        rustls::Error::InvalidCertificate(why) => {
+            let fix = "if its authority is your own, name it in network.ca_file";
+            Refusal::new(RefusalKind::Untrusted, format!("the certificate of {origin} is not trusted ({why}); {fix}"))
+        }
+        other => Refusal::new(RefusalKind::Unreachable, format!("no TLS connection with {origin}: {other}")),
+    }
+}
+
+/// What libgit2 holds for one remote.
+struct Subtransport(Arc<Link>);
+
+impl SmartSubtransport for Subtransport {
+    fn action(&self, _url: &str, service: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+        let link = Arc::clone(&self.0);
+        let state = match service {
+            Service::UploadPackLs => match link.refs() {
+                Ok(answer) => Exchange::answer(answer),
+                Err(refusal) => return Err(git2::Error::from_str(&link.fail(refusal))),
+            },
+            Service::UploadPack => Exchange::Asking(Vec::new()),
+            Service::ReceivePackLs | Service::ReceivePack => {
+                return Err(git2::Error::from_str("nothing is ever pushed from here"));
+            }
+        };
+        Ok(Box::new(Stream { link, state }))
+    }
+
+    fn close(&self) -> Result<(), git2::Error> {
+        Ok(())
+    }
+}
+
+/// One request and its answer. libgit2 writes all of the request before it reads.
+enum Exchange {
+    Asking(Vec<u8>),
+    Answering(Box<dyn Read + Send>),
+}
+
+impl Exchange {
+    fn answer(answer: Response<Body>) -> Self {
+        // ureq's own bound is 10 MB; ours is counted over all answers, in `Stream::read`.
+        Exchange::Answering(Box::new(answer.into_body().into_with_config().limit(u64::MAX).reader()))
+    }
+}
+
+struct Stream {
+    link: Arc<Link>,
+    state: Exchange,
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut first = false;
+        if let Exchange::Asking(body) = &self.state {
+            let answer = self.link.upload_pack(body).map_err(|refusal| io::Error::other(self.link.fail(refusal)))?;
+            self.state = Exchange::answer(answer);
+            first = true;
+        }
+        let Exchange::Answering(reader) = &mut self.state else { return Ok(0) };
+        let count = reader.read(buffer).map_err(|error| {
+            let origin = lock(&self.link.base).origin().ascii_serialization();
+            let refusal = match ureq::Error::from(error) {
+                ureq::Error::Io(error) => broken_off(&origin, &error),
+                ureq::Error::Timeout(_) => Refusal::new(RefusalKind::Unreachable, format!("{origin} stopped sending")),
+                other => Refusal::new(RefusalKind::Unreachable, format!("{origin} broke off: {other}")),
+            };
+            io::Error::other(self.link.fail(refusal))
+        })?;
+        // A packet line of the form `<four hex digits>ERR <text>` (gitprotocol-pack(5)).
+        if first && let Some(text) = buffer[..count].get(4..).and_then(|line| line.strip_prefix(b"ERR ")) {
+            *lock(&self.link.complaint) = Some(String::from_utf8_lossy(text).trim().to_owned());
+        }
+        let so_far = self.link.received.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        if so_far > self.link.most {
+            let text = format!("more than {} bytes of history to fetch (limits.checkout_bytes)", self.link.most);
+            return Err(io::Error::other(self.link.fail(Refusal::too_much(text))));
+        }
+        Ok(count)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.state {
+            Exchange::Asking(body) => body.extend_from_slice(bytes),
+            Exchange::Answering(_) => return Err(io::Error::other("a request is written before its answer is read")),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http_is_spoken_and_no_credential_stays_in_the_address() {
+        let check = |url: &str| address(&Url::parse(url).expect("an address")).map(String::from);
+        assert_eq!(check("https://x:tok@git.lan/a/b.git?q#f").expect("https"), "https://git.lan/a/b.git");
+        for bad in ["file:///etc", "ext::sh -c x", "git://h/r", "ssh://h/r", "ftp://h/r"] {
+            assert_eq!(check(bad).expect_err(bad).kind, RefusalKind::Untrusted);
+        }
+    }
+
+    #[test]
+    fn which_hosts_go_past_the_proxy() {
+        let network = |no_proxy: &[&str]| Network {
+            proxy: Some("http://proxy:3128".into()),
+            no_proxy: no_proxy.iter().map(|&entry| entry.into()).collect(),
+            ..Network::default()
+        };
+        let base = Url::parse("https://git.acme.dev/a/b").expect("an address");
+        let direct = |no_proxy: &[&str]| proxy(&base, &network(no_proxy)).expect("usable").is_none();
+        assert!(direct(&["git.acme.dev"]) && direct(&[".acme.dev"]) && direct(&["acme.dev"]) && direct(&["*"]));
+        assert!(!direct(&[]) && !direct(&["me.dev"]) && !direct(&["git.acme.de"]));
+    }
+}

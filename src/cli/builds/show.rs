@@ -1,0 +1,189 @@
+//! Builds and steps as tables.
+
+use std::time::{Duration, SystemTime};
+
+use super::screen::{Screen, one_line};
+use crate::domain::build::{Build, State, Step};
+use crate::domain::outcome::Outcome;
+use crate::domain::time::{Timestamp, brief};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// For a terminal that does not say how wide it is.
+const WIDTH: usize = 100;
+
+/// A list of builds: aligned and cut to the terminal, or columns with tabs between for another program.
+pub(super) fn list(builds: &[Build], screen: Screen) -> Vec<String> {
+    let now = Timestamp::from(SystemTime::now());
+    let on_terminal = screen != Screen::Raw;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    if on_terminal {
+        rows.push(headings(&["BUILD", "RESULT", "REPOSITORY", "REF", "COMMIT", "AGE", "TOOK", "WHY"]));
+    }
+    for build in builds {
+        rows.push(vec![
+            build.id.to_string(),
+            word(build.state, build.outcome).to_owned(),
+            build.repo.to_string(),
+            what(build),
+            if on_terminal { build.sha.short().to_owned() } else { build.sha.to_string() },
+            if on_terminal { age(build.created_at, now) } else { build.created_at.to_string() },
+            took(build.started_at, build.finished_at, now),
+            one_line(build.reason.as_deref().unwrap_or_default()),
+        ]);
+    }
+    if on_terminal { aligned(&rows, width()) } else { rows.iter().map(|row| row.join("\t")).collect() }
+}
+
+/// One build and its steps.
+pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
+    let now = Timestamp::from(SystemTime::now());
+    let mut facts = vec![
+        ("repository", format!("{}, {}", build.repo, what(build))),
+        ("commit", build.sha.to_string()),
+        ("title", one_line(build.title.as_deref().unwrap_or_default())),
+        ("author", one_line(build.author.as_deref().unwrap_or_default())),
+        ("asked by", format!("{}, {}, attempt {}", build.cause.as_str(), build.trust.as_str(), build.attempt)),
+        ("why", one_line(build.reason.as_deref().unwrap_or_default())),
+        ("created", format!("{} ({} ago)", build.created_at, age(build.created_at, now))),
+        ("took", took(build.started_at, build.finished_at, now)),
+        ("sandbox", one_line(&build.sandbox)),
+        ("page", page.to_owned()),
+    ];
+    if let Some(newer) = build.superseded_by {
+        facts.push(("superseded by", format!("build {newer}")));
+    }
+    if let Some(older) = build.rerun_of {
+        facts.push(("repeats", format!("build {older}")));
+    }
+    let mut lines = vec![format!("build {}: {}", build.id, word(build.state, build.outcome))];
+    lines.extend(
+        facts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("  {name:<13} {value}")),
+    );
+    if !build.steps.is_empty() {
+        let mut rows = vec![headings(&["STEP", "RESULT", "TOOK", "ENDED WITH", "CACHE", "WHY"])];
+        rows.extend(build.steps.iter().map(|step| step_row(step, now)));
+        lines.push(String::new());
+        // Whoever asks for one build wants to read all of its reasons.
+        lines.extend(aligned(&rows, usize::MAX));
+    }
+    lines
+}
+
+/// One step in a sentence, for `log -f`.
+pub(super) fn step_line(step: &Step) -> String {
+    let name = one_line(&step.name);
+    let Some(outcome) = step.outcome else {
+        return format!("{name}: {}", step.state.as_str());
+    };
+    let took = match (step.started_at, step.finished_at) {
+        (Some(begun), Some(ended)) => format!(" in {}", brief(ended.since(begun))),
+        _ => String::new(),
+    };
+    let why = step.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
+    format!("{name}: {}{took}{why}", outcome.as_str())
+}
+
+/// One build in a sentence, for `log -f`.
+pub(super) fn build_line(build: &Build) -> String {
+    let why = build.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
+    format!("build {}: {}{why}", build.id, word(build.state, build.outcome))
+}
+
+fn step_row(step: &Step, now: Timestamp) -> Vec<String> {
+    let ended = match (&step.signal, step.exit_code) {
+        (Some(signal), _) => format!("signal {}", one_line(signal)),
+        (None, Some(code)) => format!("exit {code}"),
+        (None, None) => String::new(),
+    };
+    vec![
+        one_line(&step.name),
+        step.outcome.map_or(step.state.as_str(), Outcome::as_str).to_owned(),
+        took(step.started_at, step.finished_at, now),
+        ended,
+        step.cache.as_str().to_owned(),
+        one_line(step.reason.as_deref().unwrap_or_default()),
+    ]
+}
+
+fn word(state: State, outcome: Option<Outcome>) -> &'static str {
+    outcome.map_or(state.as_str(), Outcome::as_str)
+}
+
+/// The branch, tag or pull request.
+fn what(build: &Build) -> String {
+    let name = one_line(&build.git_ref.short());
+    match build.pull_request {
+        Some(number) if build.branch.is_some() => format!("{name} (#{number})"),
+        Some(number) => format!("#{number}"),
+        None => name,
+    }
+}
+
+fn age(then: Timestamp, now: Timestamp) -> String {
+    let past = now.since(then);
+    if past < 2 * DAY { brief(past) } else { format!("{} days", past.as_secs() / DAY.as_secs()) }
+}
+
+/// How long it took, or has been taking until now; empty before it began.
+fn took(begun: Option<Timestamp>, ended: Option<Timestamp>, now: Timestamp) -> String {
+    begun.map(|begun| brief(ended.unwrap_or(now).since(begun))).unwrap_or_default()
+}
+
+fn headings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn width() -> usize {
+    console::Term::stdout().size_checked().map_or(WIDTH, |(_rows, columns)| columns.into())
+}
+
+/// Pads every column but the last, and cuts lines to the width.
+fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let mut line = String::new();
+        for (cell, widest) in row.iter().zip(&widest) {
+            line.push_str(&format!("{cell:<widest$}  "));
+        }
+        line.truncate(line.trim_end().len());
+        cut(line, width)
+    };
+    rows.iter().map(line).collect()
+}
+
+fn cut(line: String, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line;
+    }
+    let mut cut: String = line.chars().take(width.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other_and_fit_the_terminal() {
+        let rows: Vec<Vec<String>> = [["A", "LONG", "WHY"], ["äöü", "x", "because of it"]]
+            .iter()
+            .map(|row| row.iter().map(|&cell| cell.to_owned()).collect())
+            .collect();
+        assert_eq!(aligned(&rows, 80), ["A    LONG  WHY", "äöü  x     because of it"]);
+        assert_eq!(aligned(&rows, 16), ["A    LONG  WHY", "äöü  x     beca…"]);
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let now = Timestamp(1_763_820_000_000);
+        let check = |seconds: i64, text: &str| assert_eq!(age(Timestamp(now.0 - seconds * 1000), now), text);
+        check(42, "42s");
+        check(7 * 3600, "7h 00m");
+        check(3 * 24 * 3600 + 5, "3 days");
+        check(-5, "0.0s");
+    }
+}

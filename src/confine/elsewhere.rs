@@ -1,0 +1,78 @@
+//! Without Linux there is no fence: steps are plain children in a process group of their own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::{HolderError, Layers};
+use crate::domain::spec::StepCommand;
+use crate::domain::view::View;
+use crate::process::{Running, Spawn, spawn};
+
+/// Says that there is nothing to try.
+///
+/// # Errors
+/// Never; the signature is that of Linux.
+pub async fn probe(_exe: &Path, _dir: &Path) -> io::Result<Layers> {
+    Ok(Layers::none("namespaces are a matter of Linux"))
+}
+
+/// Starts a build's steps, without a process of its own.
+#[derive(Debug, Default)]
+pub struct Holder {
+    joined: OnceLock<PathBuf>,
+}
+
+impl Holder {
+    /// Nothing to start.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn start_early(_exe: &Path, _layers: &Layers) -> Result<Holder, HolderError> {
+        Ok(Self::default())
+    }
+
+    /// Remembers where steps run.
+    ///
+    /// # Errors
+    /// When a view was given before.
+    pub async fn mount(&self, view: &View) -> Result<(), HolderError> {
+        self.joined.set(view.joined.clone()).map_err(|_| HolderError::Refused("mount a second view".into()))
+    }
+
+    /// Both in one.
+    ///
+    /// # Errors
+    /// As both.
+    pub async fn open(exe: &Path, layers: &Layers, view: &View) -> Result<Holder, HolderError> {
+        let holder = Self::start_early(exe, layers).await?;
+        holder.mount(view).await?;
+        Ok(holder)
+    }
+
+    /// Starts a step.
+    ///
+    /// # Errors
+    /// When its program can't be started.
+    pub async fn start(&self, command: &StepCommand) -> Result<Running, HolderError> {
+        let joined = self.joined.get().ok_or_else(|| HolderError::Refused("start a step before its view".into()))?;
+        let step = Spawn { argv: command.argv.clone(), env: command.env.clone(), dir: joined.join(&command.dir) };
+        spawn(&step).map_err(|error| HolderError::Start {
+            program: command.argv.first().cloned().unwrap_or_default(),
+            why: error.to_string(),
+        })
+    }
+
+    /// Each step was ended with its [`Running`]; nothing is left.
+    pub async fn close(self) {}
+
+    /// There is no process of its own.
+    pub fn pid(&self) -> Option<u32> {
+        None
+    }
+
+    /// What is not there can't be lost.
+    pub fn is_lost(&self) -> bool {
+        false
+    }
+}

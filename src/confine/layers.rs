@@ -1,0 +1,173 @@
+//! Which layers of the fence there are, in words.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::view::{BUILD_DIR, HOME_DIR, View};
+
+/// What this host gives, layer by layer, each one tried; see [`probe`](super::probe).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// User, mount and process namespaces for the holder.
+    pub userns: Result<(), Missing>,
+    /// An overlay of the view's layers, mounted and written through without root.
+    pub overlay: Result<(), Missing>,
+    /// bubblewrap, started inside the holder: its version.
+    pub bubblewrap: Result<String, Missing>,
+    /// A network namespace for steps that may not reach out.
+    pub netns: Result<(), Missing>,
+}
+
+/// Why a layer is missing, in the words of what was tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Missing(pub String);
+
+/// How steps are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In namespaces, under bubblewrap.
+    Confined {
+        /// The holder joins the view's layers itself; else `View::joined` must hold the whole tree already.
+        overlay: bool,
+        /// A step with a closed network gets a network namespace; else it can reach whatever the agent can.
+        netns: bool,
+    },
+    /// As plain processes of the agent's own user. `View::joined` must hold the whole tree already.
+    Bare,
+}
+
+/// Where a step sees the parts of its view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The tree's root.
+    pub build: PathBuf,
+    /// What `HOME` must say.
+    pub home: PathBuf,
+    /// What `TMPDIR` must say.
+    pub tmp: PathBuf,
+}
+
+impl Layers {
+    /// Nothing at all, because of `why`: the host is no Linux, or the configuration asks for none.
+    pub fn none(why: &str) -> Self {
+        let missing = || Missing(why.to_owned());
+        Self { userns: Err(missing()), overlay: Err(missing()), bubblewrap: Err(missing()), netns: Err(missing()) }
+    }
+
+    /// How steps are run with these layers.
+    pub fn mode(&self) -> Mode {
+        match (&self.userns, &self.bubblewrap) {
+            (Ok(()), Ok(_)) => Mode::Confined { overlay: self.overlay.is_ok(), netns: self.netns.is_ok() },
+            _ => Mode::Bare,
+        }
+    }
+
+    /// Every layer is there.
+    pub fn is_full(&self) -> bool {
+        self.mode() == Mode::Confined { overlay: true, netns: true }
+    }
+
+    /// Who runs a build must put the whole tree into `View::joined` first.
+    pub fn needs_joined_copy(&self) -> bool {
+        !matches!(self.mode(), Mode::Confined { overlay: true, .. })
+    }
+
+    /// Where steps see the view.
+    pub fn seen(&self, view: &View) -> Seen {
+        match self.mode() {
+            Mode::Confined { .. } => {
+                Seen { build: BUILD_DIR.into(), home: HOME_DIR.into(), tmp: Path::new("/tmp").into() }
+            }
+            Mode::Bare => Seen { build: view.joined.clone(), home: view.home.clone(), tmp: view.tmp.clone() },
+        }
+    }
+
+    /// One line for the build page, the log's first line and `/readyz`.
+    pub fn name(&self) -> String {
+        let (overlay, netns) = match self.mode() {
+            Mode::Bare => return format!("NONE: {}", self.first_missing()),
+            Mode::Confined { overlay, netns } => (overlay, netns),
+        };
+        let mut name = "userns+mount+pid".to_owned();
+        for (there, word) in [(netns, "+net"), (overlay, "+overlay"), (true, "+bwrap")] {
+            if there {
+                name.push_str(word);
+            }
+        }
+        if !netns {
+            name.push_str(" (DEGRADED: no network namespace, every step can reach the network)");
+        }
+        name
+    }
+
+    /// What to do about each missing layer, a sentence each; empty when none is missing.
+    pub fn fixes(&self) -> Vec<String> {
+        let mut fixes = Vec::new();
+        if let Err(why) = &self.userns {
+            fixes.push(format!(
+                "No user namespaces ({why}): on Ubuntu 23.10 and later load the AppArmor profile in deploy/; elsewhere \
+                 `sysctl user.max_user_namespaces` and, on Debian, `kernel.unprivileged_userns_clone` must not be 0; in a \
+                 container allow them (docker: `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`)."
+            ));
+            return fixes;
+        }
+        if let Err(why) = &self.bubblewrap {
+            fixes.push(format!("No bubblewrap ({why}): install the package `bubblewrap`, 0.8 or later."));
+        }
+        if let Err(why) = &self.overlay {
+            fixes.push(format!(
+                "No overlay mounts ({why}): they need Linux 5.11 and `data.dir` on ext4, XFS or btrfs. Until then each \
+                 build copies its tree."
+            ));
+        }
+        if let (Ok(_), Err(why)) = (&self.bubblewrap, &self.netns) {
+            fixes.push(format!(
+                "No network namespaces ({why}): allow them to the agent's user (`sysctl user.max_net_namespaces`)."
+            ));
+        }
+        fixes
+    }
+
+    fn first_missing(&self) -> String {
+        match (&self.userns, &self.bubblewrap) {
+            (Err(why), _) => format!("no user namespaces: {why}"),
+            (_, Err(why)) => format!("no bubblewrap: {why}"),
+            (Ok(()), Ok(_)) => "off".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Layers, Missing, Mode};
+
+    fn full() -> Layers {
+        Layers { userns: Ok(()), overlay: Ok(()), bubblewrap: Ok("0.8.0".into()), netns: Ok(()) }
+    }
+
+    #[test]
+    fn layers_are_named_and_so_is_what_is_missing() {
+        let check = |layers: Layers, name: &str, fixes: usize| {
+            assert_eq!(layers.name(), name);
+            assert_eq!(layers.fixes().len(), fixes, "{name}");
+        };
+        let missing = || Missing("not here".into());
+        check(full(), "userns+mount+pid+net+overlay+bwrap", 0);
+        check(Layers { overlay: Err(missing()), ..full() }, "userns+mount+pid+net+bwrap", 1);
+        check(
+            Layers { netns: Err(missing()), ..full() },
+            "userns+mount+pid+overlay+bwrap (DEGRADED: no network namespace, every step can reach the network)",
+            1,
+        );
+        check(Layers { bubblewrap: Err(missing()), ..full() }, "NONE: no bubblewrap: not here", 1);
+        check(Layers { userns: Err(missing()), ..full() }, "NONE: no user namespaces: not here", 1);
+    }
+
+    #[test]
+    fn without_namespaces_or_bubblewrap_steps_run_bare() {
+        assert_eq!(full().mode(), Mode::Confined { overlay: true, netns: true });
+        assert!(full().is_full() && !full().needs_joined_copy());
+        assert_eq!(Layers::none("asked for").mode(), Mode::Bare);
+        assert!(Layers::none("asked for").needs_joined_copy());
+    }
+}

@@ -1,0 +1,143 @@
+//! A step as arguments for bubblewrap, to be run inside a holder that has already built the root.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::domain::spec::StepCommand;
+use crate::domain::view::BUILD_DIR;
+
+/// The user that steps are inside. Outside it is the agent's own user.
+pub const BUILD_UID: u32 = 1000;
+/// The host name that steps see.
+pub const HOST_NAME: &str = "hookmill";
+
+/// What bubblewrap reads from the descriptor of `--args`, each followed by a NUL. Here and not in its argument list
+/// because that list is for everybody to read; and the environment not in bubblewrap's own, because a repository's
+/// `LD_PRELOAD` would then load into bubblewrap before there is a fence.
+///
+/// `root` is the directory that the holder prepared. The command itself follows on the argument list:
+/// bubblewrap takes none from `--args`.
+pub fn options(root: &Path, command: &StepCommand, netns: bool) -> Vec<u8> {
+    let mut options = Options(Vec::with_capacity(4096));
+    options.add(["--unshare-all"]);
+    if !netns {
+        options.add(["--share-net"]);
+    }
+    let uid = BUILD_UID.to_string();
+    options.add(["--unshare-user", "--uid", &uid, "--gid", &uid, "--disable-userns"]);
+    options.add(["--hostname", HOST_NAME, "--die-with-parent", "--new-session"]);
+    options.0.extend_from_slice(b"--bind\0");
+    options.0.extend_from_slice(std::os::unix::ffi::OsStrExt::as_bytes(root.as_os_str()));
+    options.0.extend_from_slice(b"\0/\0");
+    options.add(["--proc", "/proc", "--dev", "/dev", "--clearenv"]);
+    for (name, value) in &command.env {
+        options.add(["--setenv", name, value]);
+    }
+    options.add(["--chdir", &inside(&command.dir)]);
+    options.0
+}
+
+/// The argument list of bubblewrap itself.
+pub fn arguments(options_fd: i32, status_fd: i32, command: &StepCommand) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> =
+        vec!["--args".into(), options_fd.to_string().into(), "--json-status-fd".into(), status_fd.to_string().into()];
+    arguments.push("--".into());
+    arguments.extend(command.argv.iter().map(Into::into));
+    arguments
+}
+
+fn inside(dir: &str) -> String {
+    match dir {
+        "" | "." => BUILD_DIR.to_owned(),
+        dir => format!("{BUILD_DIR}/{dir}"),
+    }
+}
+
+struct Options(Vec<u8>);
+
+impl Options {
+    fn add<const N: usize>(&mut self, options: [&str; N]) {
+        for option in options {
+            // A NUL can't be in an argument or in an environment; what follows one is dropped, as exec(2) would.
+            let end = option.find('\0').unwrap_or(option.len());
+            self.0.extend_from_slice(&option.as_bytes()[..end]);
+            self.0.push(0);
+        }
+    }
+}
+
+/// The documents that bubblewrap writes to its status descriptor, one a line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The process id of the first process inside, in the holder's own count. It ends the PID namespace with itself.
+    pub child: Option<i32>,
+    /// How the command ended. Missing for ever if it was never run.
+    pub exit_code: Option<i32>,
+}
+
+impl Status {
+    /// Reads what was written so far; an unfinished line is left out.
+    pub fn read(text: &[u8]) -> Status {
+        let mut status = Status::default();
+        for line in text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            let Ok(document) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+            let number = |key: &str| document.get(key).and_then(serde_json::Value::as_i64);
+            let number = |key: &str| number(key).and_then(|number| i32::try_from(number).ok());
+            status.child = number("child-pid").or(status.child);
+            status.exit_code = number("exit-code").or(status.exit_code);
+        }
+        status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::{Status, arguments, options};
+    use crate::domain::spec::{Network, StepCommand};
+
+    fn command(dir: &str) -> StepCommand {
+        StepCommand {
+            argv: vec!["npm".into(), "ci".into()],
+            env: BTreeMap::from([("TOKEN".to_owned(), "secret value".to_owned())]),
+            dir: dir.into(),
+            network: Network::Closed,
+            processes: 512,
+        }
+    }
+
+    #[test]
+    fn the_argument_list_names_no_environment() {
+        let arguments = arguments(5, 6, &command("."));
+        assert_eq!(arguments, ["--args", "5", "--json-status-fd", "6", "--", "npm", "ci"]);
+    }
+
+    #[test]
+    fn options_close_what_they_should() {
+        let words = |netns, dir| -> Vec<String> {
+            let options = options(Path::new("/root of it"), &command(dir), netns);
+            let text = String::from_utf8(options).expect("text");
+            text.strip_suffix('\0').expect("ended").split('\0').map(str::to_owned).collect()
+        };
+        let closed = words(true, ".");
+        assert!(!closed.contains(&"--share-net".to_owned()));
+        assert!(closed.ends_with(&["--chdir", "/build"].map(str::to_owned)));
+        assert!(closed.windows(3).any(|window| window == ["--setenv", "TOKEN", "secret value"]));
+        assert!(closed.windows(3).any(|window| window == ["--bind", "/root of it", "/"]));
+        let open = words(false, "client");
+        assert!(open.contains(&"--share-net".to_owned()));
+        assert!(open.ends_with(&["--chdir", "/build/client"].map(str::to_owned)));
+    }
+
+    #[test]
+    fn the_status_is_read_as_far_as_it_was_written() {
+        let check =
+            |text: &str, child, exit_code| assert_eq!(Status::read(text.as_bytes()), Status { child, exit_code });
+        check("", None, None);
+        check("{ \"child-pid\": 12 }\n", Some(12), None);
+        check("{ \"child-pid\": 12 }\n{ \"exit-code\": 1", Some(12), None);
+        check("{ \"child-pid\": 12, \"mnt-namespace\": 4026532000 }\n{ \"exit-code\": 0 }\n", Some(12), Some(0));
+    }
+}

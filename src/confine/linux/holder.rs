@@ -1,0 +1,330 @@
+//! The agent's hand on a build's holder process.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::wire::{self, Inbox, Reply, Request, StepId};
+use crate::confine::{HolderError, Layers, Mode};
+use crate::domain::spec::{Network, StepCommand};
+use crate::domain::view::View;
+use crate::process::{Domain, Exit, Running, output_pipe};
+
+/// A holder that was told to go has this long before it is killed.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// One build's holder: the owner of its namespaces and of its view, and the parent of all its steps.
+/// Dropping it kills everything inside; [`close`](Self::close) does so too, and waits until it is done.
+#[derive(Debug)]
+pub struct Holder {
+    mode: Mode,
+    pid: Option<u32>,
+    line: mpsc::UnboundedSender<Order>,
+    next: AtomicU64,
+    ended: JoinHandle<()>,
+}
+
+/// What the conversation's task is asked to send, and who waits for the answer.
+#[derive(Debug)]
+enum Order {
+    /// Wait for the first word of the holder.
+    Greet(oneshot::Sender<Result<(), HolderError>>),
+    Mount(Box<View>, bool, oneshot::Sender<Result<(), HolderError>>),
+    Start {
+        command: Box<StepCommand>,
+        netns: bool,
+        id: StepId,
+        output: OwnedFd,
+        waiting: Waiting,
+    },
+    Terminate(StepId),
+    Kill(StepId),
+    Close,
+}
+
+/// Who waits for the fate of a step.
+#[derive(Debug)]
+struct Waiting {
+    started: Option<oneshot::Sender<Result<(), String>>>,
+    exit: oneshot::Sender<Exit>,
+}
+
+impl Holder {
+    /// Starts the holder process and its namespaces, before the view is known: it can be done while a checkout runs.
+    ///
+    /// `exe` is this binary (`hookmill`); it is called as `exe internal holder confined|bare`.
+    ///
+    /// # Errors
+    /// When the process can't be started, or its namespaces not be made.
+    pub async fn start_early(exe: &Path, layers: &Layers) -> Result<Holder, HolderError> {
+        let mode = layers.mode();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = {
+            let mut command = tokio::process::Command::new(exe);
+            command
+                .args(["internal", "holder", if mode == Mode::Bare { "bare" } else { "confined" }])
+                .env_clear()
+                .current_dir("/")
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .kill_on_drop(true);
+            // bubblewrap is looked up on the agent's own PATH; nothing else of its environment goes along.
+            command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+            command.spawn().map_err(|source| HolderError::Spawn { exe: exe.to_owned(), source })?
+        };
+        let pid = child.id();
+        let (line, orders) = mpsc::unbounded_channel();
+        let conversation = Conversation::new(UnixStream::from_std(ours)?, child);
+        let holder = Holder { mode, pid, line, next: AtomicU64::new(1), ended: tokio::spawn(conversation.run(orders)) };
+        holder.ask(Order::Greet).await?;
+        Ok(holder)
+    }
+
+    /// Joins the view and builds the root that steps see. Once, before the first step.
+    ///
+    /// # Errors
+    /// When something of the view is not there or can't be mounted.
+    pub async fn mount(&self, view: &View) -> Result<(), HolderError> {
+        let overlay = matches!(self.mode, Mode::Confined { overlay: true, .. });
+        self.ask(|answer| Order::Mount(Box::new(view.clone()), overlay, answer)).await
+    }
+
+    /// [`start_early`](Self::start_early) and [`mount`](Self::mount) in one.
+    ///
+    /// # Errors
+    /// As both.
+    pub async fn open(exe: &Path, layers: &Layers, view: &View) -> Result<Holder, HolderError> {
+        let holder = Self::start_early(exe, layers).await?;
+        holder.mount(view).await?;
+        Ok(holder)
+    }
+
+    /// Starts a step. Steps run side by side, in one view.
+    ///
+    /// # Errors
+    /// When the process can't be started or the holder is gone. Where bubblewrap starts but can't build the fence
+    /// (a directory that is not there), the step exits as [`Exit::NotStarted`] and its output says why.
+    pub async fn start(&self, command: &StepCommand) -> Result<Running, HolderError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let netns = matches!(self.mode, Mode::Confined { netns: true, .. }) && command.network == Network::Closed;
+        let (read, output) = output_pipe()?;
+        let (started, has_started) = oneshot::channel();
+        let (exit, has_exited) = oneshot::channel();
+        // When the holder is gone, the kernel has already killed the step.
+        let exiting = async { has_exited.await.unwrap_or(Exit::Signal(9)) };
+        let domain = StepDomain { id, line: self.line.clone() };
+        let running = Running::new(read, Box::pin(exiting), Box::new(domain))?;
+        let waiting = Waiting { started: Some(started), exit };
+        let command_of_step = Box::new(command.clone());
+        self.line
+            .send(Order::Start { command: command_of_step, netns, id, output, waiting })
+            .map_err(|_| HolderError::Lost)?;
+        match has_started.await {
+            Ok(Ok(())) => Ok(running),
+            Ok(Err(why)) => Err(HolderError::Start { program: command.argv.first().cloned().unwrap_or_default(), why }),
+            Err(_) => Err(HolderError::Lost),
+        }
+    }
+
+    /// Ends everything inside and waits until it is gone.
+    pub async fn close(mut self) {
+        // An error means that the conversation has ended already, and the holder with it.
+        let _ = self.line.send(Order::Close);
+        let _ = (&mut self.ended).await;
+    }
+
+    /// The process id of the holder, for logs; `None` if it ended at once.
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Whether the holder has ended, by whatever hand.
+    pub fn is_lost(&self) -> bool {
+        self.ended.is_finished()
+    }
+
+    async fn ask(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<(), HolderError>>) -> Order,
+    ) -> Result<(), HolderError> {
+        let (answer, answered) = oneshot::channel();
+        self.line.send(order(answer)).map_err(|_| HolderError::Lost)?;
+        answered.await.map_err(|_| HolderError::Lost)?
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // The task owns the child process, which is killed when it is dropped.
+        self.ended.abort();
+    }
+}
+
+/// A step's domain: the holder signals it.
+struct StepDomain {
+    id: StepId,
+    line: mpsc::UnboundedSender<Order>,
+}
+
+impl Domain for StepDomain {
+    fn terminate(&self) {
+        // An error means that the holder is gone, and the step with it.
+        let _ = self.line.send(Order::Terminate(self.id));
+    }
+
+    fn kill(&self) {
+        let _ = self.line.send(Order::Kill(self.id));
+    }
+}
+
+/// Both directions of the socket, and who waits for what.
+struct Conversation {
+    socket: UnixStream,
+    child: Child,
+    inbox: Inbox,
+    asked: Option<oneshot::Sender<Result<(), HolderError>>>,
+    /// `Some` once the holder spoke before anybody asked.
+    greeting: Option<Result<(), HolderError>>,
+    steps: HashMap<StepId, Waiting>,
+}
+
+impl Conversation {
+    fn new(socket: UnixStream, child: Child) -> Self {
+        Self { socket, child, inbox: Inbox::new(), asked: None, greeting: None, steps: HashMap::new() }
+    }
+
+    /// Runs until the holder is gone or nobody needs it any more. Whoever still waits then hears that it is lost.
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            let going_on = tokio::select! {
+                order = orders.recv() => match order {
+                    None | Some(Order::Close) => break,
+                    Some(order) => self.carry_out(order).await,
+                },
+                ready = self.socket.readable() => ready.and_then(|()| self.hear()),
+                _ = self.child.wait() => break,
+            };
+            if let Err(error) = going_on {
+                tracing::warn!(%error, "the conversation with a build's holder broke off");
+                break;
+            }
+        }
+        self.end().await;
+    }
+
+    async fn carry_out(&mut self, order: Order) -> io::Result<()> {
+        match order {
+            Order::Greet(answer) => {
+                match self.greeting.take() {
+                    // Who no longer listens for an answer needs none.
+                    Some(greeting) => drop(answer.send(greeting)),
+                    None => self.asked = Some(answer),
+                }
+                Ok(())
+            }
+            Order::Mount(view, overlay, answer) => {
+                self.asked = Some(answer);
+                self.send(&Request::Mount { view: *view, overlay }, None).await
+            }
+            Order::Start { command, netns, id, output, waiting } => {
+                self.steps.insert(id, waiting);
+                self.send(&Request::Start { id, command: *command, netns }, Some(output)).await
+            }
+            Order::Terminate(id) => self.send(&Request::Terminate(id), None).await,
+            Order::Kill(id) => self.send(&Request::Kill(id), None).await,
+            Order::Close => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, request: &Request, fd: Option<OwnedFd>) -> io::Result<()> {
+        let frame = wire::encode(request)?;
+        let (mut rest, mut fd) = (&frame[..], fd);
+        while !rest.is_empty() {
+            self.socket.writable().await?;
+            let beside = fd.as_ref().map(AsFd::as_fd);
+            let sent = self.socket.try_io(Interest::WRITABLE, || wire::send(self.socket.as_fd(), rest, beside));
+            match sent {
+                Ok(sent) => {
+                    rest = &rest[sent..];
+                    fd = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self) -> io::Result<()> {
+        let Self { socket, inbox, .. } = self;
+        match socket.try_io(Interest::READABLE, || inbox.receive(&*socket)) {
+            Ok(true) => {}
+            Ok(false) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the holder ended")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        while let Some(reply) = self.inbox.message()? {
+            self.answer(reply);
+        }
+        Ok(())
+    }
+
+    /// A receiver that is gone gave up waiting; that needs no answer.
+    fn answer(&mut self, reply: Reply) {
+        match reply {
+            Reply::Ready | Reply::Mounted => self.answer_asked(Ok(())),
+            Reply::Refused(what) => self.answer_asked(Err(HolderError::Refused(what))),
+            Reply::Started(id) => {
+                if let Some(started) = self.steps.get_mut(&id).and_then(|step| step.started.take()) {
+                    let _ = started.send(Ok(()));
+                }
+            }
+            Reply::NotStarted { id, why } => {
+                if let Some(started) = self.steps.remove(&id).and_then(|step| step.started) {
+                    let _ = started.send(Err(why));
+                }
+            }
+            Reply::Exited { id, status } => {
+                if let Some(step) = self.steps.remove(&id) {
+                    let _ = step.exit.send(status.map_or(Exit::NotStarted, Exit::from_passed_on));
+                }
+            }
+        }
+    }
+
+    fn answer_asked(&mut self, answer: Result<(), HolderError>) {
+        match self.asked.take() {
+            Some(asked) => drop(asked.send(answer)),
+            None => self.greeting = Some(answer),
+        }
+    }
+
+    /// Closing the socket tells the holder to go, and the kernel to end everything with it; its exit says that it did.
+    async fn end(self) {
+        let Self { socket, mut child, .. } = self;
+        drop(socket);
+        if tokio::time::timeout(CLOSE_WAIT, child.wait()).await.is_err() {
+            tracing::warn!(pid = child.id(), "a build's holder did not end and is killed");
+            // It may have ended meanwhile; either way it is waited for.
+            let _ = child.kill().await;
+        }
+    }
+}
+
+/// The holder is shared by the steps of a stage.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Arc<Holder>>();
+};

@@ -1,0 +1,175 @@
+//! Which layers this host gives: a build of nothing is run through the very code that runs builds.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::holder::Holder;
+use crate::confine::{HolderError, Layers, Missing};
+use crate::domain::spec::{Network, StepCommand};
+use crate::domain::view::View;
+use crate::process::{Event, Exit, Spawn, spawn};
+
+/// Tries every layer for real: `exe` is this binary, `dir` a directory on the file system of the builds
+/// (whether an overlay can be mounted depends on it). What was made for the trial is removed again.
+///
+/// # Errors
+/// Only when `dir` can't be written; a missing layer is an answer, not an error.
+pub async fn probe(exe: &Path, dir: &Path) -> io::Result<Layers> {
+    let trial = Trial::new(dir)?;
+    let mut layers = Layers {
+        userns: Ok(()),
+        overlay: Ok(()),
+        // Assumed until it is tried; a holder without it could not be asked for namespaces.
+        bubblewrap: Ok(String::new()),
+        netns: Ok(()),
+    };
+    let holder = match Holder::start_early(exe, &layers).await {
+        Ok(holder) => holder,
+        Err(error) => {
+            return Ok(Layers { userns: Err(why(&error)), ..Layers::none("not tried without user namespaces") });
+        }
+    };
+    layers.bubblewrap = version().await;
+    let holder = match holder.mount(&trial.view).await {
+        Ok(()) => holder,
+        Err(error) => {
+            layers.overlay = Err(why(&error));
+            holder.close().await;
+            match Holder::open(exe, &layers, &trial.view).await {
+                Ok(holder) => holder,
+                Err(error) => return Ok(Layers { userns: Err(why(&error)), ..layers }),
+            }
+        }
+    };
+    if layers.bubblewrap.is_ok() {
+        try_steps(&holder, &mut layers, &trial.view).await;
+    }
+    holder.close().await;
+    Ok(layers)
+}
+
+/// The file that the trial's step writes.
+const WRITTEN: &str = "written";
+
+/// A step with a network of its own and, if that fails, one without.
+async fn try_steps(holder: &Holder, layers: &mut Layers, view: &View) {
+    layers.netns = writes(holder, Network::Closed).await;
+    if layers.netns.is_err()
+        && let Err(missing) = writes(holder, Network::Open).await
+    {
+        layers.bubblewrap = Err(missing);
+    } else if layers.overlay.is_ok() && !view.upper.join(WRITTEN).exists() {
+        layers.overlay = Err(Missing("a file written through the overlay did not arrive in its upper layer".into()));
+    }
+}
+
+async fn writes(holder: &Holder, network: Network) -> Result<(), Missing> {
+    let command = StepCommand {
+        argv: ["/bin/sh", "-c", &format!(": > {WRITTEN}")].map(str::to_owned).to_vec(),
+        env: BTreeMap::new(),
+        dir: ".".into(),
+        network,
+        processes: 512,
+    };
+    let mut running = holder.start(&command).await.map_err(|error| why(&error))?;
+    let (mut said, mut how) = (Vec::new(), Exit::NotStarted);
+    while let Some(event) = running.next().await {
+        match event {
+            Event::Output(bytes) => said.extend_from_slice(&bytes),
+            Event::Exited(exit) => how = exit,
+            Event::Ended { .. } => {}
+        }
+    }
+    match how {
+        Exit::Code(0) => Ok(()),
+        how => Err(Missing(format!("{how}: {}", String::from_utf8_lossy(&said).trim()))),
+    }
+}
+
+/// bubblewrap's version, if there is one on the agent's own `PATH`.
+async fn version() -> Result<String, Missing> {
+    let command = Spawn {
+        argv: vec!["bwrap".into(), "--version".into()],
+        env: std::env::var("PATH").map(|path| ("PATH".to_owned(), path)).into_iter().collect(),
+        dir: "/".into(),
+    };
+    let mut running = spawn(&command).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Missing("bwrap is not on PATH".into()),
+        _ => Missing(format!("bwrap: {error}")),
+    })?;
+    let mut said = Vec::new();
+    while let Some(event) = running.next().await {
+        if let Event::Output(bytes) = event {
+            said.extend_from_slice(&bytes);
+        }
+    }
+    let said = String::from_utf8_lossy(&said);
+    let version = said.trim().strip_prefix("bubblewrap ").unwrap_or(said.trim());
+    match version_parts(version) {
+        Some(parts) if parts >= (0, 8) => Ok(version.to_owned()),
+        _ => Err(Missing(format!("bwrap is {version:?}; 0.8 is the first that can forbid nested user namespaces"))),
+    }
+}
+
+fn version_parts(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+fn why(error: &HolderError) -> Missing {
+    match error {
+        HolderError::Refused(what) => Missing(format!("could not {what}")),
+        error => Missing(error.to_string()),
+    }
+}
+
+/// Directories for one trial, removed with it.
+struct Trial {
+    dir: PathBuf,
+    view: View,
+}
+
+impl Trial {
+    fn new(dir: &Path) -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = dir.join(format!("probe-{}-{count}", std::process::id()));
+        let made = |name: &str| std::fs::create_dir_all(dir.join(name)).map(|()| dir.join(name));
+        let view = View {
+            lowers: vec![made("lower")?],
+            upper: made("upper")?,
+            work: made("work")?,
+            joined: made("joined")?,
+            home: made("home")?,
+            tmp: made("tmp")?,
+            readable: Vec::new(),
+        };
+        Ok(Self { dir, view })
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // overlayfs leaves a directory without any rights in its work directory.
+        let inner = self.view.work.join("work");
+        let _ = std::fs::set_permissions(&inner, std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            tracing::warn!(dir = %self.dir.display(), %error, "the directories of the sandbox trial are left behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_parts;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert_eq!(version_parts("0.8.0"), Some((0, 8)));
+        assert_eq!(version_parts("0.11.0"), Some((0, 11)));
+        assert!(version_parts("0.11.0") > version_parts("0.8.0"));
+        assert_eq!(version_parts("bwrap: no"), None);
+    }
+}

@@ -1,0 +1,263 @@
+//! A step without a fence: a supervisor process that adopts whatever the step leaves behind, and ends it.
+//!
+//! The supervisor hears from the holder over a socket. When the holder is gone, however it went, that socket closes
+//! and the supervisor ends the step: an ordinary step leaves nothing. A hostile one can kill its supervisor first,
+//! since both are the same user; that is what the fence is for.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, wait,
+};
+
+use super::close_inherited;
+use super::serve::{Launch, Signalled};
+use crate::domain::spec::StepCommand;
+use crate::domain::view::View;
+
+/// To the supervisor: ask the step to end.
+const TERMINATE: u8 = b'T';
+/// To the supervisor: end everything now. A closed socket says the same.
+const KILL: u8 = b'K';
+/// From the supervisor: the step was started. Anything else is why not.
+const STARTED: u8 = b'+';
+
+/// Starts steps in the joined tree itself.
+#[derive(Default)]
+pub(super) struct Launcher {
+    joined: Option<PathBuf>,
+}
+
+impl Launch for Launcher {
+    type Step = Supervised;
+
+    fn mount(&mut self, view: View, _overlay: bool) -> Result<(), String> {
+        self.joined = Some(view.joined);
+        Ok(())
+    }
+
+    fn start(&mut self, command: &StepCommand, _netns: bool, output: OwnedFd) -> io::Result<Supervised> {
+        let joined = self.joined.as_ref().ok_or_else(|| io::Error::other("no view was given"))?;
+        let (ours, theirs) = UnixStream::pair()?;
+        // SAFETY: the holder has one thread, so no lock can be held by another one for ever.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                let code = supervise(command, joined, output, theirs);
+                // Nothing of the holder that this process is a copy of may run on the way out.
+                // SAFETY: _exit(2) can be called anywhere.
+                unsafe { libc::_exit(code) }
+            }
+            pid => {
+                drop((theirs, output));
+                begun(pid, ours)
+            }
+        }
+    }
+}
+
+/// Waits for the supervisor's word that exec(2) went well.
+fn begun(pid: i32, mut line: UnixStream) -> io::Result<Supervised> {
+    let supervisor = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a process without an id"))?;
+    let mut word = [0; 512];
+    let length = line.read(&mut word)?;
+    match word[..length].split_first() {
+        Some((&STARTED, _)) => Ok(Supervised { supervisor, line }),
+        Some(_) => Err(io::Error::other(String::from_utf8_lossy(&word[..length]).into_owned())),
+        None => Err(io::Error::other("its supervisor ended at once")),
+    }
+}
+
+/// A step's supervisor, as the holder knows it.
+pub(super) struct Supervised {
+    supervisor: Pid,
+    line: UnixStream,
+}
+
+impl Signalled for Supervised {
+    fn process(&self) -> Pid {
+        self.supervisor
+    }
+
+    // An error means that the supervisor has ended, and the step before it.
+    fn terminate(&mut self) {
+        let _ = self.line.write_all(&[TERMINATE]);
+    }
+
+    fn kill(&mut self) {
+        let _ = self.line.write_all(&[KILL]);
+    }
+
+    fn status(&mut self, of_process: i32) -> Option<i32> {
+        Some(of_process)
+    }
+}
+
+/// The life of a supervisor: gives its exit status, which passes on the step's.
+fn supervise(command: &StepCommand, joined: &Path, output: OwnedFd, mut line: UnixStream) -> i32 {
+    close_inherited(&[output.as_fd(), line.as_fd()]);
+    let begun = set_child_subreaper(Some(getpid())).map_err(io::Error::from).and_then(|()| {
+        let main = start(command, joined, output)?;
+        Ok((main, pidfd_open(main, PidfdFlags::empty())?))
+    });
+    let (main, watch) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            // If the holder is gone too, there is nobody to tell.
+            let _ = line.write_all(error.to_string().as_bytes());
+            return 127;
+        }
+    };
+    let told = line.write_all(&[STARTED]);
+    let status = if told.is_ok() { attend(main, &watch, &mut line) } else { None };
+    let at_the_end = end_all(main);
+    status.or(at_the_end).unwrap_or(128 + Signal::KILL.as_raw())
+}
+
+fn start(command: &StepCommand, joined: &Path, output: OwnedFd) -> io::Result<Pid> {
+    let (program, args) = command.argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+    let child = Command::new(program)
+        .args(args)
+        .env_clear()
+        .envs(&command.env)
+        .current_dir(joined.join(&command.dir))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0)
+        .spawn()?;
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("a process without an id"))
+}
+
+/// Until the step's first process ends (its status) or the holder wants it ended or is gone (`None`).
+fn attend(main: Pid, watch: &OwnedFd, line: &mut UnixStream) -> Option<i32> {
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    loop {
+        let mut fds = [watch.as_fd(), line.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut fds, Some(&second)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        let spoken = !fds[1].revents().is_empty();
+        if let Reaped { main: Some(status), .. } = reap(main) {
+            return Some(status);
+        }
+        if spoken {
+            let mut word = [0];
+            match line.read(&mut word) {
+                Ok(1) if word == [TERMINATE] => signal_descendants(Signal::TERM),
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Kills descendants until there are none, new ones included. The step's status, if its first process was among them.
+fn end_all(main: Pid) -> Option<i32> {
+    let mut status = None;
+    loop {
+        signal_descendants(Signal::KILL);
+        let reaped = reap(main);
+        status = status.or(reaped.main);
+        if reaped.none_left {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+struct Reaped {
+    /// The status of the step's first process, if it was reaped now.
+    main: Option<i32>,
+    none_left: bool,
+}
+
+fn reap(main: Pid) -> Reaped {
+    let mut status_of_main = None;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((process, status))) => {
+                if process == main {
+                    let signal = || status.terminating_signal().map(|signal| 128 + signal);
+                    status_of_main = status.exit_status().or_else(signal);
+                }
+            }
+            Ok(None) => return Reaped { main: status_of_main, none_left: false },
+            Err(Errno::INTR) => {}
+            Err(_) => return Reaped { main: status_of_main, none_left: true },
+        }
+    }
+}
+
+/// Everything whose chain of parents leads here. As a subreaper we are the parent of what lost its own.
+fn signal_descendants(signal: Signal) {
+    let parents = parents();
+    for process in descendants(getpid().as_raw_nonzero().get(), &parents) {
+        if let Some(process) = Pid::from_raw(process) {
+            // An error means that it ended in between.
+            let _ = kill_process(process, signal);
+        }
+    }
+}
+
+fn parents() -> HashMap<i32, i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let process = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read(entry.path().join("stat")).ok()?;
+            Some((process, parent(&stat)?))
+        })
+        .collect()
+}
+
+/// The parent in a line of `/proc/PID/stat`. The name before it is in brackets and may hold brackets and spaces.
+fn parent(stat: &[u8]) -> Option<i32> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn descendants(root: i32, parents: &HashMap<i32, i32>) -> Vec<i32> {
+    let mut found = vec![root];
+    let mut seen = 0;
+    while seen < found.len() {
+        let of = found[seen];
+        found.extend(parents.iter().filter(|(_, parent)| **parent == of).map(|(process, _)| *process));
+        seen += 1;
+    }
+    found.split_off(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{descendants, parent};
+
+    #[test]
+    fn the_parent_follows_the_last_bracket() {
+        assert_eq!(parent(b"12 (sh) S 7 12 12 0 -1"), Some(7));
+        assert_eq!(parent(b"12 (a) S 1 b) R 9 12"), Some(9));
+        assert_eq!(parent(b"nonsense"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_through_generations() {
+        let parents = HashMap::from([(2, 1), (3, 2), (4, 3), (5, 1), (6, 9)]);
+        let mut found = descendants(2, &parents);
+        found.sort_unstable();
+        assert_eq!(found, [3, 4]);
+        assert!(descendants(6, &parents).is_empty());
+    }
+}

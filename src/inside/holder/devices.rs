@@ -1,0 +1,42 @@
+//! The /dev that steps see: harmless devices, shared memory, terminals of their own.
+//!
+//! Made once a build; bubblewrap's own `--dev` would make it anew, a millisecond for each step.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount};
+
+use super::bind::{Access, bind, open, under};
+
+const NODES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
+const LINKS: [(&str, &str); 6] = [
+    ("core", "/proc/kcore"),
+    ("fd", "/proc/self/fd"),
+    ("ptmx", "pts/ptmx"),
+    ("stderr", "/proc/self/fd/2"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+];
+
+/// Makes it in the new root.
+pub(super) fn make() -> io::Result<()> {
+    let dev = under(Path::new("dev"));
+    fs::create_dir(&dev)?;
+    for node in NODES {
+        let host = Path::new("/dev").join(node);
+        bind(&open(&host)?, &host, Access::Device)?;
+    }
+    for (link, to) in LINKS {
+        symlink(to, dev.join(link))?;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    for dir in ["pts", "shm"] {
+        fs::create_dir(dev.join(dir))?;
+    }
+    mount("devpts", dev.join("pts"), "devpts", flags, Some(c"newinstance,ptmxmode=0666,mode=620"))?;
+    mount("tmpfs", dev.join("shm"), "tmpfs", flags | MountFlags::NODEV, Some(c"mode=1777"))?;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The /etc that steps see: a user, names, and of the host's only what programs need.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::bind::{Access, bind, open, under};
+use crate::confine::bubblewrap::{BUILD_UID, HOST_NAME};
+use crate::domain::view::HOME_DIR;
+
+/// Directories shown where they exist: certificates (never /etc/ssl/private), fonts, the chosen alternatives.
+const SHOWN: [&str; 6] = ["alternatives", "crypto-policies", "fonts", "pki/ca-trust", "pki/tls/certs", "ssl/certs"];
+
+/// Files copied where they exist: each mount costs every step time, and these are small.
+const COPIED: [&str; 14] = [
+    "gai.conf",
+    "host.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "localtime",
+    "mime.types",
+    // The global settings of a distribution's npm.
+    "npmrc",
+    "os-release",
+    "protocols",
+    // Often a link into /run, which steps do not see.
+    "resolv.conf",
+    "services",
+    "ssl/cert.pem",
+    "ssl/openssl.cnf",
+    "timezone",
+];
+
+/// Makes it in the new root.
+pub(super) fn make() -> io::Result<()> {
+    fs::create_dir(under(Path::new("etc")))?;
+    for name in SHOWN {
+        let host = Path::new("/etc").join(name);
+        if host.is_dir() {
+            bind(&open(&host)?, &host, Access::Read)?;
+        }
+    }
+    for name in COPIED {
+        // What is not there, or not for the agent to read, is not for a step either.
+        if let Ok(text) = fs::read(Path::new("/etc").join(name)) {
+            write(name, &text)?;
+        }
+    }
+    write_own()
+}
+
+fn write_own() -> io::Result<()> {
+    let uid = BUILD_UID;
+    let passwd = format!(
+        "root:x:0:0:root:/nonexistent:/sbin/nologin\nbuild:x:{uid}:{uid}:build:{HOME_DIR}:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n"
+    );
+    write("passwd", passwd.as_bytes())?;
+    write("group", format!("root:x:0:\nbuild:x:{uid}:\nnogroup:x:65534:\n").as_bytes())?;
+    write("nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n")?;
+    write("hostname", format!("{HOST_NAME}\n").as_bytes())?;
+    // A registry in the LAN may be known to the host by its hosts file only.
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    write("hosts", format!("127.0.0.1 localhost {HOST_NAME}\n::1 localhost {HOST_NAME}\n{hosts}").as_bytes())
+}
+
+fn write(name: &str, text: &[u8]) -> io::Result<()> {
+    let path = under(Path::new("etc")).join(name);
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o644))
+}

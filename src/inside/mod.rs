@@ -1,0 +1,23 @@
+//! The same binary on the other side of a fence: `hookmill internal …`, called by ourselves only.
+//!
+//! Entered before anything else: one thread, no runtime, no configuration, no secret.
+
+mod checkout;
+#[cfg(target_os = "linux")]
+mod holder;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Does what the words after `internal` name.
+pub fn enter(args: &[OsString]) -> ExitCode {
+    match args.split_first() {
+        Some((word, _)) if word == "checkout" => checkout::main(),
+        #[cfg(target_os = "linux")]
+        Some((word, rest)) if word == "holder" => holder::enter(rest),
+        _ => {
+            eprintln!("hookmill: `internal` is for hookmill itself");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What becomes of a delivery: the rules of a repository, asked with what the store knows.
+//!
+//! [`decide`] is pure. [`take`] hands it to the store, which asks it within the transaction that then writes delivery,
+//! build and pending status: no other delivery comes between.
+//!
+//! One commit of one ref is one build. A push and the pull request of its branch both ask for it, and the
+//! first one makes it: while it is unfinished the other is answered "already building", and after it finished "already
+//! built". The same kind of event asking for a finished commit again (a reopened pull request, a ref that was
+//! moved back) makes a new attempt.
+//!
+//! `branches` is matched against the branch that was pushed, and for a pull request against the branch it wants
+//! to go into. The close of a pull request ends a fork's builds; on a branch of the repository itself it ends only those
+//! that no push has asked for.
+
+use std::sync::Arc;
+
+use crate::config::server::{Forks, RepoRules, Supersede};
+use crate::domain::build::{BuildId, Cause, State};
+use crate::domain::event::{Event, Heard, PullRequest, Push};
+use crate::domain::outcome::Outcome;
+use crate::domain::repo::{RefName, RepoId};
+use crate::domain::status::{Status, StatusState};
+use crate::domain::time::brief;
+use crate::domain::trust::Trust;
+use crate::store::{About, Accepted, Decision, Delivery, Ending, Facts, Known, NewBuild, Store, StoreError};
+
+/// A delivery whose signature held, read, with the rules of its repository.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// What is kept of it.
+    pub delivery: Delivery,
+    /// What it means.
+    pub heard: Heard,
+    /// The rules of its repository; none when the repository is not configured.
+    pub rules: Option<Arc<RepoRules>>,
+    /// The context of the build's status, from `[statuses]`.
+    pub context: String,
+}
+
+/// Takes a delivery. When this returns, what it led to is on disk.
+pub async fn take(store: &Store, arrival: Arrival) -> Result<Accepted, StoreError> {
+    let (delivery, about) = (arrival.delivery.clone(), about(&arrival));
+    store.accept(delivery, about, Box::new(move |facts| decide(&arrival, facts))).await
+}
+
+/// Which builds the decision needs to know about.
+fn about(arrival: &Arrival) -> Option<About> {
+    let repo = repo(arrival)?;
+    let rules = arrival.rules.as_ref()?;
+    let default_branch = arrival.heard.default_branch.as_deref();
+    let (git_ref, sha, unfinished) = match &arrival.heard.event {
+        Event::Push(push) => {
+            let gone = push.after.is_zero();
+            let looks = gone || ends_older(rules, &push.git_ref, default_branch, push.forced);
+            (&push.git_ref, (!gone).then(|| push.after.clone()), looks)
+        }
+        Event::PullRequest(request) => {
+            let looks = request.fork || ends_older(rules, &request.git_ref, default_branch, false);
+            (&request.git_ref, Some(request.head.clone()), looks)
+        }
+        Event::Deleted { git_ref } | Event::PullRequestClosed { git_ref, .. } => (git_ref, None, true),
+        Event::Ignored { .. } => return None,
+    };
+    Some(About { repo, git_ref: git_ref.clone(), sha, unfinished })
+}
+
+fn repo(arrival: &Arrival) -> Option<RepoId> {
+    let path = arrival.delivery.repo.clone()?;
+    Some(RepoId { forge: arrival.delivery.forge.clone(), path })
+}
+
+/// The rules: what becomes of a delivery, given what is known.
+pub fn decide(arrival: &Arrival, facts: &Facts) -> Decision {
+    if let Some(first) = &facts.first_answer {
+        return Decision::Repeat {
+            because: format!("repeat of delivery {}", arrival.delivery.id),
+            first: first.clone(),
+        };
+    }
+    if let Event::Ignored { because } = &arrival.heard.event {
+        return ignore(because.clone());
+    }
+    let Some(repo) = repo(arrival) else {
+        return ignore("the event names no repository");
+    };
+    let Some(rules) = &arrival.rules else {
+        return ignore(format!("{} is not configured here: it needs a [[repo]] block", repo.path));
+    };
+    match &arrival.heard.event {
+        Event::Ignored { because } => ignore(because.clone()),
+        Event::Push(push) => pushed(arrival, rules, repo, push, facts),
+        Event::PullRequest(request) => requested(arrival, rules, repo, request, facts),
+        Event::Deleted { git_ref } => {
+            let gone = format!("{} {} was deleted", kind(git_ref), git_ref.short());
+            cancel(facts.unfinished.iter(), &gone)
+        }
+        Event::PullRequestClosed { number, fork, .. } => {
+            let mine = |build: &&Known| *fork || (build.pull_request == Some(*number) && !build.pushed);
+            cancel(facts.unfinished.iter().filter(mine), &format!("pull request {number} was closed"))
+        }
+    }
+}
+
+fn pushed(arrival: &Arrival, rules: &RepoRules, repo: RepoId, push: &Push, facts: &Facts) -> Decision {
+    if push.after.is_zero() {
+        let gone = format!("{} {} was deleted", kind(&push.git_ref), push.git_ref.short());
+        return cancel(facts.unfinished.iter(), &gone);
+    }
+    if push.before.as_ref() == Some(&push.after) {
+        return ignore("before and after are the same commit");
+    }
+    let cause = if push.git_ref.as_tag().is_some() {
+        if !rules.tags {
+            return ignore("tags are not built (tags = false)");
+        }
+        Cause::Tag
+    } else if let Some(branch) = push.git_ref.as_branch() {
+        if !matches_any(&rules.branches, branch) {
+            return ignore(format!("branch {branch} is outside branches"));
+        }
+        Cause::Push
+    } else {
+        return ignore(format!("{} is neither a branch nor a tag", push.git_ref));
+    };
+    if push.skip_ci {
+        return ignore("the commit's message asks for no build");
+    }
+    let default_branch = arrival.heard.default_branch.clone();
+    let build = NewBuild {
+        repo,
+        sha: push.after.clone(),
+        base_sha: None,
+        before: push.before.clone(),
+        git_ref: push.git_ref.clone(),
+        pull_request: None,
+        cause,
+        pushed: true,
+        trust: Trust::Trusted,
+        state: State::Queued,
+        reason: None,
+        approved_by: None,
+        rerun_of: None,
+        base_branch: default_branch.clone(),
+        default_branch,
+        title: push.title.clone(),
+        author: push.author.clone(),
+        use_cache: true,
+        status: pending(arrival, "Queued".to_owned()),
+    };
+    one_build(arrival, rules, build, push.forced, facts)
+}
+
+fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullRequest, facts: &Facts) -> Decision {
+    if !matches_any(&rules.branches, &request.base_branch) {
+        return ignore(format!("branch {} is outside branches", request.base_branch));
+    }
+    if request.fork && rules.forks == Forks::Ignore {
+        return ignore("pull requests from forks are not built (forks = \"ignore\")");
+    }
+    let waits = request.fork.then(|| format!("first build of a fork's commit {} needs approval", request.head.short()));
+    let build = NewBuild {
+        repo,
+        sha: request.head.clone(),
+        base_sha: request.base.clone(),
+        before: None,
+        git_ref: request.git_ref.clone(),
+        pull_request: Some(request.number),
+        cause: Cause::PullRequest,
+        pushed: false,
+        trust: if request.fork { Trust::Fork } else { Trust::Member },
+        state: if request.fork { State::Waiting } else { State::Queued },
+        approved_by: None,
+        rerun_of: None,
+        base_branch: Some(request.base_branch.clone()),
+        default_branch: arrival.heard.default_branch.clone(),
+        title: request.title.clone(),
+        author: request.author.clone(),
+        use_cache: true,
+        status: pending(
+            arrival,
+            waits.as_ref().map_or_else(|| "Queued".to_owned(), |why| format!("Waiting for a maintainer: {why}")),
+        ),
+        reason: waits,
+    };
+    one_build(arrival, rules, build, false, facts)
+}
+
+/// Makes the build, unless there is one for the same commit of the same ref.
+fn one_build(arrival: &Arrival, rules: &RepoRules, build: NewBuild, forced: bool, facts: &Facts) -> Decision {
+    if let Some(same) = &facts.same
+        && let Some(because) = serves(same, &build)
+    {
+        return Decision::Already { build: same.id, because, pushed: build.pushed && !same.pushed };
+    }
+    let ends_older = ends_older(rules, &build.git_ref, build.default_branch.as_deref(), forced);
+    if ends_older && let Some(newer) = delivered_before(&build, facts) {
+        return ignore(format!("superseded by #{newer}: a later push of {} arrived first", build.git_ref.short()));
+    }
+    let supersedes = facts
+        .unfinished
+        .iter()
+        .filter(|older| !older.ending && (ends_older || older.state == State::Waiting))
+        .map(|older| {
+            let later = brief(arrival.delivery.received_at.since(older.created_at));
+            (older.id, format!("Superseded by {}, pushed {later} later", build.sha.short()))
+        })
+        .collect();
+    Decision::Make { build: Box::new(build), supersedes }
+}
+
+/// Why an existing build of the same commit and ref serves the one that is asked for, if it does.
+fn serves(same: &Known, asked: &NewBuild) -> Option<String> {
+    if same.state != State::Finished {
+        return (!same.ending).then(|| "already building".to_owned());
+    }
+    if same.pushed == asked.pushed {
+        return None;
+    }
+    match (same.outcome, same.superseded_by) {
+        (_, Some(newer)) => Some(format!("superseded by #{newer}")),
+        (Some(Outcome::Passed | Outcome::Skipped | Outcome::Failed | Outcome::TimedOut), None) => {
+            Some("already built".to_owned())
+        }
+        // Whether a person or an outage ended it: another event may well ask for another try.
+        (Some(Outcome::Cancelled | Outcome::Broken) | None, None) => None,
+    }
+}
+
+/// Forges do not promise their order. A push whose commit is the one that an unfinished build's push started from came
+/// before that push, however late it is delivered; unless it moves the ref back from there.
+fn delivered_before(build: &NewBuild, facts: &Facts) -> Option<BuildId> {
+    facts
+        .unfinished
+        .iter()
+        .find(|known| known.before.as_ref() == Some(&build.sha) && build.before.as_ref() != Some(&known.sha))
+        .map(|known| known.id)
+}
+
+/// Whether a new build of a ref ends the older ones.
+fn ends_older(rules: &RepoRules, git_ref: &RefName, default_branch: Option<&str>, forced: bool) -> bool {
+    if git_ref.as_tag().is_some() {
+        return false;
+    }
+    match rules.supersede {
+        Supersede::None => false,
+        Supersede::All => true,
+        Supersede::Branches => forced || !may_be_default(git_ref, default_branch),
+    }
+}
+
+/// True also when the default branch is not known: a build too many is better than one that was ended wrongly.
+fn may_be_default(git_ref: &RefName, default_branch: Option<&str>) -> bool {
+    git_ref.as_branch().is_some_and(|branch| default_branch.is_none_or(|default| default == branch))
+}
+
+fn matches_any(patterns: &[String], branch: &str) -> bool {
+    patterns.iter().any(|pattern| fast_glob::glob_match(pattern, branch))
+}
+
+fn cancel<'k>(builds: impl Iterator<Item = &'k Known>, why: &str) -> Decision {
+    let endings = builds
+        .filter(|build| !build.ending)
+        .map(|build| Ending { build: build.id, reason: why.to_owned(), sentence: format!("Cancelled: {why}") })
+        .collect();
+    Decision::Cancel { because: why.to_owned(), endings }
+}
+
+fn ignore(because: impl Into<String>) -> Decision {
+    Decision::Ignore { because: because.into() }
+}
+
+fn pending(arrival: &Arrival, sentence: String) -> Status {
+    Status { context: arrival.context.clone(), state: StatusState::Pending, sentence }
+}
+
+fn kind(git_ref: &RefName) -> &'static str {
+    if git_ref.as_tag().is_some() { "tag" } else { "branch" }
+}
+
+#[cfg(test)]
+mod tests;

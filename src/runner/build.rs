@@ -1,0 +1,210 @@
+//! A build, from checkout to verdict.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::confine::{Holder, Seen};
+use crate::domain::build::{Build, Step, StepState};
+use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::sentence;
+use crate::domain::spec::{Plan, StepSpec};
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+use crate::tree;
+
+use super::checkout::{self, CheckedOut};
+use super::stage::{self, Ended, Placed, Scene};
+use super::tools::Tools;
+use super::workspace::Workspace;
+use super::{Happening, Job, Parts, Stop, Tell, environment, planning};
+
+/// Builds `job` in slot number `slot`. A failing build is a verdict like any other; so is one that we could not run.
+///
+/// Its processes are ended and its directory is on the way to the trash when this returns.
+///
+/// The teller goes with the build: when this returns, the listener hears that nothing more will come.
+pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Verdict {
+    let stop = stop.child_token();
+    let mut story = pin!(story(job, parts, slot, &tell, &stop));
+    tokio::select! {
+        verdict = &mut story => verdict,
+        () = tokio::time::sleep(job.limits.build_timeout) => {
+            stop.cancel();
+            story.await;
+            Verdict::new(Outcome::TimedOut, sentence::build_timed_out(job.limits.build_timeout))
+        }
+    }
+}
+
+/// Plans `job` as [`build`] would, and runs nothing.
+///
+/// # Errors
+/// The verdict of a build that would not come as far as a plan.
+pub async fn explain(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Result<Plan, Verdict> {
+    let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
+    let tree = checkout::run(job, parts, &workspace, &tell, stop).await?;
+    planning::plan(job, &tree.done.listing)
+}
+
+async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Verdict {
+    match try_story(job, parts, slot, tell, stop).await {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
+}
+
+/// `Err` is a verdict too: the one that ended the story early.
+async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Result<Verdict, Verdict> {
+    let began = Instant::now();
+    let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
+    // The holder's namespaces are made while the checkout runs.
+    let (holder, tree) = tokio::join!(
+        Holder::start_early(&parts.exe, &parts.layers),
+        checkout::run(job, parts, &workspace, tell, stop),
+    );
+    let (tree, holder) = (tree?, holder.map_err(no_holder)?);
+    let plan = planning::plan(job, &tree.done.listing);
+    announce(&tree, plan.as_ref(), tell).await;
+    let plan = plan?;
+    if plan.stages.is_empty() {
+        return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()));
+    }
+
+    let tools = Tools::gather(&plan, parts).await?;
+    let view = workspace.view(readable(&tools, &tree));
+    join_layers(parts, &view).await.map_err(no_workspace)?;
+    tools.furnish(&view).map_err(no_workspace)?;
+    holder.mount(&view).await.map_err(no_holder)?;
+    let place = parts.layers.seen(&view);
+    let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec);
+    let root = place.build.to_string_lossy();
+    let scene = Scene {
+        parts,
+        holder: &holder,
+        tell,
+        stop,
+        environment: &environment,
+        processes: job.limits.processes,
+        trust: job.build.trust,
+        root: &root,
+    };
+    let ended = run_stages(&scene, &plan).await;
+    holder.close().await;
+    ended.map(|stages| Verdict::new(Outcome::Passed, sentence::passed(began.elapsed(), &timings(&stages))))
+}
+
+fn environment_of(
+    job: &Job,
+    parts: &Parts,
+    tree: &CheckedOut,
+    tools: &Tools,
+    place: &Seen,
+    step: &StepSpec,
+) -> BTreeMap<String, String> {
+    environment::make(&environment::Facts {
+        build: &Build { built_sha: Some(tree.sha.clone()), ..job.build.clone() },
+        build_url: &job.url,
+        commit_time: tree.done.committed_at,
+        step,
+        place: &environment::Place { build: place.build.clone(), home: place.home.clone(), tmp: place.tmp.clone() },
+        path: &tools.path,
+        network: &parts.network,
+        certificates: &tools.certificates,
+        node_options: None,
+        scripts: job.scripts,
+        server_env: &job.env,
+    })
+}
+
+fn readable(tools: &Tools, tree: &CheckedOut) -> Vec<PathBuf> {
+    tools.readable.iter().chain(&tree.done.objects).cloned().collect()
+}
+
+/// Where nothing can be stacked, the build gets a copy of the sources: its writes must not reach them.
+async fn join_layers(parts: &Parts, view: &View) -> std::io::Result<()> {
+    if !parts.layers.needs_joined_copy() {
+        return Ok(());
+    }
+    let (from, to) = (view.lowers[0].clone(), view.joined.clone());
+    tokio::task::spawn_blocking(move || tree::copy_tree(&from, &to).map_err(std::io::Error::other))
+        .await
+        .map_err(std::io::Error::other)?
+}
+
+/// Runs the stages in order; the first that does not succeed is the verdict, and nothing later starts.
+async fn run_stages(scene: &Scene<'_>, plan: &Plan) -> Result<Vec<Vec<Ended>>, Verdict> {
+    let mut ended = Vec::new();
+    let mut place = 1;
+    for stage in &plan.stages {
+        let steps: Vec<Placed<'_>> =
+            stage.steps.iter().enumerate().map(|(at, spec)| Placed { place: place + at, spec }).collect();
+        let results = stage::run(scene, &steps).await;
+        place += steps.len();
+        if let Some(verdict) = stage::verdict(&results) {
+            cancel_the_rest(scene.tell, plan, place).await;
+            return Err(verdict);
+        }
+        ended.push(results);
+    }
+    Ok(ended)
+}
+
+/// Shows the steps that were never started as what they are.
+async fn cancel_the_rest(tell: &Tell, plan: &Plan, from: usize) {
+    for (place, spec) in plan.steps().enumerate().map(|(at, spec)| (at + 1, spec)).filter(|(place, _)| *place >= from) {
+        let mut step = Step::queued(&spec.name, spec.kind);
+        step.state = StepState::Finished;
+        step.outcome = Some(Outcome::Cancelled);
+        step.reason = Some("not started: an earlier step did not succeed".to_owned());
+        tell.that(Happening::Step(place, step)).await;
+    }
+}
+
+/// Tells what was found and what will be done; the checkout is over with the plan.
+async fn announce(tree: &CheckedOut, plan: Result<&Plan, &Verdict>, tell: &Tell) {
+    tell.that(Happening::CheckedOut(tree.sha.clone())).await;
+    let mut ended = Step { state: StepState::Finished, finished_at: Some(now()), ..tree.step.clone() };
+    match plan {
+        Ok(plan) => {
+            for notice in tree.done.notices.iter().chain(&plan.notices) {
+                tell.that(Happening::Notice(notice.clone())).await;
+            }
+            let planned = plan.steps().map(|spec| Step::queued(&spec.name, spec.kind));
+            let steps = std::iter::once(tree.step.clone()).chain(planned).collect();
+            tell.that(Happening::Planned { steps, decisions: plan.decisions.clone() }).await;
+            ended.outcome = Some(Outcome::Passed);
+        }
+        Err(verdict) => {
+            tell.that(Happening::Notice(verdict.reason.clone())).await;
+            ended.outcome = Some(verdict.outcome);
+            ended.reason = Some(verdict.reason.clone());
+        }
+    }
+    tell.that(Happening::Step(0, ended)).await;
+}
+
+/// Name and length of each finished step, stage by stage.
+fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(&str, Duration)>> {
+    let length = |step: &Step| match (step.started_at, step.finished_at) {
+        (Some(start), Some(end)) => end.since(start),
+        _ => Duration::ZERO,
+    };
+    stages.iter().map(|stage| stage.iter().map(|one| (one.step.name.as_str(), length(&one.step))).collect()).collect()
+}
+
+fn no_workspace(error: std::io::Error) -> Verdict {
+    let why = match error.kind() {
+        std::io::ErrorKind::StorageFull => "no space left on the agent's disk".to_owned(),
+        _ => format!("the workspace could not be made: {error}"),
+    };
+    Verdict::new(Outcome::Broken, sentence::broken(&why, 1))
+}
+
+fn no_holder(error: impl std::fmt::Display) -> Verdict {
+    Verdict::new(Outcome::Broken, sentence::broken(&format!("the build's fence could not be put up: {error}"), 1))
+}
+
+pub(super) fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}

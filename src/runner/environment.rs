@@ -1,0 +1,286 @@
+//! The one place where a step's environment is made.
+//!
+//! It is made from nothing: what the agent itself was started with is not in it, apart from the
+//! folders of its tools, and the proxy and certificates by which the outside is reached. The names
+//! are a contract (design 4.6). Whoever needs another variable in steps adds it here or nowhere.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::config::server;
+use crate::domain::build::{Build, StepKind};
+use crate::domain::repo::RefName;
+use crate::domain::spec::{Network, StepSpec};
+use crate::domain::time::Timestamp;
+
+/// Where a step finds its tree, its HOME and its TMPDIR, as its own process sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The tree's root: `/build`, or a slot's folder where there are no mount namespaces.
+    pub build: PathBuf,
+    /// The private HOME.
+    pub home: PathBuf,
+    /// The private TMPDIR.
+    pub tmp: PathBuf,
+}
+
+/// The certificate authorities that steps trust beside those built into their tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// For node and what runs on it: added to its own.
+    pub node_extra: Option<PathBuf>,
+    /// For OpenSSL: instead of the system's.
+    pub ssl: Option<PathBuf>,
+}
+
+impl Certificates {
+    /// From `network.ca_file`, else from the agent's own `NODE_EXTRA_CA_CERTS` and `SSL_CERT_FILE`.
+    pub fn resolve(network: &server::Network, own: impl Fn(&str) -> Option<OsString>) -> Self {
+        if let Some(file) = &network.ca_file {
+            // A configured file stands beside the system's authorities, and SSL_CERT_FILE would replace
+            // them, unless the configuration took it from that very variable.
+            let is_ssl = own("SSL_CERT_FILE").is_some_and(|own| Path::new(&own) == file);
+            return Self { node_extra: Some(file.clone()), ssl: is_ssl.then(|| file.clone()) };
+        }
+        let path = |name| own(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let ssl = path("SSL_CERT_FILE");
+        Self { node_extra: path("NODE_EXTRA_CA_CERTS").or_else(|| ssl.clone()), ssl }
+    }
+
+    /// Files that must be readable inside the sandbox, at the same path.
+    pub fn readable(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = [&self.node_extra, &self.ssl].into_iter().flatten().cloned().collect();
+        files.dedup();
+        files
+    }
+}
+
+/// Everything that a step's environment is made of.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// The build that the step belongs to.
+    pub build: &'a Build,
+    /// The build's page, without a key.
+    pub build_url: &'a str,
+    /// The built commit's own time.
+    pub commit_time: Option<Timestamp>,
+    /// The step.
+    pub step: &'a StepSpec,
+    /// Where it finds what.
+    pub place: &'a Place,
+    /// Folders of the agent's tools, the first to be searched first; absolute.
+    pub path: &'a [PathBuf],
+    /// The proxy.
+    pub network: &'a server::Network,
+    /// The certificate authorities.
+    pub certificates: &'a Certificates,
+    /// What we ourselves ask of every node, before the repository's own options.
+    pub node_options: Option<&'a str>,
+    /// False keeps packages' install scripts from running.
+    pub scripts: bool,
+    /// `env` of the server's configuration.
+    pub server_env: &'a BTreeMap<String, String>,
+}
+
+/// The whole environment of one step. The step's own `env` already holds the repository file's.
+pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
+    let mut env = Environment::default();
+    env.session(facts);
+    env.about_the_build(facts);
+    env.package_managers(facts);
+    if facts.step.network == Network::Open {
+        env.outside(facts);
+    }
+    if let Some(options) = facts.node_options {
+        env.set("NODE_OPTIONS", options);
+    }
+    env.add(facts.server_env);
+    env.add(&facts.step.env);
+    env.0
+}
+
+/// Files for the private HOME, by name: what the agent's own user has configured and a step's
+/// would not see. As files of the user, and not as variables, they give way to a repository's own.
+///
+/// `registry` is where the agent's npm goes, `certificates` what git must trust for bower's clones.
+pub fn home_files(registry: Option<&str>, certificates: &Certificates) -> Vec<(&'static str, String)> {
+    let mut files = Vec::new();
+    if let Some(registry) = registry {
+        files.push((".npmrc", format!("registry={registry}\n")));
+        files.push((".yarnrc.yml", format!("npmRegistryServer: \"{}\"\n", registry.trim_end_matches('/'))));
+    }
+    if let Some(file) = &certificates.ssl {
+        files.push((".gitconfig", format!("[http]\n\tsslCAInfo = \"{}\"\n", file.display())));
+    }
+    files
+}
+
+/// A folder of the private HOME for what package managers download. It is beside `.cache`, because
+/// what installs leave in `.cache` (browsers, Electron) belongs to their result, and this does not.
+const DOWNLOADS: &str = ".downloads";
+
+#[derive(Default)]
+struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    fn set_path(&mut self, name: &str, path: &Path) {
+        self.set(name, path.to_string_lossy());
+    }
+
+    /// Later layers replace earlier ones; only `NODE_OPTIONS` adds up, since each layer means its own.
+    fn add(&mut self, layer: &BTreeMap<String, String>) {
+        for (name, value) in layer {
+            match self.0.get(name).filter(|earlier| name == "NODE_OPTIONS" && !earlier.is_empty()) {
+                Some(earlier) => self.set(name, format!("{earlier} {value}")),
+                None => self.set(name, value),
+            }
+        }
+    }
+
+    fn session(&mut self, facts: &Facts<'_>) {
+        self.set("PATH", search_path(facts));
+        self.set_path("HOME", &facts.place.home);
+        self.set_path("TMPDIR", &facts.place.tmp);
+        for (name, value) in [
+            ("USER", "build"),
+            ("SHELL", "/bin/sh"),
+            ("LANG", "C.UTF-8"),
+            ("TZ", "UTC"),
+            ("TERM", "xterm-256color"),
+            ("FORCE_COLOR", "1"),
+            ("CI", "true"),
+            ("CI_NAME", "hookmill"),
+            ("HOOKMILL", "1"),
+        ] {
+            self.set(name, value);
+        }
+    }
+
+    /// Every name is always there, empty where it has nothing to say: scripts run with `set -u` too.
+    fn about_the_build(&mut self, facts: &Facts<'_>) {
+        let build = facts.build;
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let built = build.built_sha.as_ref().unwrap_or(&build.sha);
+        for (name, value) in [
+            ("CI_EVENT", build.cause.as_str().to_owned()),
+            ("CI_REPO", build.repo.to_string()),
+            ("CI_BRANCH", text(&build.branch)),
+            ("CI_TAG", build.git_ref.as_tag().unwrap_or_default().to_owned()),
+            ("CI_DEFAULT_BRANCH", text(&build.default_branch)),
+            ("CI_COMMIT_SHA", build.sha.to_string()),
+            ("CI_BUILT_SHA", built.to_string()),
+            ("CI_COMMIT_REF", RefName::as_str(&build.git_ref).to_owned()),
+            ("CI_PULL_REQUEST", build.pull_request.map(|number| number.to_string()).unwrap_or_default()),
+            ("CI_BASE_BRANCH", text(&build.base_branch)),
+            ("CI_TRUST", build.trust.as_str().to_owned()),
+            ("CI_BUILD_ID", build.id.to_string()),
+            ("CI_BUILD_URL", facts.build_url.to_owned()),
+        ] {
+            self.set(name, value);
+        }
+        // reproducible-builds.org: seconds since 1970; tools put it where they would put "now".
+        if let Some(time) = facts.commit_time {
+            self.set("SOURCE_DATE_EPOCH", time.0.div_euclid(1000).max(0).to_string());
+        }
+    }
+
+    fn package_managers(&mut self, facts: &Facts<'_>) {
+        let downloads = facts.place.home.join(DOWNLOADS);
+        for (name, value) in [
+            // Nobody reads these in a log, and each asks the registry or slows the install.
+            ("npm_config_audit", "false"),
+            ("npm_config_fund", "false"),
+            ("npm_config_progress", "false"),
+            ("npm_config_update_notifier", "false"),
+            // npm's log file in a HOME that is thrown away; its errors are in ours.
+            ("npm_config_logs_max", "0"),
+            // npm's own waits (10 s, then 60 s) make an outage cost 70 s a try; so it is 7 s, and the
+            // runner tries the step again. A server that hangs is given up after a minute, not five.
+            ("npm_config_fetch_retries", "2"),
+            ("npm_config_fetch_retry_mintimeout", "1000"),
+            ("npm_config_fetch_retry_maxtimeout", "5000"),
+            ("npm_config_fetch_timeout", "60000"),
+            ("YARN_ENABLE_TELEMETRY", "0"),
+            ("YARN_ENABLE_PROGRESS_BARS", "0"),
+            // Its question on the terminal would be answered by an empty standard input.
+            ("COREPACK_ENABLE_DOWNLOAD_PROMPT", "0"),
+            // For a package script that runs bower itself: inside the sandbox it may look like root.
+            ("bower_allow_root", "true"),
+            ("bower_interactive", "false"),
+            ("bower_analytics", "false"),
+        ] {
+            self.set(name, value);
+        }
+        for (name, folder) in [
+            ("npm_config_cache", "npm"),
+            ("YARN_GLOBAL_FOLDER", "yarn"),
+            ("COREPACK_HOME", "corepack"),
+            ("BUN_INSTALL_CACHE_DIR", "bun"),
+            // bower keeps registry answers for days; shared, a wrong one would outlive its repair.
+            ("bower_storage__packages", "bower/packages"),
+            ("bower_storage__registry", "bower/registry"),
+            ("bower_storage__links", "bower/links"),
+        ] {
+            self.set_path(name, &downloads.join(folder));
+        }
+        // Only for pnpm: npm 11 warns of a setting that it does not know. Else pnpm, seeing HOME on
+        // another file system, would put its store into the tree.
+        if facts.step.tool == "pnpm" {
+            self.set_path("npm_config_store_dir", &downloads.join("pnpm"));
+            self.set_path("pnpm_config_store_dir", &downloads.join("pnpm"));
+        }
+        if !facts.scripts && facts.step.kind == StepKind::Install {
+            self.set("npm_config_ignore_scripts", "true");
+            self.set("YARN_ENABLE_SCRIPTS", "false");
+        }
+    }
+
+    /// What a step needs to reach a registry; for a step without the network it would only mislead.
+    fn outside(&mut self, facts: &Facts<'_>) {
+        if let Some(file) = &facts.certificates.node_extra {
+            self.set_path("NODE_EXTRA_CA_CERTS", file);
+        }
+        if let Some(file) = &facts.certificates.ssl {
+            self.set_path("SSL_CERT_FILE", file);
+        }
+        let Some(proxy) = &facts.network.proxy else { return };
+        let mut direct = vec!["localhost", "127.0.0.1", "::1"];
+        direct.extend(facts.network.no_proxy.iter().map(String::as_str).filter(|host| !host.is_empty()));
+        // curl and git read only the lower-case http_proxy, others only the upper-case names.
+        for (name, value) in
+            [("HTTP_PROXY", proxy.clone()), ("HTTPS_PROXY", proxy.clone()), ("NO_PROXY", direct.join(","))]
+        {
+            self.set(&name.to_lowercase(), value.as_str());
+            self.set(name, value);
+        }
+    }
+}
+
+/// The tree's own commands first, nearest folder first, then the agent's tools.
+fn search_path(facts: &Facts<'_>) -> String {
+    let bin = |folder: &Path| folder.join("node_modules/.bin");
+    let root = &facts.place.build;
+    let mut folders = Vec::new();
+    if facts.step.dir != "." {
+        folders.push(bin(&root.join(&facts.step.dir)));
+    }
+    folders.push(bin(root));
+    folders.extend(facts.path.iter().filter(|folder| folder.is_absolute()).cloned());
+    let mut words: Vec<String> = Vec::new();
+    for folder in folders {
+        let word = folder.to_string_lossy().into_owned();
+        // A colon would make two folders of one, the second relative to the tree.
+        if !word.contains(':') && !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words.join(":")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+use std::time::Duration;
+
+use super::*;
+use crate::domain::build::{BuildId, Cause, State};
+use crate::domain::trust::Trust;
+
+fn build() -> Build {
+    Build {
+        id: BuildId(12),
+        repo: "github/acme/shop".parse().expect("legal"),
+        sha: "a".repeat(40).parse().expect("hex"),
+        built_sha: None,
+        base_sha: None,
+        git_ref: RefName::branch("main").expect("legal"),
+        branch: Some("main".into()),
+        pull_request: None,
+        cause: Cause::Push,
+        trust: Trust::Trusted,
+        attempt: 1,
+        rerun_of: None,
+        superseded_by: None,
+        state: State::Running,
+        outcome: None,
+        reason: None,
+        approved_by: None,
+        created_at: Timestamp(0),
+        started_at: None,
+        finished_at: None,
+        sandbox: String::new(),
+        base_branch: None,
+        default_branch: Some("main".into()),
+        title: None,
+        author: None,
+        use_cache: true,
+        steps: Vec::new(),
+    }
+}
+
+fn step(kind: StepKind, tool: &str) -> StepSpec {
+    StepSpec {
+        name: tool.into(),
+        tool: tool.into(),
+        kind,
+        argv: vec![tool.into()],
+        dir: ".".into(),
+        env: BTreeMap::new(),
+        network: if kind == StepKind::Install { Network::Open } else { Network::Closed },
+        timeout: Duration::from_secs(1),
+        allow_failure: false,
+        retry: 0,
+    }
+}
+
+fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// What a test may change of the given.
+struct Given {
+    path: Vec<PathBuf>,
+    network: server::Network,
+    certificates: Certificates,
+    node_options: Option<&'static str>,
+    scripts: bool,
+    server_env: BTreeMap<String, String>,
+}
+
+/// Makes a step's environment after `change` had its way.
+fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, String> {
+    let mut given = Given {
+        path: vec!["/opt/tools/bin".into(), "/usr/bin".into()],
+        network: server::Network::default(),
+        certificates: Certificates::default(),
+        node_options: None,
+        scripts: true,
+        server_env: BTreeMap::new(),
+    };
+    change(&mut given);
+    make(&Facts {
+        build: &build(),
+        build_url: "https://ci.example/builds/12",
+        commit_time: Some(Timestamp(1_700_000_000_999)),
+        step,
+        place: &Place { build: "/build".into(), home: "/home/build".into(), tmp: "/tmp".into() },
+        path: &given.path,
+        network: &given.network,
+        certificates: &given.certificates,
+        node_options: given.node_options,
+        scripts: given.scripts,
+        server_env: &given.server_env,
+    })
+}
+
+const ALWAYS: [&str; 47] = [
+    "BUN_INSTALL_CACHE_DIR",
+    "CI",
+    "CI_BASE_BRANCH",
+    "CI_BRANCH",
+    "CI_BUILD_ID",
+    "CI_BUILD_URL",
+    "CI_BUILT_SHA",
+    "CI_COMMIT_REF",
+    "CI_COMMIT_SHA",
+    "CI_DEFAULT_BRANCH",
+    "CI_EVENT",
+    "CI_NAME",
+    "CI_PULL_REQUEST",
+    "CI_REPO",
+    "CI_TAG",
+    "CI_TRUST",
+    "COREPACK_ENABLE_DOWNLOAD_PROMPT",
+    "COREPACK_HOME",
+    "FORCE_COLOR",
+    "HOME",
+    "HOOKMILL",
+    "LANG",
+    "PATH",
+    "SHELL",
+    "SOURCE_DATE_EPOCH",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "YARN_ENABLE_PROGRESS_BARS",
+    "YARN_ENABLE_TELEMETRY",
+    "YARN_GLOBAL_FOLDER",
+    "bower_allow_root",
+    "bower_analytics",
+    "bower_interactive",
+    "bower_storage__links",
+    "bower_storage__packages",
+    "bower_storage__registry",
+    "npm_config_audit",
+    "npm_config_cache",
+    "npm_config_fetch_retries",
+    "npm_config_fetch_retry_maxtimeout",
+    "npm_config_fetch_retry_mintimeout",
+    "npm_config_fetch_timeout",
+    "npm_config_fund",
+    "npm_config_logs_max",
+    "npm_config_progress",
+];
+
+/// The names beyond those that every step has.
+fn further(environment: &BTreeMap<String, String>) -> Vec<&str> {
+    let always = |name: &&str| ALWAYS.contains(name) || *name == "npm_config_update_notifier";
+    for name in ALWAYS {
+        assert!(environment.contains_key(name), "{name} is missing");
+    }
+    environment.keys().map(String::as_str).filter(|name| !always(name)).collect()
+}
+
+#[test]
+fn the_exact_names() {
+    assert!(further(&made(&step(StepKind::Install, "npm"), |_| ())).is_empty());
+    assert!(further(&made(&step(StepKind::Bundle, "bundle"), |_| ())).is_empty());
+    let pnpm = made(&step(StepKind::Install, "pnpm"), |_| ());
+    assert_eq!(further(&pnpm), ["npm_config_store_dir", "pnpm_config_store_dir"]);
+    let without_scripts = made(&step(StepKind::Install, "npm"), |given| given.scripts = false);
+    assert_eq!(further(&without_scripts), ["YARN_ENABLE_SCRIPTS", "npm_config_ignore_scripts"]);
+    let proxied =
+        server::Network { proxy: Some("http://proxy:3128".into()), no_proxy: vec![".lan".into()], ca_file: None };
+    let certificates = Certificates { node_extra: Some("/etc/ca.pem".into()), ssl: Some("/etc/ca.pem".into()) };
+    let outside = |step: &StepSpec| {
+        made(step, |given| {
+            given.network = proxied.clone();
+            given.certificates = certificates.clone();
+        })
+    };
+    let names = [
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NODE_EXTRA_CA_CERTS",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    ];
+    let install = outside(&step(StepKind::Install, "npm"));
+    assert_eq!(further(&install), names);
+    assert_eq!(install["no_proxy"], "localhost,127.0.0.1,::1,.lan");
+    assert!(further(&outside(&step(StepKind::Bundle, "bundle"))).is_empty(), "a closed step has no use for them");
+}
+
+#[test]
+fn values() {
+    let mut bundle = step(StepKind::Bundle, "bundle");
+    bundle.dir = "client".into();
+    let env = made(&bundle, |_| ());
+    let check = |name: &str, expected: &str| assert_eq!(env[name], expected, "{name}");
+    check("PATH", "/build/client/node_modules/.bin:/build/node_modules/.bin:/opt/tools/bin:/usr/bin");
+    check("HOME", "/home/build");
+    check("CI_REPO", "github/acme/shop");
+    check("CI_BRANCH", "main");
+    check("CI_TAG", "");
+    check("CI_COMMIT_REF", "refs/heads/main");
+    check("CI_BUILT_SHA", &"a".repeat(40));
+    check("SOURCE_DATE_EPOCH", "1700000000");
+    check("npm_config_cache", "/home/build/.downloads/npm");
+    assert!(!env.contains_key("NODE_ENV"));
+}
+
+#[test]
+fn layers_replace_each_other_and_node_options_add_up() {
+    let mut bundle = step(StepKind::Bundle, "bundle");
+    bundle.env = env(&[("API", "step"), ("NODE_OPTIONS", "--max-old-space-size=4096")]);
+    let made = made(&bundle, |given| {
+        given.server_env = env(&[("API", "server"), ("MIRROR", "m"), ("NODE_OPTIONS", "--dns-result-order=ipv4first")]);
+        given.node_options = Some("--require /opt/observer.cjs");
+    });
+    assert_eq!((made["API"].as_str(), made["MIRROR"].as_str()), ("step", "m"));
+    assert_eq!(
+        made["NODE_OPTIONS"],
+        "--require /opt/observer.cjs --dns-result-order=ipv4first --max-old-space-size=4096"
+    );
+}
+
+#[test]
+fn the_search_path_takes_no_relative_folder_and_no_colon() {
+    let made = made(&step(StepKind::Install, "npm"), |given| {
+        given.path = ["bin", "/a:.", "/usr/bin", "/usr/bin"].map(PathBuf::from).to_vec();
+    });
+    assert_eq!(made["PATH"], "/build/node_modules/.bin:/usr/bin");
+}
+
+#[test]
+fn certificates() {
+    let own = |pairs: &'static [(&str, &str)]| {
+        move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+    };
+    let from = |ca_file: Option<&str>, pairs| {
+        let network = server::Network { ca_file: ca_file.map(PathBuf::from), ..server::Network::default() };
+        let Certificates { node_extra, ssl } = Certificates::resolve(&network, own(pairs));
+        [node_extra, ssl].map(|path| path.map(|path| path.display().to_string()).unwrap_or_default())
+    };
+    assert_eq!(from(None, &[]), ["", ""]);
+    assert_eq!(from(None, &[("SSL_CERT_FILE", "/ssl")]), ["/ssl", "/ssl"]);
+    assert_eq!(from(None, &[("SSL_CERT_FILE", "/ssl"), ("NODE_EXTRA_CA_CERTS", "/node")]), ["/node", "/ssl"]);
+    assert_eq!(from(Some("/own"), &[("SSL_CERT_FILE", "/ssl")]), ["/own", ""]);
+    assert_eq!(from(Some("/ssl"), &[("SSL_CERT_FILE", "/ssl")]), ["/ssl", "/ssl"]);
+    let both = Certificates { node_extra: Some("/ssl".into()), ssl: Some("/ssl".into()) };
+    assert_eq!(both.readable(), [PathBuf::from("/ssl")]);
+}
+
+#[test]
+fn what_the_agents_user_has_configured_becomes_files_of_home() {
+    assert!(home_files(None, &Certificates::default()).is_empty());
+    let certificates = Certificates { node_extra: None, ssl: Some("/etc/ca.pem".into()) };
+    assert_eq!(
+        home_files(Some("https://registry.example/npm/"), &certificates),
+        [
+            (".npmrc", "registry=https://registry.example/npm/\n".to_owned()),
+            (".yarnrc.yml", "npmRegistryServer: \"https://registry.example/npm\"\n".to_owned()),
+            (".gitconfig", "[http]\n\tsslCAInfo = \"/etc/ca.pem\"\n".to_owned()),
+        ]
+    );
+}

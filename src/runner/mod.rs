@@ -1,0 +1,140 @@
+//! One build from its checkout to its verdict.
+//!
+//! [`build`](build::build) is the story; [`stage`] runs steps side by side; [`environment`] is the one place where a
+//! step's environment is made; [`diagnosis`] says whose fault a failure is. The runner knows no store and no HTTP: it
+//! tells what [happens](Happening) and whoever listens keeps it.
+
+pub mod build;
+mod checkout;
+pub mod diagnosis;
+pub mod environment;
+pub mod follow;
+mod planning;
+mod stage;
+mod tools;
+mod workspace;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::secret::Secret;
+use crate::config::server::Network;
+use crate::confine::Layers;
+use crate::domain::build::{Build, Step};
+use crate::domain::repo::CommitId;
+use crate::domain::spec::{Decision, Limits};
+
+pub use tools::Toolbox;
+
+/// What is to be built.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The build, as it was claimed (or made up, for a local folder).
+    pub build: Build,
+    /// Where its tree comes from.
+    pub source: Source,
+    /// The repository's bounds.
+    pub limits: Limits,
+    /// Whether packages' install scripts run.
+    pub scripts: bool,
+    /// Whether the bundle may reach the network.
+    pub bundle_network: bool,
+    /// The server's additions to every step's environment.
+    pub env: BTreeMap<String, String>,
+    /// The build's page, without a key; `CI_BUILD_URL`.
+    pub url: String,
+}
+
+/// Where a tree comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A forge, through the repository's mirror.
+    Forge {
+        /// From the configuration, never from a payload.
+        clone_url: url::Url,
+        /// Sent to that address's scheme, host and port only.
+        token: Option<Secret>,
+    },
+    /// A folder of this machine: its tracked and not ignored files, or one of its commits.
+    Folder {
+        /// The folder; never written to.
+        dir: PathBuf,
+        /// The commit, if one was asked for.
+        rev: Option<String>,
+    },
+}
+
+/// What every build of an agent shares.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// This program, which is also the checkout's and the holder's.
+    pub exe: PathBuf,
+    /// Mirrors, slots, tools and trash.
+    pub data_dir: PathBuf,
+    /// What the host gives for confinement.
+    pub layers: Arc<Layers>,
+    /// Proxy and certificate authorities.
+    pub network: Arc<Network>,
+    /// node, npm and the others, as this machine has them.
+    pub tools: Toolbox,
+    /// Where the agent's own tools are installed, if not under `data_dir`: `run` and `demo` share theirs.
+    pub shared_tools: Option<PathBuf>,
+    /// Bounds the steps that run at once, over all builds of this agent.
+    pub permits: Arc<Semaphore>,
+}
+
+impl Parts {
+    fn tools_dir(&self) -> &std::path::Path {
+        self.shared_tools.as_deref().unwrap_or(&self.data_dir)
+    }
+}
+
+/// What happens in a build, told as it happens.
+#[derive(Debug)]
+pub enum Happening {
+    /// The layers that confine it, by name.
+    Sandbox(String),
+    /// A sentence for people: two lockfiles, LFS pointers.
+    Notice(String),
+    /// What was checked out.
+    CheckedOut(CommitId),
+    /// Every step, the checkout first, and the account of the plan.
+    Planned {
+        /// In plan order.
+        steps: Vec<Step>,
+        /// For `--explain`.
+        decisions: Vec<Decision>,
+    },
+    /// A step moved. The number is its place in the plan, 0 for the checkout.
+    Step(usize, Step),
+    /// A step wrote this.
+    Output(usize, Bytes),
+}
+
+/// Tells what happens. Waits when the listener is slow, so that nothing piles up.
+#[derive(Debug, Clone)]
+pub struct Tell(mpsc::Sender<Happening>);
+
+impl Tell {
+    /// How many happenings wait for a slow listener before steps do.
+    const BACKLOG: usize = 64;
+
+    /// A teller and its listener's end.
+    pub fn channel() -> (Tell, mpsc::Receiver<Happening>) {
+        let (sender, receiver) = mpsc::channel(Self::BACKLOG);
+        (Tell(sender), receiver)
+    }
+
+    /// Tells one thing. A listener that went away is no fault of the build's.
+    pub async fn that(&self, happening: Happening) {
+        let _ = self.0.send(happening).await;
+    }
+}
+
+/// Asks a build to stop: its steps are ended by the stop protocol and the verdict is *cancelled*.
+pub type Stop = CancellationToken;

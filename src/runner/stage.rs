@@ -1,0 +1,330 @@
+//! Runs the steps of one stage side by side.
+//!
+//! One place starts them and the same place joins them. When one fails, its siblings are stopped and shown as
+//! *cancelled*; what was stopped never counts as a failure of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::confine::Holder;
+use crate::domain::build::{Step, StepState};
+use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::sentence;
+use crate::domain::spec::{StepCommand, StepSpec};
+use crate::domain::time::Timestamp;
+use crate::domain::trust::Trust;
+use crate::process::{Event, Exit, Running};
+
+use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
+use super::{Happening, Parts, Stop, Tell};
+
+/// From TERM to KILL.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often an outage (never a failure of the repository's) is tried in all.
+const TRIES: u32 = 3;
+
+/// The waits between those tries, before jitter.
+const BACKOFF: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(8)];
+
+/// What a step needs beside its spec.
+pub(super) struct Scene<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) holder: &'a Holder,
+    pub(super) tell: &'a Tell,
+    /// The build's own stop; a stage hangs its siblings' stop below it.
+    pub(super) stop: &'a Stop,
+    /// Makes the environment of a step.
+    pub(super) environment: &'a (dyn Fn(&StepSpec) -> BTreeMap<String, String> + Sync),
+    /// The bound on processes.
+    pub(super) processes: u64,
+    /// Whose code it is.
+    pub(super) trust: Trust,
+    /// The tree's root as the steps see it.
+    pub(super) root: &'a str,
+}
+
+/// A step of the stage with its place in the plan.
+pub(super) struct Placed<'a> {
+    pub(super) place: usize,
+    pub(super) spec: &'a StepSpec,
+}
+
+/// How one step ended.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    pub(super) step: Step,
+    pub(super) allow_failure: bool,
+    pub(super) verdict: Verdict,
+}
+
+/// Runs the steps and returns how each ended, in plan order.
+pub(super) async fn run(scene: &Scene<'_>, steps: &[Placed<'_>]) -> Vec<Ended> {
+    let siblings = scene.stop.child_token();
+    join_all(steps.iter().map(async |placed| {
+        let ended = run_step(scene, placed, &siblings).await;
+        if !ended.verdict.outcome.is_success() && !ended.allow_failure {
+            siblings.cancel();
+        }
+        ended
+    }))
+    .await
+}
+
+/// The verdict of a stage that did not succeed: its first real failure, not the siblings that fell with it.
+pub(super) fn verdict(ended: &[Ended]) -> Option<Verdict> {
+    let counts = |one: &&Ended| !one.verdict.outcome.is_success() && !one.allow_failure;
+    let real = |one: &&Ended| one.verdict.outcome != Outcome::Cancelled;
+    ended.iter().filter(counts).find(real).or_else(|| ended.iter().find(counts)).map(|one| one.verdict.clone())
+}
+
+async fn run_step(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop) -> Ended {
+    let spec = placed.spec;
+    let mut step = Step::queued(&spec.name, spec.kind);
+    let permit = tokio::select! {
+        permit = scene.parts.permits.acquire() => permit.ok(),
+        () = stop.cancelled() => None,
+    };
+    let verdict = if permit.is_some() { try_step(scene, placed, stop, &mut step).await } else { stopped() };
+    step.state = StepState::Finished;
+    step.outcome = Some(verdict.outcome);
+    step.finished_at = step.started_at.map(|_| now());
+    step.reason = (!verdict.outcome.is_success()).then(|| verdict.reason.clone());
+    scene.tell.that(Happening::Step(placed.place, step.clone())).await;
+    Ended { step, allow_failure: spec.allow_failure, verdict }
+}
+
+/// Runs the command until it succeeds, fails for good, or was tried often enough.
+async fn try_step(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, step: &mut Step) -> Verdict {
+    let spec = placed.spec;
+    let deadline = Instant::now() + spec.timeout;
+    let (mut outages, mut failures) = (0, 0);
+    loop {
+        let verdict = match run_once(scene, placed, stop, deadline, step).await {
+            Once::Ended(verdict) => return verdict,
+            Once::Outage(reason) => {
+                outages += 1;
+                if outages >= TRIES {
+                    return Verdict::new(Outcome::Broken, sentence::broken(&reason, outages));
+                }
+                Verdict::new(Outcome::Broken, reason)
+            }
+            Once::Failed(verdict) => {
+                failures += 1;
+                if failures > spec.retry {
+                    return verdict;
+                }
+                verdict
+            }
+        };
+        let wait = jittered(BACKOFF[(outages.max(1) as usize - 1).min(BACKOFF.len() - 1)]);
+        let note = format!("\n== {}; trying again in {:.1} s ==\n", verdict.reason, wait.as_secs_f64());
+        scene.tell.that(Happening::Output(placed.place, Bytes::from(note))).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return stopped(),
+        }
+    }
+}
+
+/// How one run of the command ended.
+enum Once {
+    /// For good: passed, timed out, cancelled, or broken beyond repair.
+    Ended(Verdict),
+    /// The infrastructure's fault; worth another try.
+    Outage(String),
+    /// The repository's fault.
+    Failed(Verdict),
+}
+
+async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline: Instant, step: &mut Step) -> Once {
+    let spec = placed.spec;
+    let command = StepCommand {
+        argv: spec.argv.clone(),
+        env: (scene.environment)(spec),
+        dir: spec.dir.clone(),
+        network: spec.network.clone(),
+        processes: scene.processes,
+    };
+    let mut running = match scene.holder.start(&command).await {
+        Ok(running) => running,
+        Err(error) => {
+            return Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)));
+        }
+    };
+    if step.started_at.is_none() {
+        step.state = StepState::Running;
+        step.started_at = Some(now());
+        scene.tell.that(Happening::Step(placed.place, step.clone())).await;
+    }
+    let watched = watch(scene, placed.place, &mut running, stop, deadline).await;
+    step.exit_code = watched.exit.and_then(Exit::code);
+    step.signal = watched.exit.and_then(Exit::signal_name);
+    match watched.cut {
+        Some(Cut::Timeout) => {
+            return Once::Ended(Verdict::new(
+                Outcome::TimedOut,
+                sentence::timed_out(spec.kind, &spec.name, spec.timeout),
+            ));
+        }
+        Some(Cut::Stop) => return Once::Ended(stopped()),
+        None => {}
+    }
+    match watched.exit {
+        Some(Exit::Code(0)) => Once::Ended(Verdict::new(Outcome::Passed, "")),
+        exit => diagnosed(scene, spec, exit, &watched.output.text()),
+    }
+}
+
+/// Whose fault a run was that did not end with status 0.
+fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &str) -> Once {
+    let broken = |why: &str| Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(why, 1)));
+    let exit = match exit {
+        Some(Exit::Code(code)) => diagnosis::Exit::Code(code),
+        Some(exit @ Exit::Signal(_)) => diagnosis::Exit::Signal(exit.signal_name().unwrap_or_default()),
+        Some(Exit::NotStarted) => {
+            return broken(&format!("the fence around {} could not be built: {output}", spec.name));
+        }
+        None => return broken(&format!("{} was lost", spec.name)),
+    };
+    let found = diagnosis::diagnose(&Finished {
+        tool: &spec.tool,
+        kind: spec.kind,
+        program: spec.argv.first().map_or("", String::as_str),
+        network: spec.network.clone(),
+        trust: scene.trust,
+        root: scene.root,
+        exit,
+        output,
+    });
+    match (found.outcome, found.retry) {
+        (Outcome::Broken, true) => Once::Outage(found.reason),
+        (Outcome::Broken, false) => broken(&found.reason),
+        (outcome, _) => {
+            Once::Failed(Verdict::new(outcome, sentence::step_failed(spec.kind, &spec.name, &found.reason)))
+        }
+    }
+}
+
+/// Why a step was ended before it ended itself.
+enum Cut {
+    Timeout,
+    Stop,
+}
+
+struct Watched {
+    exit: Option<Exit>,
+    cut: Option<Cut>,
+    output: Remembered,
+}
+
+/// Listens to a step until its output has ended; stops it at its deadline or when asked.
+async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &Stop, deadline: Instant) -> Watched {
+    let mut watched = Watched { exit: None, cut: None, output: Remembered::default() };
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled(), if watched.cut.is_none() && watched.exit.is_none() => {
+                watched.cut = Some(Cut::Stop);
+                running.stop(GRACE);
+            }
+            () = tokio::time::sleep_until(deadline), if watched.cut.is_none() && watched.exit.is_none() => {
+                watched.cut = Some(Cut::Timeout);
+                running.stop(GRACE);
+            }
+            event = running.next() => match event {
+                Some(Event::Output(bytes)) => {
+                    watched.output.remember(&bytes);
+                    scene.tell.that(Happening::Output(place, bytes)).await;
+                }
+                Some(Event::Exited(exit)) => watched.exit = Some(exit),
+                Some(Event::Ended { leaked }) => {
+                    if leaked {
+                        let note = "\n== a process it left behind held its output open and was ended ==\n";
+                        scene.tell.that(Happening::Output(place, Bytes::from_static(note.as_bytes()))).await;
+                    }
+                }
+                None => return watched,
+            },
+        }
+    }
+}
+
+/// The beginning and the end of an output, which is where causes stand.
+#[derive(Default)]
+struct Remembered {
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    /// Something between the two is not remembered.
+    dropped: bool,
+}
+
+impl Remembered {
+    fn remember(&mut self, bytes: &[u8]) {
+        let room = HEAD_BYTES.saturating_sub(self.head.len()).min(bytes.len());
+        let (first, rest) = bytes.split_at(room);
+        self.head.extend_from_slice(first);
+        self.dropped |= self.tail.len() + rest.len() > TAIL_BYTES;
+        let rest = &rest[rest.len().saturating_sub(TAIL_BYTES)..];
+        let too_many = (self.tail.len() + rest.len()).saturating_sub(TAIL_BYTES);
+        self.tail.drain(..too_many);
+        self.tail.extend(rest);
+    }
+
+    fn text(&self) -> String {
+        let (front, back) = self.tail.as_slices();
+        let gap: &[u8] = if self.dropped { b"\n" } else { b"" };
+        String::from_utf8_lossy(&[&self.head, gap, front, back].concat()).into_owned()
+    }
+}
+
+fn stopped() -> Verdict {
+    Verdict::new(Outcome::Cancelled, "stopped")
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+/// Up to half as long again, so that builds that failed together do not come back together.
+pub(super) fn jittered(wait: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(0);
+    wait.mul_f64(1.0 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_and_the_end_are_remembered() {
+        let mut output = Remembered::default();
+        output.remember(b"first\n");
+        for _ in 0..100 {
+            output.remember(&[b'x'; 4096]);
+        }
+        output.remember(b"\nlast");
+        let text = output.text();
+        assert!(text.starts_with("first\n") && text.ends_with("\nlast"));
+        assert!(text.len() <= HEAD_BYTES + TAIL_BYTES + 1);
+    }
+
+    #[test]
+    fn a_stage_fails_for_its_first_real_failure() {
+        let ended = |name: &str, outcome, allow_failure| Ended {
+            step: Step::queued(name, crate::domain::build::StepKind::Install),
+            allow_failure,
+            verdict: Verdict::new(outcome, name),
+        };
+        let verdict_of = |list: &[Ended]| verdict(list).map(|verdict| verdict.reason);
+        let (passed, cancelled, failed) = (Outcome::Passed, Outcome::Cancelled, Outcome::Failed);
+        assert_eq!(verdict_of(&[ended("npm", passed, false)]), None);
+        assert_eq!(verdict_of(&[ended("npm", cancelled, false), ended("bower", failed, false)]), Some("bower".into()));
+        assert_eq!(verdict_of(&[ended("lint", failed, true)]), None);
+        assert_eq!(verdict_of(&[ended("npm", cancelled, false)]), Some("npm".into()));
+    }
+}

@@ -1,0 +1,127 @@
+//! A build's steps as rows. Only the holder of the build's claim writes them.
+
+use sqlx::{QueryBuilder, Row as _};
+
+use super::queue::Claim;
+use super::sqlite::{Connection, Database, Row};
+use super::{Store, StoreError, row};
+use crate::domain::build::{Build, BuildId, Step};
+
+/// The condition that a claim still holds; its parameters are build and fence.
+macro_rules! held {
+    ($build:literal, $fence:literal) => {
+        concat!("EXISTS (SELECT 1 FROM builds WHERE id = ", $build, " AND fence = ", $fence, " AND state = 'running')")
+    };
+}
+
+impl Store {
+    /// Writes the plan's steps, in order, in place of what was there. False: the claim is lost, nothing was written.
+    pub async fn set_steps(&self, claim: &Claim, steps: &[Step]) -> Result<bool, StoreError> {
+        let (claim, steps) = (*claim, steps.to_vec());
+        self.write(false, move |connection| {
+            Box::pin(async move {
+                let held: bool = sqlx::query_scalar(concat!("SELECT ", held!("$1", "$2")))
+                    .bind(claim.build.0)
+                    .bind(claim.fence)
+                    .fetch_one(&mut *connection)
+                    .await?;
+                if held {
+                    delete(connection, claim.build).await?;
+                    insert(connection, claim.build, &steps).await?;
+                }
+                Ok(held)
+            })
+        })
+        .await
+    }
+
+    /// Writes what became of one step, found by its name. False: the claim is lost, nothing was written.
+    pub async fn update_step(&self, claim: &Claim, step: &Step) -> Result<bool, StoreError> {
+        let (claim, step) = (*claim, step.clone());
+        self.write(false, move |connection| {
+            Box::pin(async move {
+                let updated = sqlx::query(concat!(
+                    "UPDATE steps SET state = $1, outcome = $2, exit_code = $3, signal = $4, cache = $5, \
+                     started_at = $6, finished_at = $7, reason = $8 WHERE build_id = $9 AND name = $10 AND ",
+                    held!("$9", "$11")
+                ))
+                .bind(step.state.as_str())
+                .bind(step.outcome.map(|outcome| outcome.as_str()))
+                .bind(step.exit_code)
+                .bind(step.signal)
+                .bind(step.cache.as_str())
+                .bind(step.started_at.map(|at| at.0))
+                .bind(step.finished_at.map(|at| at.0))
+                .bind(step.reason)
+                .bind(claim.build.0)
+                .bind(step.name)
+                .bind(claim.fence)
+                .execute(connection)
+                .await?;
+                Ok(updated.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+}
+
+/// Fills in the steps of `builds`.
+pub(super) async fn load(connection: &mut Connection, builds: &mut [Build]) -> Result<(), StoreError> {
+    if builds.is_empty() {
+        return Ok(());
+    }
+    let mut statement = QueryBuilder::<Database>::new("SELECT * FROM steps WHERE build_id IN (");
+    let mut ids = statement.separated(", ");
+    for build in &*builds {
+        ids.push_bind(build.id.0);
+    }
+    let rows = statement.push(") ORDER BY build_id, position").build().fetch_all(connection).await?;
+    for from in &rows {
+        let id = BuildId(from.try_get("build_id")?);
+        if let Some(build) = builds.iter_mut().find(|build| build.id == id) {
+            build.steps.push(step(from)?);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a build's steps: it will be planned anew.
+pub(super) async fn delete(connection: &mut Connection, build: BuildId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM steps WHERE build_id = $1").bind(build.0).execute(connection).await?;
+    Ok(())
+}
+
+async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> Result<(), StoreError> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let mut statement = QueryBuilder::<Database>::new(
+        "INSERT INTO steps (build_id, position, name, kind, state, outcome, exit_code, signal, cache, started_at, \
+         finished_at, reason) ",
+    );
+    statement.push_values(steps.iter().zip(0_i64..), |mut values, (step, position)| {
+        values.push_bind(build.0).push_bind(position).push_bind(step.name.clone());
+        values.push_bind(step.kind.as_str()).push_bind(step.state.as_str());
+        values.push_bind(step.outcome.map(|outcome| outcome.as_str())).push_bind(step.exit_code);
+        values.push_bind(step.signal.clone()).push_bind(step.cache.as_str());
+        values.push_bind(step.started_at.map(|at| at.0)).push_bind(step.finished_at.map(|at| at.0));
+        values.push_bind(step.reason.clone());
+    });
+    statement.build().execute(connection).await?;
+    Ok(())
+}
+
+fn step(from: &Row) -> Result<Step, StoreError> {
+    Ok(Step {
+        name: from.try_get("name")?,
+        kind: row::parsed(from, "kind")?,
+        state: row::parsed(from, "state")?,
+        outcome: row::parsed_if(from, "outcome")?,
+        exit_code: row::number_if(from, "exit_code")?,
+        signal: from.try_get("signal")?,
+        cache: row::parsed(from, "cache")?,
+        started_at: row::time_if(from, "started_at")?,
+        finished_at: row::time_if(from, "finished_at")?,
+        reason: from.try_get("reason")?,
+    })
+}

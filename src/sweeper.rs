@@ -1,0 +1,132 @@
+//! Puts right what was left behind: by a crash at start, by time every few seconds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::Logs;
+use crate::config::server::Retention;
+use crate::domain::time::Timestamp;
+use crate::store::{Returned, Store, StoreError};
+use crate::tree;
+
+/// How often leases and waiting builds are looked at.
+const ROUND: Duration = Duration::from_secs(15);
+/// How long a fork's build waits for a maintainer.
+const WAITING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// How many rounds pass between two looks for what is too old to keep.
+const ROUNDS_PER_RETENTION: u64 = 240;
+
+/// The part that repairs.
+#[derive(Clone)]
+pub struct Sweeper {
+    /// What is looked at.
+    pub store: Store,
+    /// The data directory: its trash is emptied, its slots' leftovers are moved there.
+    pub data_dir: PathBuf,
+    /// Step output.
+    pub logs: Logs,
+    /// How long things are kept.
+    pub retention: watch::Receiver<Arc<Retention>>,
+}
+
+impl Sweeper {
+    /// Once, before the first claim: builds that this agent held when it ended go back to the queue (or end *broken*
+    /// after the third time), and what they left on disk goes to the trash.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub async fn at_start(&self) -> Result<(), StoreError> {
+        for returned in self.store.recover().await? {
+            match returned {
+                Returned::Queued(build) => {
+                    tracing::warn!(build = build.0, "the agent ended while it ran; queued again")
+                }
+                Returned::Finished(build, outcome) => {
+                    tracing::warn!(
+                        build = build.0,
+                        outcome = outcome.as_str(),
+                        "the agent ended while it ran; finished"
+                    );
+                }
+            }
+        }
+        let data_dir = self.data_dir.clone();
+        let cleared = tokio::task::spawn_blocking(move || clear_leftovers(&data_dir)).await;
+        match cleared {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => tracing::info!(count, "left-over build directories moved to the trash"),
+            Ok(Err(error)) => tracing::warn!(%error, "left-over build directories could not be moved away"),
+            Err(panic) => tracing::error!(%panic, "clearing left-over build directories failed"),
+        }
+        Ok(())
+    }
+
+    /// Looks after leases, waiting builds, old records and the trash until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut round: u64 = 0;
+        loop {
+            if let Err(error) = self.round(round.is_multiple_of(ROUNDS_PER_RETENTION)).await {
+                tracing::error!(%error, "the sweep could not be finished");
+            }
+            round += 1;
+            tokio::select! {
+                () = tokio::time::sleep(ROUND) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn round(&self, look_for_old: bool) -> Result<(), StoreError> {
+        let now = Timestamp::from(SystemTime::now());
+        self.store.expire_leases().await?;
+        self.store.lapse_waiting(WAITING).await?;
+        if look_for_old {
+            self.remove_old(now).await?;
+        }
+        let trash = self.data_dir.join("trash");
+        let emptied = tokio::task::spawn_blocking(move || tree::empty_trash(&trash)).await;
+        if let Ok(Err(error)) = emptied {
+            tracing::warn!(%error, "the trash could not be emptied");
+        }
+        Ok(())
+    }
+
+    async fn remove_old(&self, now: Timestamp) -> Result<(), StoreError> {
+        let retention = self.retention.borrow().clone();
+        let before =
+            |age: Duration| Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+        let forgotten = self.store.forget(before(retention.builds), before(retention.deliveries)).await?;
+        if !forgotten.builds.is_empty() || forgotten.deliveries > 0 {
+            tracing::info!(builds = forgotten.builds.len(), deliveries = forgotten.deliveries, "old records removed");
+        }
+        for build in self.logs.builds().unwrap_or_default() {
+            let keep = match self.store.build(build).await? {
+                Some(build) => build.finished_at.is_none_or(|at| at > before(retention.logs)),
+                None => false,
+            };
+            if !keep && let Err(error) = self.logs.remove(build) {
+                tracing::warn!(build = build.0, %error, "a build's log could not be removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves every build directory of every slot to the trash; at start no build runs.
+fn clear_leftovers(data_dir: &std::path::Path) -> std::io::Result<usize> {
+    let slots = data_dir.join("slots");
+    let trash = data_dir.join("trash");
+    std::fs::create_dir_all(&trash)?;
+    let mut count = 0;
+    for slot in std::fs::read_dir(&slots).into_iter().flatten() {
+        for build in std::fs::read_dir(slot?.path().join("builds")).into_iter().flatten() {
+            tree::rename_away(&build?.path(), &trash).map_err(std::io::Error::other)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}

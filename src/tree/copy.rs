@@ -1,0 +1,207 @@
+//! A copy of a tree for hosts that can't stack layers: same bytes, modes and times, own inodes.
+
+use std::fs::File;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::dir::names;
+use super::resolve::open_beneath;
+use super::{Dir, TreeError};
+
+/// Threads beyond this number wait for the disk, not for a processor.
+const MAX_THREADS: usize = 8;
+
+/// Copies everything in `from` into the folder `to`, which is made where it is missing and should
+/// be empty.
+///
+/// Modes and modification times are kept, links are copied as links, pipes, sockets and devices
+/// are left out. File contents are shared with the original where the file system can
+/// (`FICLONE`), else copied by the kernel; never hard links: a write into the copy would be a write
+/// into the original. Folders are spread over threads.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TreeError> {
+    std::fs::create_dir_all(to).map_err(|source| TreeError::Io { path: to.to_owned(), source })?;
+    let (from, to) = (Dir::open(from)?, Dir::open(to)?);
+    let work = Work::default();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| work.help(&from, &to));
+        }
+        work.help(&from, &to);
+    });
+    let state = work.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match state.failed {
+        Some(error) => Err(error),
+        None => finish_folders(&to, state.made),
+    }
+}
+
+/// What the threads share.
+#[derive(Default)]
+struct Work {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// Folders that exist in the copy and are not filled yet.
+    waiting: Vec<PathBuf>,
+    /// Threads that are filling one, and may yet find more.
+    busy: usize,
+    /// Folders made, with what their originals looked like.
+    made: Vec<(PathBuf, Stat)>,
+    /// The first failure ends the work of all.
+    failed: Option<TreeError>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State { waiting: vec![PathBuf::new()], busy: 0, made: Vec::new(), failed: None }
+    }
+}
+
+impl Work {
+    /// Fills folders until none is left and no thread can find another.
+    fn help(&self, from: &Dir, to: &Dir) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.failed.is_none() {
+            let Some(next) = state.waiting.pop() else {
+                if state.busy == 0 {
+                    break;
+                }
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.busy += 1;
+            drop(state);
+            let found = copy_folder(from, to, &next);
+            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.busy -= 1;
+            match found {
+                Ok(found) => {
+                    state.waiting.extend(found.iter().map(|(path, _)| path.clone()));
+                    state.made.extend(found);
+                }
+                Err(error) => state.failed = state.failed.take().or(Some(error)),
+            }
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// Copies what is directly in `rel`; answers with the folders that were made in it.
+fn copy_folder(from: &Dir, to: &Dir, rel: &Path) -> Result<Vec<(PathBuf, Stat)>, TreeError> {
+    let (source, target) = (from.open_dir(rel)?, to.open_dir(rel)?);
+    let mut folders = Vec::new();
+    for (name, kind) in names(source.fd()).map_err(|errno| TreeError::from_errno(rel, errno))? {
+        let path = rel.join(&name);
+        let name = Path::new(&name);
+        let failed = |errno| TreeError::from_errno(&path, errno);
+        match kind {
+            FileType::Directory => {
+                let stat = rustix::fs::statat(source.fd(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                match rustix::fs::mkdirat(target.fd(), name, Mode::from_raw_mode(0o700)) {
+                    Ok(()) | Err(Errno::EXIST) => folders.push((path, stat)),
+                    Err(errno) => return Err(failed(errno)),
+                }
+            }
+            FileType::Symlink => copy_link(&source, &target, name).map_err(failed)?,
+            FileType::RegularFile => {
+                copy_file(&source, &target, name).map_err(|source| TreeError::Io { path: path.clone(), source })?;
+            }
+            _ => {}
+        }
+    }
+    Ok(folders)
+}
+
+fn copy_link(source: &Dir, target: &Dir, name: &Path) -> rustix::io::Result<()> {
+    let text = rustix::fs::readlinkat(source.fd(), name, Vec::new())?;
+    let stat = rustix::fs::statat(source.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+    rustix::fs::symlinkat(&text, target.fd(), name)?;
+    rustix::fs::utimensat(target.fd(), name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn copy_file(source: &Dir, target: &Dir, name: &Path) -> std::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut reader = File::from(open_beneath(source.fd(), name, flags, Mode::empty())?);
+    let stat = rustix::fs::fstat(&reader)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let mut writer = File::from(open_beneath(target.fd(), name, flags, Mode::from_raw_mode(0o600))?);
+    if !cloned(&reader, &writer) {
+        // The standard library asks the kernel to do it (copy_file_range(2)) where it can.
+        std::io::copy(&mut reader, &mut writer)?;
+    }
+    rustix::fs::fchmod(&writer, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+    Ok(rustix::fs::futimens(&writer, &times(&stat))?)
+}
+
+#[cfg(target_os = "linux")]
+fn cloned(reader: &File, writer: &File) -> bool {
+    rustix::fs::ioctl_ficlone(writer, reader).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cloned(_: &File, _: &File) -> bool {
+    false
+}
+
+/// Modes and times of folders, the deepest first: filling a folder changed its time, and a mode
+/// without write permission would have forbidden it.
+fn finish_folders(to: &Dir, mut made: Vec<(PathBuf, Stat)>) -> Result<(), TreeError> {
+    made.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+    for (path, stat) in made {
+        let failed = |errno| TreeError::from_errno(&path, errno);
+        let dir = to.open_dir(&path)?;
+        rustix::fs::futimens(dir.fd(), &times(&stat)).map_err(failed)?;
+        rustix::fs::fchmod(dir.fd(), Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the fields' types differ between systems")]
+fn times(stat: &Stat) -> Timestamps {
+    let spec = |seconds, nanos| Timespec { tv_sec: seconds as i64, tv_nsec: nanos as _ };
+    Timestamps {
+        last_access: spec(stat.st_atime, stat.st_atime_nsec as i64),
+        last_modification: spec(stat.st_mtime, stat.st_mtime_nsec as i64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_modes_times_and_links_and_shares_no_inode() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        for n in 0..20 {
+            std::fs::create_dir_all(from.join(format!("d{n}/inner"))).expect("folders");
+            std::fs::write(from.join(format!("d{n}/inner/file")), vec![b'x'; 10_000]).expect("a file");
+        }
+        std::fs::write(from.join("run.sh"), "#!/bin/sh\n").expect("a file");
+        std::fs::set_permissions(from.join("run.sh"), std::fs::Permissions::from_mode(0o755)).expect("ours");
+        std::fs::hard_link(from.join("run.sh"), from.join("twin.sh")).expect("same file system");
+        symlink("/etc/passwd", from.join("link")).expect("a link");
+        std::fs::set_permissions(from.join("d3"), std::fs::Permissions::from_mode(0o555)).expect("ours");
+        copy_tree(&from, &to).expect("room");
+
+        let meta = |path: PathBuf| std::fs::symlink_metadata(path).expect("there");
+        for rel in ["run.sh", "twin.sh", "link", "d3", "d7/inner", "d19/inner/file"] {
+            let (a, b) = (meta(from.join(rel)), meta(to.join(rel)));
+            assert_eq!((a.mode(), a.mtime(), a.mtime_nsec()), (b.mode(), b.mtime(), b.mtime_nsec()), "{rel}");
+            assert_ne!(a.ino(), b.ino(), "{rel}");
+        }
+        assert_ne!(meta(to.join("run.sh")).ino(), meta(to.join("twin.sh")).ino());
+        assert_eq!(std::fs::read_link(to.join("link")).expect("a link"), Path::new("/etc/passwd"));
+        assert_eq!(std::fs::read(to.join("d19/inner/file")).expect("a file").len(), 10_000);
+        super::super::remove(&from).expect("ours");
+    }
+}

@@ -1,0 +1,266 @@
+//! The JSON API. Rights come first in every handler: nothing is parsed or looked up before.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::domain::build::{Build, BuildId};
+
+use super::answer::Refused;
+use super::auth::ADMIN;
+use super::records::BuildFilter;
+use super::{BODY_MAX, Pages};
+
+/// What is shown of deliveries when nobody says how much.
+const DELIVERIES: u32 = 200;
+
+/// `GET /api/v1/builds`
+pub(super) async fn builds(
+    State(pages): State<Arc<Pages>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    if !pages.site().may_read_all(&headers) {
+        return Err(Refused::not_found());
+    }
+    let filter = filter(query.as_deref().unwrap_or_default()).map_err(Refused::bad_request)?;
+    let (builds, next) = page_of_builds(&pages, filter).await?;
+    Ok(Json(json!({"builds": builds, "next": next})).into_response())
+}
+
+/// One page of builds, and the id before which the next page begins.
+pub(super) async fn page_of_builds(
+    pages: &Pages,
+    mut filter: BuildFilter,
+) -> Result<(Vec<Build>, Option<BuildId>), Refused> {
+    let wanted = filter.limit as usize;
+    filter.limit += 1;
+    let mut builds = pages.records.builds(filter).await?;
+    let more = builds.len() > wanted;
+    builds.truncate(wanted);
+    let next = builds.last().filter(|_| more).map(|build| build.id);
+    Ok((builds, next))
+}
+
+/// Reads `repo`, `branch`, `state`, `outcome`, `limit`, `before`; anything else is refused by name.
+pub(super) fn filter(query: &str) -> Result<BuildFilter, String> {
+    let mut filter = BuildFilter::default();
+    let mut seen = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let fault = |why: &str| format!("{name}={value}: {why}");
+        match &*name {
+            "repo" => filter.repo = Some(value.parse().map_err(|_| fault("write forge/owner/name"))?),
+            "branch" if value.is_empty() => return Err(fault("name a branch")),
+            "branch" => filter.branch = Some(value.to_string()),
+            "state" => {
+                filter.state = Some(value.parse().map_err(|_| fault("one of waiting, queued, running, finished"))?);
+            }
+            "outcome" => {
+                let words = "one of passed, skipped, failed, timed_out, cancelled, broken";
+                filter.outcome = Some(value.parse().map_err(|_| fault(words))?);
+            }
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=200).contains(limit));
+                filter.limit = limit.ok_or_else(|| fault("a number from 1 to 200"))?;
+            }
+            "before" => {
+                let before = value.parse().ok().filter(|&before| before > 0);
+                filter.before = Some(BuildId(before.ok_or_else(|| fault("a build's number"))?));
+            }
+            _ => {
+                return Err(format!("unknown parameter {name}; known are repo, branch, state, outcome, limit, before"));
+            }
+        }
+        if seen.contains(&name) {
+            return Err(format!("{name} is given twice"));
+        }
+        seen.push(name);
+    }
+    Ok(filter)
+}
+
+/// `GET /api/v1/builds/{id}`
+pub(super) async fn build(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Json<Build>, Refused> {
+    readable(&pages, &id, query.as_deref(), &headers).await.map(Json)
+}
+
+/// The build that is asked for, when it is there and the request may read it.
+pub(super) async fn readable(
+    pages: &Pages,
+    id: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Build, Refused> {
+    let id = build_id(id).ok_or_else(Refused::not_found)?;
+    let key = parameter(query, "key");
+    if !pages.site().may_read(id, headers, key.as_deref()) {
+        return Err(Refused::not_found());
+    }
+    pages.records.build(id).await?.ok_or_else(Refused::not_found)
+}
+
+/// A build's number as it stands in addresses: digits only, so that one build has one address.
+pub(super) fn build_id(text: &str) -> Option<BuildId> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    if digits { text.parse().ok().map(BuildId) } else { None }
+}
+
+/// The first value of a parameter.
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query?.as_bytes());
+    pairs.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
+}
+
+/// `POST /api/v1/builds/{id}/cancel`
+pub(super) async fn cancel(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    may_change(&pages, &headers)?;
+    let id = build_id(&id).ok_or_else(Refused::not_found)?;
+    pages.records.cancel(id, ADMIN).await??;
+    pages.hub.publish(id);
+    Ok(accepted(id))
+}
+
+/// The body of a rerun; an empty one is the default.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rerun {
+    #[serde(default = "yes")]
+    cache: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `POST /api/v1/builds/{id}/rerun`
+pub(super) async fn rerun(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refused> {
+    may_change(&pages, &headers)?;
+    let body =
+        to_bytes(body, BODY_MAX).await.map_err(|_| Refused::bad_request("the body is too long or was cut off"))?;
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { &body[..] };
+    let fault =
+        |error: serde_json::Error| Refused::bad_request(format!(r#"send {{"cache": true}} or nothing: {error}"#));
+    let Rerun { cache } = serde_json::from_slice(body).map_err(fault)?;
+    let id = build_id(&id).ok_or_else(Refused::not_found)?;
+    Ok(accepted(pages.records.rerun(id, cache, ADMIN).await??))
+}
+
+fn accepted(build: BuildId) -> Response {
+    (StatusCode::ACCEPTED, Json(json!({"build": build}))).into_response()
+}
+
+fn may_change(pages: &Pages, headers: &HeaderMap) -> Result<(), Refused> {
+    pages.site().may_change(headers, None).map_err(|_| Refused::forbidden())
+}
+
+/// `GET /api/v1/deliveries`
+pub(super) async fn deliveries(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Result<Response, Refused> {
+    if !pages.site().may_see_deliveries(&headers) {
+        return Err(Refused::forbidden());
+    }
+    let deliveries = pages.records.deliveries(DELIVERIES).await?;
+    Ok(Json(json!({"deliveries": deliveries, "refusals": (pages.refusals)()})).into_response())
+}
+
+/// Reading that a later version answers.
+pub(super) async fn not_built_yet(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Refused {
+    match readable(&pages, &id, query.as_deref(), &headers).await {
+        Ok(_) => Refused::not_built_yet("bundle reports and artefacts"),
+        Err(refused) => refused,
+    }
+}
+
+/// `GET /api/v1/builds/{id}/artifacts/{path}`
+pub(super) async fn artifact(
+    state: State<Arc<Pages>>,
+    Path((id, _path)): Path<(String, String)>,
+    query: RawQuery,
+    headers: HeaderMap,
+) -> Refused {
+    not_built_yet(state, Path(id), query, headers).await
+}
+
+/// Changes that a later version makes.
+pub(super) async fn change_not_built_yet(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Refused {
+    match may_change(&pages, &headers) {
+        Ok(()) => Refused::not_built_yet("approval and no builds by hand"),
+        Err(refused) => refused,
+    }
+}
+
+/// `GET /api/v1/openapi.json`
+pub(super) async fn openapi() -> Refused {
+    Refused::not_built_yet("OpenAPI document")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_whole_or_refused_by_name() {
+        let good =
+            filter("repo=github/acme/shop&branch=feature%2Fx&state=finished&outcome=timed_out&limit=200&before=12");
+        let expected = BuildFilter {
+            repo: Some("github/acme/shop".parse().expect("legal")),
+            branch: Some("feature/x".into()),
+            state: Some(crate::domain::build::State::Finished),
+            outcome: Some(crate::domain::outcome::Outcome::TimedOut),
+            before: Some(BuildId(12)),
+            limit: 200,
+        };
+        assert_eq!(good, Ok(expected));
+        assert_eq!(filter(""), Ok(BuildFilter::default()));
+        for bad in [
+            "x=1",
+            "limit=0",
+            "limit=201",
+            "limit=-1",
+            "limit=1&limit=2",
+            "state=done",
+            "outcome=ok",
+            "before=x",
+            "before=0",
+            "repo=shop",
+            "branch=",
+            "state=",
+        ] {
+            let name = bad.split('=').next().expect("a name");
+            assert!(filter(bad).is_err_and(|message| message.contains(name)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_build_has_one_address() {
+        let check = |text, id: Option<i64>| assert_eq!(build_id(text), id.map(BuildId), "{text}");
+        check("12", Some(12));
+        for bad in ["", "0", "012", "+12", "-12", "12a", "99999999999999999999", "../12"] {
+            check(bad, None);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Health, readiness, figures.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use serde_json::{Map, json};
+
+use super::Pages;
+use super::answer::Refused;
+use super::records::Counts;
+
+/// `GET /healthz`: the process answers. Nothing else is looked at.
+pub(super) async fn alive() -> &'static str {
+    "ok"
+}
+
+/// `GET /readyz`: whether builds can be taken and run; the parts only for those who may read.
+pub(super) async fn ready(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
+    let parts = pages.records.parts().await;
+    let ready = parts.iter().all(|part| part.ok || !part.needed);
+    let mut answer = json!({"ready": ready});
+    if pages.site().may_read_all(&headers) {
+        let shown = parts.into_iter().map(|part| (part.name.to_owned(), json!({"ok": part.ok, "detail": part.detail})));
+        answer["parts"] = shown.collect::<Map<_, _>>().into();
+    }
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(answer)).into_response()
+}
+
+/// `GET /metrics`, in the `OpenMetrics` text format, which Prometheus reads.
+pub(super) async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Result<Response, Refused> {
+    if !pages.site().may_read_all(&headers) {
+        return Err(Refused::not_found());
+    }
+    let counts = pages.records.counts().await?;
+    let text = exposition(&counts, pages.logs.bytes_written());
+    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
+}
+
+type Gauges<const N: usize> = Family<[(&'static str, &'static str); N], Gauge<u64, AtomicU64>>;
+
+// Labels are words of ours only. A repository's or branch's name as a label would let strangers make series.
+fn exposition(counts: &Counts, log_bytes: u64) -> String {
+    let mut registry = Registry::with_prefix("hookmill");
+    let builds = Gauges::default();
+    for &(state, outcome, count) in &counts.builds {
+        let outcome = outcome.map_or("", |outcome| outcome.as_str());
+        builds.get_or_create(&[("state", state.as_str()), ("outcome", outcome)]).set(count);
+    }
+    registry.register("builds", "Builds that are kept, by state and outcome", builds);
+
+    let deliveries = Family::<[(&'static str, &'static str); 1], Counter>::default();
+    for &(answer, count) in &counts.deliveries {
+        deliveries.get_or_create(&[("answer", answer)]).inc_by(count);
+    }
+    registry.register("deliveries", "Requests to hooks since the start, by class of answer", deliveries);
+
+    let outbox = Gauges::default();
+    outbox.get_or_create(&[("state", "pending")]).set(counts.outbox_pending);
+    outbox.get_or_create(&[("state", "dead")]).set(counts.outbox_dead);
+    registry.register("statuses", "Statuses that wait to be sent, or were given up", outbox);
+
+    let queued = Gauge::<u64, AtomicU64>::default();
+    queued.set(counts.queued);
+    registry.register("queue_length", "Builds that wait for a slot", queued);
+
+    let slots = Gauges::default();
+    slots.get_or_create(&[("state", "busy")]).set(counts.slots_busy);
+    slots.get_or_create(&[("state", "free")]).set(counts.slots.saturating_sub(counts.slots_busy));
+    registry.register("slots", "Slots of this process's agent", slots);
+
+    let bytes: Counter = Counter::default();
+    bytes.inc_by(log_bytes);
+    registry.register_with_unit("log", "Step output written to disk since the start", Unit::Bytes, bytes);
+
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("a String takes any text");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::build::State;
+    use crate::domain::outcome::Outcome;
+
+    use super::*;
+
+    #[test]
+    fn figures_are_told_with_words_of_ours_only() {
+        let counts = Counts {
+            builds: vec![(State::Finished, Some(Outcome::Passed), 3), (State::Queued, None, 1)],
+            deliveries: vec![("202", 4)],
+            slots: 2,
+            slots_busy: 1,
+            ..Counts::default()
+        };
+        let text = exposition(&counts, 99);
+        for line in [
+            r#"hookmill_builds{state="finished",outcome="passed"} 3"#,
+            r#"hookmill_builds{state="queued",outcome=""} 1"#,
+            r#"hookmill_deliveries_total{answer="202"} 4"#,
+            r#"hookmill_slots{state="free"} 1"#,
+            "hookmill_log_bytes_total 99",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The pages. They read without JavaScript; a little of it makes a running build live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Response};
+
+use crate::domain::build::{Build, BuildId, State as BuildState};
+use crate::domain::repo::RepoId;
+
+use super::answer::Refused;
+use super::api::{build_id, filter, page_of_builds, parameter, readable};
+use super::asset::short_hash;
+use super::auth::{ADMIN, local_path};
+use super::records::BuildFilter;
+use super::view::{Frame, Lane, Mark, Summary, lanes, now, path_encoded};
+use super::{BODY_MAX, Pages};
+
+/// How much of a step's log stands on the page; the whole is a link away.
+const TAIL_LINES: usize = 200;
+const TAIL_BYTES: u64 = 32 * 1024;
+/// How long a wrong token waits for its answer.
+const WRONG_TOKEN: Duration = Duration::from_millis(400);
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessagePage {
+    frame: Frame,
+    heading: &'static str,
+    message: String,
+    offer_sign_in: bool,
+}
+
+fn message(pages: &Pages, uri: &Uri, headers: &HeaderMap, refused: Refused) -> Response {
+    let (status, message) = refused.into_parts();
+    let heading = match status {
+        StatusCode::NOT_FOUND => "Nothing here for you",
+        StatusCode::FORBIDDEN => "Not allowed",
+        StatusCode::CONFLICT => "Not now",
+        StatusCode::BAD_REQUEST => "That makes no sense here",
+        _ => "Something is wrong on our side",
+    };
+    let site = pages.site();
+    let offer_sign_in = matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN);
+    let frame = Frame::new(&site, headers, uri, heading);
+    (status, html(&MessagePage { frame, heading, message, offer_sign_in })).into_response()
+}
+
+fn html(page: &impl Template) -> Html<String> {
+    Html(page.render().expect("templates are checked when compiled, and a String takes any text"))
+}
+
+/// What is no route: JSON for programs, a page for people.
+pub(super) async fn unknown(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap) -> Response {
+    if uri.path().starts_with("/api/") {
+        return Refused::not_found().into_response();
+    }
+    message(&pages, &uri, &headers, Refused::not_found())
+}
+
+#[derive(Template)]
+#[template(path = "list.html")]
+struct ListPage {
+    frame: Frame,
+    /// The repository, when the list is of one.
+    repo: Option<String>,
+    address: String,
+    filter: BuildFilter,
+    is_filtered: bool,
+    rows: Vec<Summary>,
+    older: Option<String>,
+}
+
+/// `GET /`
+pub(super) async fn list(
+    State(pages): State<Arc<Pages>>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let page = list_page(&pages, &uri, query.as_deref(), &headers, None).await;
+    page.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+}
+
+/// `GET /repos/{forge}/{path}` and `…/-/badge.svg`
+pub(super) async fn repository(
+    State(pages): State<Arc<Pages>>,
+    Path(rest): Path<String>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let answer = match rest.strip_suffix("/-/badge.svg") {
+        Some(repo) => badge(&pages, repo, query.as_deref(), &headers).await,
+        None => match rest.parse() {
+            Ok(repo) => list_page(&pages, &uri, query.as_deref(), &headers, Some(repo)).await,
+            Err(_) => Err(Refused::not_found()),
+        },
+    };
+    answer.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+}
+
+async fn list_page(
+    pages: &Pages,
+    uri: &Uri,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    repo: Option<RepoId>,
+) -> Result<Response, Refused> {
+    let site = pages.site();
+    if !site.may_read_all(headers) {
+        return Err(Refused::not_found());
+    }
+    // A form sends its empty fields too.
+    let given: Vec<(String, String)> = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    let words =
+        |pairs: &[(String, String)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let mut filter = filter(&words(&given)).map_err(Refused::bad_request)?;
+    if repo.is_some() {
+        if filter.repo.is_some() {
+            return Err(Refused::bad_request("the address names the repository already"));
+        }
+        filter.repo.clone_from(&repo);
+    }
+    let (builds, next) = page_of_builds(pages, filter.clone()).await?;
+    let older = next.map(|next| {
+        let mut given: Vec<_> = given.iter().filter(|(name, _)| name != "before").cloned().collect();
+        given.push(("before".to_owned(), next.to_string()));
+        format!("?{}", words(&given))
+    });
+    let now = now();
+    let title = repo.as_ref().map_or("Builds · Hookmill".to_owned(), |repo| format!("{repo} · Hookmill"));
+    let page = ListPage {
+        frame: Frame::new(&site, headers, uri, super::ansi::shown(&title)),
+        repo: repo.map(|repo| super::ansi::shown(&repo.to_string())),
+        address: site.address(),
+        is_filtered: !given.is_empty(),
+        filter,
+        rows: builds.iter().map(|build| Summary::new(build, now)).collect(),
+        older,
+    };
+    Ok(html(&page).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "badge.svg")]
+struct Badge {
+    mark: Mark,
+    /// In pixels, by the usual width of a letter.
+    label: usize,
+    word: usize,
+}
+
+/// The state of a branch as a picture; by default of the default branch.
+async fn badge(pages: &Pages, repo: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Response, Refused> {
+    if !pages.site().may_read_all(headers) {
+        return Err(Refused::not_found());
+    }
+    let repo: RepoId = repo.parse().map_err(|_| Refused::not_found())?;
+    let mut filter = BuildFilter { repo: Some(repo), limit: 1, ..BuildFilter::default() };
+    filter.branch = parameter(query, "branch").filter(|branch| !branch.is_empty());
+    let mut newest = pages.records.builds(filter.clone()).await?.into_iter().next();
+    if filter.branch.is_none() {
+        let default = newest.as_ref().and_then(|build| build.default_branch.clone());
+        if let Some(default) =
+            default.filter(|default| newest.as_ref().is_some_and(|build| build.branch.as_ref() != Some(default)))
+        {
+            filter.branch = Some(default);
+            newest = pages.records.builds(filter).await?.into_iter().next().or(newest);
+        }
+    }
+    let mark = Mark::of_build(&newest.ok_or_else(Refused::not_found)?);
+    let width = |word: &str| word.chars().count() * 7 + 12;
+    let picture = Badge { mark, label: width("hookmill"), word: width(mark.word) };
+    let picture = html(&picture).0;
+    let tag = format!("\"{}\"", short_hash([picture.as_str()]));
+    let fixed = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "no-cache"), (header::ETAG, &tag)];
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, fixed).into_response());
+    }
+    Ok((fixed, picture).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "build.html")]
+struct BuildPage {
+    frame: Frame,
+    summary: Summary,
+    lanes: Vec<Lane>,
+    /// The places of the lanes in the order of their logs: those to look at first.
+    logs: Vec<usize>,
+    commit_url: Option<String>,
+    event: &'static str,
+    trust: &'static str,
+    waited: Option<String>,
+    sandbox: String,
+    attempt: u32,
+    rerun_of: Option<BuildId>,
+    superseded_by: Option<BuildId>,
+    approved_by: Option<String>,
+    is_finished: bool,
+    is_waiting: bool,
+    /// Where the live stream goes on from what the page shows.
+    events: String,
+}
+
+/// `GET /builds/{id}`
+pub(super) async fn build(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let page = match parameter(query.as_deref(), "key") {
+        Some(key) => without_key(&pages, &id, &key, &headers),
+        None => build_page(&pages, &id, &uri, &headers).await,
+    };
+    page.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+}
+
+/// Moves a link's key into a cookie, so that it stands in no history, no referrer and no screenshot.
+fn without_key(pages: &Pages, id: &str, key: &str, headers: &HeaderMap) -> Result<Response, Refused> {
+    let site = pages.site();
+    let id = build_id(id).filter(|&id| site.may_read(id, headers, Some(key))).ok_or_else(Refused::not_found)?;
+    let mut response = see_other(&format!("{}/builds/{id}", site.base()));
+    if !site.may_read(id, headers, None) {
+        set_cookie(&mut response, &site.remember_key(headers, id, key));
+    }
+    Ok(response)
+}
+
+async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refused> {
+    let build = readable(pages, id, None, headers).await?;
+    let (logs, id) = (pages.logs.clone(), build.id);
+    let tails = tokio::task::spawn_blocking(move || logs.tails(id, TAIL_LINES, TAIL_BYTES));
+    let tails = tails.await.map_err(|_stopping| std::io::Error::other("the server is stopping"))??;
+    let (site, now) = (pages.site(), now());
+    let events = format!("{}/api/v1/builds/{id}/events?after={}", site.base(), tails.cursor);
+    let summary = Summary::new(&build, now);
+    let lanes = lanes(&build, tails, now);
+    let mut logs: Vec<usize> = (0..lanes.len()).collect();
+    if build.state == BuildState::Finished {
+        logs.sort_by_key(|&at| !lanes[at].open);
+    }
+    let title = format!("{} #{id} {} · {}", summary.mark.sign, summary.title, summary.repo);
+    let page = BuildPage {
+        frame: Frame::new(&site, headers, uri, title),
+        commit_url: commit_url(&site, &build),
+        event: build.cause.as_str(),
+        trust: build.trust.as_str(),
+        waited: build.started_at.map(|start| crate::domain::time::brief(start.since(build.created_at))),
+        sandbox: super::ansi::shown(&build.sandbox),
+        attempt: build.attempt,
+        rerun_of: build.rerun_of,
+        superseded_by: build.superseded_by,
+        approved_by: build.approved_by.as_deref().map(super::ansi::shown),
+        is_finished: build.state == BuildState::Finished,
+        is_waiting: build.state == BuildState::Waiting,
+        events,
+        lanes,
+        logs,
+        summary,
+    };
+    Ok(html(&page).into_response())
+}
+
+/// The commit at its forge; GitHub, Gitea and Forgejo have the same address for it.
+fn commit_url(site: &super::Site, build: &Build) -> Option<String> {
+    let forge = site.forge_page(&build.repo.forge)?.as_str().trim_end_matches('/');
+    Some(format!("{forge}/{}/commit/{}", path_encoded(build.repo.path.as_str()), build.sha))
+}
+
+/// `POST /builds/{id}/cancel`, from the page's own form.
+pub(super) async fn cancel(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let cancelled = async {
+        let id = form_of_change(&pages, &id, &headers, body).await?.0;
+        pages.records.cancel(id, ADMIN).await??;
+        pages.hub.publish(id);
+        Ok(id)
+    };
+    back_to_build(&pages, &uri, &headers, cancelled.await)
+}
+
+/// `POST /builds/{id}/rerun`, from the page's own form.
+pub(super) async fn rerun(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let made = async {
+        let (id, form) = form_of_change(&pages, &id, &headers, body).await?;
+        let cache = parameter(Some(&form), "cache").as_deref() != Some("false");
+        Ok(pages.records.rerun(id, cache, ADMIN).await??)
+    };
+    back_to_build(&pages, &uri, &headers, made.await)
+}
+
+/// The build and the form of a change, once the right to it is proven.
+async fn form_of_change(
+    pages: &Pages,
+    id: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(BuildId, String), Refused> {
+    let form = form(body).await;
+    let token = parameter(Some(&form), "form");
+    pages.site().may_change(headers, token.as_deref()).map_err(|_| Refused::forbidden())?;
+    Ok((build_id(id).ok_or_else(Refused::not_found)?, form))
+}
+
+fn back_to_build(pages: &Pages, uri: &Uri, headers: &HeaderMap, changed: Result<BuildId, Refused>) -> Response {
+    match changed {
+        Ok(id) => see_other(&format!("{}/builds/{id}", pages.site().base())),
+        Err(refused) => message(pages, uri, headers, refused),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage {
+    frame: Frame,
+    next: String,
+    is_wrong: bool,
+}
+
+/// `GET /login`
+pub(super) async fn login(
+    State(pages): State<Arc<Pages>>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let next = parameter(query.as_deref(), "next").unwrap_or_default();
+    login_page(&pages, &uri, &headers, &next, false).into_response()
+}
+
+fn login_page(pages: &Pages, uri: &Uri, headers: &HeaderMap, next: &str, is_wrong: bool) -> Html<String> {
+    let frame = Frame::new(&pages.site(), headers, uri, "Sign in · Hookmill");
+    html(&LoginPage { frame, next: local_path(next).to_owned(), is_wrong })
+}
+
+/// `POST /login`
+pub(super) async fn sign_in(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
+    let form = form(body).await;
+    let token = parameter(Some(&form), "token").unwrap_or_default();
+    let next = parameter(Some(&form), "next").unwrap_or_default();
+    let site = pages.site();
+    if !site.is_admin_token(token.trim().as_bytes()) {
+        tokio::time::sleep(WRONG_TOKEN).await;
+        return (StatusCode::FORBIDDEN, login_page(&pages, &uri, &headers, &next, true)).into_response();
+    }
+    let mut response = see_other(&format!("{}{}", site.base(), local_path(&next)));
+    set_cookie(&mut response, &site.open_session());
+    response
+}
+
+/// `POST /logout`
+pub(super) async fn sign_out(State(pages): State<Arc<Pages>>) -> Response {
+    let site = pages.site();
+    let mut response = see_other(&format!("{}/", site.base()));
+    set_cookie(&mut response, &site.close_session());
+    response
+}
+
+async fn form(body: Body) -> String {
+    // What is no form has no token either, and is refused for that.
+    let bytes = to_bytes(body, BODY_MAX).await.unwrap_or_default();
+    String::from_utf8(bytes.into()).unwrap_or_default()
+}
+
+fn see_other(path: &str) -> Response {
+    (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()
+}
+
+fn set_cookie(response: &mut Response, cookie: &str) {
+    let cookie = HeaderValue::from_str(cookie).expect("cookies are made of numbers, base64url and our own words");
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+}

@@ -1,0 +1,213 @@
+//! Keeps what one claimed build tells: in the store, in its log, for who looks on. And settles it, once.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::{BuildLog, StepLog};
+use crate::config::server::StatusMode;
+use crate::domain::build::{Build, State, Step, StepKind, StepState};
+use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::sentence;
+use crate::domain::status::{Status, StatusState};
+use crate::runner::Happening;
+use crate::store::{Claim, Claimed, StoreError};
+
+use super::Worker;
+
+/// The listener of one claimed build.
+pub(super) struct Keeper<'a> {
+    worker: &'a Worker,
+    claim: Claim,
+    /// The context of the build's status.
+    context: String,
+    /// The build as it stands now.
+    build: Build,
+    /// Logs of running steps, by their place in the plan.
+    open: BTreeMap<usize, StepLog>,
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) fn new(worker: &'a Worker, claimed: Claimed) -> Self {
+        let Claimed { claim, build, context, .. } = claimed;
+        Self { worker, claim, context, build, open: BTreeMap::new() }
+    }
+
+    /// Writes down what happens until the teller is gone. What can't be kept stops the build and is its verdict.
+    pub(super) async fn keep(
+        &mut self,
+        mut happenings: mpsc::Receiver<Happening>,
+        stop: &CancellationToken,
+    ) -> Result<(), Verdict> {
+        let mut log = self.open_log();
+        if log.is_err() {
+            stop.cancel();
+        }
+        while let Some(happening) = happenings.recv().await {
+            let Ok(into) = &log else { continue };
+            if let Err(verdict) = self.keep_one(into, happening).await {
+                log = Err(verdict);
+                stop.cancel();
+            }
+        }
+        log.map(|_| ())
+    }
+
+    fn open_log(&self) -> Result<BuildLog, Verdict> {
+        let (hub, id) = (self.worker.hub.clone(), self.build.id);
+        let log = self
+            .worker
+            .logs
+            .create(
+                id,
+                u64::try_from(self.claim.fence).unwrap_or_default(),
+                self.worker.agent.limits.log_per_step,
+                move || hub.publish(id),
+            )
+            .and_then(|log| log.state(&self.build).map(|()| log));
+        log.map_err(|error| cannot_keep(&error))
+    }
+
+    async fn keep_one(&mut self, log: &BuildLog, happening: Happening) -> Result<(), Verdict> {
+        let store = &self.worker.store;
+        match happening {
+            Happening::Sandbox(name) => {
+                stored(store.set_sandbox(&self.claim, &name).await)?;
+                let line = format!("sandbox: {name}\n");
+                self.build.sandbox = name;
+                written(log.state(&self.build))?;
+                self.say(&line)
+            }
+            Happening::CheckedOut(sha) => {
+                stored(store.set_built_sha(&self.claim, &sha).await)?;
+                self.build.built_sha = Some(sha);
+                written(log.state(&self.build))
+            }
+            Happening::Notice(text) => self.say(&format!("note: {text}\n")),
+            Happening::Planned { steps, .. } => {
+                stored(store.set_steps(&self.claim, &steps).await)?;
+                self.build.steps = steps;
+                written(log.state(&self.build))
+            }
+            Happening::Step(place, step) => self.keep_step(log, place, step).await,
+            Happening::Output(place, bytes) => match self.open.get_mut(&place) {
+                Some(step) => written(step.append(&bytes)),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// A line of our own in the checkout's log, which is the first of every build.
+    fn say(&mut self, line: &str) -> Result<(), Verdict> {
+        match self.open.get_mut(&0) {
+            Some(checkout) => written(checkout.append(line.as_bytes())),
+            None => Ok(()),
+        }
+    }
+
+    async fn keep_step(&mut self, log: &BuildLog, place: usize, step: Step) -> Result<(), Verdict> {
+        let index = u16::try_from(place).unwrap_or(u16::MAX);
+        if step.state == StepState::Finished {
+            match self.open.remove(&place) {
+                Some(file) => written(file.finish(&step))?,
+                None => written(log.step(index, &step))?,
+            }
+            tracing::info!(
+                build = self.build.id.0,
+                step = step.name,
+                outcome = step.outcome.map_or("", Outcome::as_str),
+                exit = step.exit_code,
+                "step finished"
+            );
+        } else if step.state == StepState::Running && !self.open.contains_key(&place) {
+            self.open.insert(place, written(log.begin(index, &step))?);
+            tracing::info!(build = self.build.id.0, step = step.name, "step started");
+        }
+        stored(self.worker.store.update_step(&self.claim, &step).await)?;
+        if let Some(status) = self.step_status(&step) {
+            stored(self.worker.store.report(&self.claim, &[status]).await)?;
+        }
+        if let Some(kept) = self.build.steps.get_mut(place) {
+            *kept = step;
+        }
+        Ok(())
+    }
+
+    /// The status of a step, where the configuration asks for one a step. The checkout has none.
+    fn step_status(&self, step: &Step) -> Option<Status> {
+        if self.worker.statuses.borrow().mode != StatusMode::Steps || step.kind == StepKind::Checkout {
+            return None;
+        }
+        let state = step.outcome.map_or(StatusState::Pending, StatusState::from);
+        let sentence = match (&step.reason, step.outcome, step.started_at, step.finished_at) {
+            (Some(reason), ..) => sentence::one_line(reason, sentence::MAX_CHARS),
+            (None, Some(_), Some(start), Some(end)) => sentence::passed(end.since(start), &[]),
+            _ => sentence::running(&[&step.name]),
+        };
+        Some(Status { context: sentence::step_context(&self.context, step.kind, &step.name), state, sentence })
+    }
+
+    /// Writes the build's end with its status, in one transaction; zero rows mean that the build is not ours any more.
+    ///
+    /// `sentence` is the status'; the verdict's reason where there is none of its own.
+    pub(super) async fn settle(&mut self, verdict: Verdict, sentence: Option<String>) {
+        let status = Status {
+            context: self.context.clone(),
+            state: StatusState::from(verdict.outcome),
+            sentence: sentence::one_line(sentence.as_deref().unwrap_or(&verdict.reason), sentence::MAX_CHARS),
+        };
+        let mut wait = std::time::Duration::from_millis(200);
+        loop {
+            match self.worker.store.finish(&self.claim, &verdict, std::slice::from_ref(&status)).await {
+                Ok(true) => break,
+                Ok(false) => {
+                    tracing::warn!(build = self.build.id.0, "the build was taken over; its end is not ours to write");
+                    return;
+                }
+                // A full disk or a locked database may pass; the lease says until when it is worth waiting.
+                Err(error) => {
+                    tracing::error!(%error, build = self.build.id.0, "the build's end could not be written yet");
+                    if wait > super::LEASE {
+                        return;
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+            }
+        }
+        tracing::info!(
+            build = self.build.id.0, repo = %self.build.repo, outcome = verdict.outcome.as_str(), reason = verdict.reason,
+            "build finished"
+        );
+        self.worker.hub.publish(self.build.id);
+    }
+
+    /// Gives the build back to the queue: we stop, another claim runs it again from the start.
+    pub(super) async fn give_back(&mut self) {
+        match self.worker.store.release(&self.claim).await {
+            Ok(_) => tracing::info!(build = self.build.id.0, "build given back to the queue"),
+            // The lease runs out by itself, or our next start finds it.
+            Err(error) => tracing::error!(%error, build = self.build.id.0, "the build could not be given back"),
+        }
+        self.build.state = State::Queued;
+        self.worker.hub.publish(self.build.id);
+    }
+}
+
+fn stored<T>(result: Result<T, StoreError>) -> Result<(), Verdict> {
+    let why = |error: StoreError| Verdict::new(Outcome::Broken, sentence::broken(&format!("the agent's {error}"), 1));
+    result.map(|_| ()).map_err(why)
+}
+
+fn written<T>(result: std::io::Result<T>) -> Result<T, Verdict> {
+    result.map_err(|error| cannot_keep(&error))
+}
+
+fn cannot_keep(error: &std::io::Error) -> Verdict {
+    let why = match error.kind() {
+        std::io::ErrorKind::StorageFull => "no space left on the agent's disk for the log".to_owned(),
+        _ => format!("the log could not be written: {error}"),
+    };
+    Verdict::new(Outcome::Broken, sentence::broken(&why, 1))
+}

@@ -1,0 +1,196 @@
+//! Claims builds, runs them under a lease, and keeps what happens.
+//!
+//! A claim is one conditional update with a fence. While a build runs its lease is renewed; a lost lease ends the build
+//! and writes nothing. What the [runner](crate::runner) tells goes three ways: to the store (steps), to the log files
+//! and to the live hub.
+
+mod keeper;
+mod lease;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::blobs::Logs;
+use crate::config::server::{Agent, Forges, Statuses, Web};
+use crate::domain::build::Build;
+use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::sentence;
+use crate::live::Hub;
+use crate::runner::{self, Job, Parts, Source, Tell};
+use crate::store::{Claimed, Store};
+
+use keeper::Keeper;
+use lease::LeaseEnd;
+
+/// How long a claim holds without a word from us.
+const LEASE: Duration = Duration::from_secs(60);
+/// How often it is renewed.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// How long to sleep when nothing says that a build was queued.
+const POLL: Duration = Duration::from_secs(5);
+
+/// The part that claims and runs builds.
+#[derive(Clone)]
+pub struct Worker {
+    /// Where builds wait.
+    pub store: Store,
+    /// Slots, drain time, name, limits.
+    pub agent: Arc<Agent>,
+    /// What a repository may do.
+    pub forges: watch::Receiver<Arc<Forges>>,
+    /// Contexts and mode of statuses.
+    pub statuses: watch::Receiver<Arc<Statuses>>,
+    /// For `CI_BUILD_URL`.
+    pub web: Arc<Web>,
+    /// What all builds share.
+    pub parts: Parts,
+    /// Where step output is kept.
+    pub logs: Logs,
+    /// Who looks at running builds.
+    pub hub: Hub,
+    /// How many slots hold a build.
+    pub busy: Arc<AtomicUsize>,
+}
+
+/// How a worker is asked to end.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// No new claims; running builds may finish.
+    pub drain: CancellationToken,
+    /// Running builds are stopped and given back.
+    pub now: CancellationToken,
+}
+
+impl Worker {
+    /// Claims and runs builds until `ending`. True when every build finished in time, false when some were given back.
+    pub async fn run(self, ending: Ending) -> bool {
+        let slots = Slots::new(self.agent.slots);
+        let builds = TaskTracker::new();
+        let mut changes = self.store.changes();
+        while !ending.drain.is_cancelled() {
+            let slot = tokio::select! {
+                slot = slots.take() => slot,
+                () = ending.drain.cancelled() => break,
+            };
+            match self.store.claim(&self.agent.name, LEASE).await {
+                Ok(Some(claimed)) => {
+                    let (worker, give_back) = (self.clone(), ending.now.clone());
+                    builds.spawn(async move {
+                        worker.busy.fetch_add(1, Ordering::Relaxed);
+                        worker.run_claimed(claimed, slot.number, give_back).await;
+                        worker.busy.fetch_sub(1, Ordering::Relaxed);
+                        drop(slot);
+                    });
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "no build could be claimed"),
+            }
+            drop(slot);
+            tokio::select! {
+                () = changes.next() => {}
+                () = tokio::time::sleep(POLL) => {}
+                () = ending.drain.cancelled() => {}
+            }
+        }
+        builds.close();
+        let in_time = tokio::select! {
+            () = builds.wait() => true,
+            () = tokio::time::sleep(self.agent.drain_timeout) => false,
+            () = ending.now.cancelled() => false,
+        };
+        if !in_time {
+            ending.now.cancel();
+            builds.wait().await;
+        }
+        in_time
+    }
+
+    /// Runs one claimed build in its slot and settles it, once.
+    async fn run_claimed(&self, claimed: Claimed, slot: usize, give_back: CancellationToken) {
+        let Claimed { build, claim, .. } = claimed.clone();
+        tracing::info!(build = build.id.0, repo = %build.repo, sha = build.sha.short(), slot, "build started");
+        let stop = CancellationToken::new();
+        let (tell, happenings) = Tell::channel();
+        let mut keeper = Keeper::new(self, claimed);
+        let running = async {
+            match self.job(&build) {
+                Ok(job) => runner::build::build(&job, &self.parts, slot, tell, &stop).await,
+                Err(verdict) => verdict,
+            }
+        };
+        let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &stop)) };
+        let ending = Ending { drain: stop.clone(), now: give_back };
+        let ((verdict, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
+        match lease_end {
+            Some(LeaseEnd::Lost) => {
+                tracing::warn!(build = build.id.0, "the lease was lost; nothing more is written");
+            }
+            Some(LeaseEnd::GiveBack) => keeper.give_back().await,
+            Some(LeaseEnd::Cancelled { reason, sentence }) if !verdict.outcome.is_success() => {
+                keeper.settle(Verdict::new(Outcome::Cancelled, reason), Some(sentence)).await;
+            }
+            _ => keeper.settle(kept.err().unwrap_or(verdict), None).await,
+        }
+    }
+
+    /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more.
+    fn job(&self, build: &Build) -> Result<Job, Verdict> {
+        let forges = self.forges.borrow().clone();
+        let gone = || {
+            let why = format!("{} is no longer in the server's configuration", build.repo);
+            Verdict::new(Outcome::Broken, sentence::broken(&why, 1))
+        };
+        let rules = forges.rules(&build.repo).ok_or_else(gone)?;
+        let forge = forges.by_name.get(&build.repo.forge).ok_or_else(gone)?;
+        Ok(Job {
+            build: build.clone(),
+            source: Source::Forge { clone_url: rules.clone_url, token: forge.token.clone() },
+            limits: rules.limits,
+            scripts: rules.scripts,
+            bundle_network: rules.network,
+            env: rules.env,
+            url: format!("{}/builds/{}", self.web.base(), build.id),
+        })
+    }
+}
+
+/// The numbers of free slots: a build keeps its slot's sources warm for the next one.
+#[derive(Clone)]
+struct Slots {
+    give: mpsc::UnboundedSender<usize>,
+    free: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<usize>>>,
+}
+
+/// A slot in use; free again when dropped.
+struct Slot {
+    number: usize,
+    give: mpsc::UnboundedSender<usize>,
+}
+
+impl Slots {
+    fn new(count: usize) -> Self {
+        let (give, free) = mpsc::unbounded_channel();
+        for number in 0..count {
+            give.send(number).expect("the receiver lives in the same value");
+        }
+        Self { give, free: Arc::new(tokio::sync::Mutex::new(free)) }
+    }
+
+    async fn take(&self) -> Slot {
+        let number = self.free.lock().await.recv().await.expect("the sender lives in the same value");
+        Slot { number, give: self.give.clone() }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Fails only when the worker is gone too.
+        let _ = self.give.send(self.number);
+    }
+}

@@ -1,0 +1,79 @@
+//! What the host gives, and what it does not.
+
+use std::path::Path;
+use std::process::Command;
+
+use hookmill::confine::{Holder, HolderError, probe};
+
+use super::{Build, bare, confined, exe, within};
+
+#[tokio::test]
+async fn a_view_that_is_not_there_is_told() {
+    let Some(layers) = confined().await else { return };
+    let mut build = Build::new(&layers);
+    build.view.lowers = vec!["/nowhere at all".into()];
+    if layers.needs_joined_copy() {
+        build.view.joined = "/nowhere at all".into();
+    }
+    let error = within(Holder::open(exe(), &layers, &build.view)).await.expect_err("no such layer");
+    assert!(error.to_string().contains("/nowhere at all"), "{error}");
+}
+
+#[tokio::test]
+async fn a_holder_that_is_no_holder_is_told() {
+    let build = Build::new(&bare());
+    let error = within(Holder::open(Path::new("/nowhere"), &bare(), &build.view)).await.expect_err("not there");
+    assert!(matches!(error, HolderError::Spawn { .. }), "{error}");
+    let error = within(Holder::open(Path::new("/bin/true"), &bare(), &build.view)).await.expect_err("no holder");
+    assert!(matches!(error, HolderError::Lost), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_forbids_namespaces_is_probed_as_such() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = format!(
+        "unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && exec {} --exact host::the_layers_of_this_host --ignored --nocapture'",
+        std::env::current_exe().expect("this test").display()
+    );
+    if confined().await.is_none() {
+        return;
+    }
+    let told = Command::new("sh").args(["-c", &script]).env("TMPDIR", dir.path()).output().expect("runs");
+    let told = String::from_utf8_lossy(&told.stdout);
+    assert!(told.contains("layers: NONE: no user namespaces: could not make user, mount and PID namespaces"), "{told}");
+}
+
+#[tokio::test]
+#[ignore = "run by another test, elsewhere"]
+async fn the_layers_of_this_host() {
+    let dir = tempfile::tempdir().expect("a directory");
+    println!("layers: {}", probe(exe(), dir.path()).await.expect("probed").name());
+}
+
+/// root's namespaces differ in detail from an ordinary user's, so the whole file runs as one too.
+#[test]
+fn all_of_this_as_an_ordinary_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let ordinary = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+        command
+    };
+    let this = std::env::current_exe().expect("this test");
+    for program in [this.as_path(), exe()] {
+        if !ordinary().args(["test", "-x"]).arg(program).status().expect("setpriv runs").success() {
+            eprintln!("NOT TRIED: an ordinary user can't run {}", program.display());
+            return;
+        }
+    }
+    let told = ordinary()
+        .arg(&this)
+        .args(["--skip", "as_an_ordinary_user", "--test-threads", "2"])
+        .env_remove("TMPDIR")
+        .output()
+        .expect("setpriv runs");
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
+}

@@ -1,0 +1,309 @@
+//! Listings and wishes in, plans out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hookmill::domain::listing::Listing;
+use hookmill::domain::spec::{Network, Plan};
+use hookmill::plan::{After, BadPlan, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes, plan};
+
+const BOWER: &str =
+    "bower install --allow-root --config.interactive=false --config.analytics=false --config.json=false";
+
+/// A tree from paths and contents; the contents of files that a plan does not read are left out.
+fn tree(files: &[(&str, &str)]) -> Listing {
+    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let seen = files.iter().filter(|(path, _)| Listing::matters(&name(path)));
+    Listing {
+        paths: seen.clone().map(|(path, _)| (*path).to_owned()).collect(),
+        manifests: seen
+            .filter(|(path, _)| Listing::is_read(&name(path)))
+            .map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()))
+            .collect(),
+    }
+}
+
+fn settings() -> PlanSettings {
+    PlanSettings { step_timeout: Duration::from_secs(1200), scripts: true, network: false }
+}
+
+fn planned(files: &[(&str, &str)], wishes: &Wishes) -> Plan {
+    plan(&tree(files), wishes, &settings()).expect("a plan")
+}
+
+/// A plan as text: a line a stage, `name[ in dir]: command` for each step.
+fn told(plan: &Plan) -> Vec<String> {
+    let step = |step: &hookmill::domain::spec::StepSpec| {
+        let place = if step.dir == "." { String::new() } else { format!(" in {}", step.dir) };
+        format!("{}{place}: {}", step.name, step.argv.join(" "))
+    };
+    plan.stages.iter().map(|stage| stage.steps.iter().map(step).collect::<Vec<_>>().join(" | ")).collect()
+}
+
+#[track_caller]
+fn check(files: &[(&str, &str)], expected: &[&str]) -> Plan {
+    check_with(files, &Wishes::default(), expected)
+}
+
+#[track_caller]
+fn check_with(files: &[(&str, &str)], wishes: &Wishes, expected: &[&str]) -> Plan {
+    let plan = planned(files, wishes);
+    assert_eq!(told(&plan), expected, "notices: {:?}", plan.notices);
+    plan
+}
+
+const REACT: &str = r#"{"dependencies": {"react": "19"}}"#;
+const WEBPACK: &str = r#"{"devDependencies": {"webpack": "^5.99.0", "webpack-cli": "6"}}"#;
+const JQUERY: &str = r#"{"name": "shop", "dependencies": {"jquery": "3"}}"#;
+
+#[test]
+fn npm_beside_bower_then_webpack() {
+    let plan = check(
+        &[("package.json", WEBPACK), ("package-lock.json", ""), ("bower.json", JQUERY), ("webpack.config.js", "")],
+        &[&format!("npm: npm ci | bower: {BOWER}"), "bundle: webpack --mode production"],
+    );
+    let networks: Vec<&Network> = plan.steps().map(|step| &step.network).collect();
+    assert_eq!(networks, [&Network::Open, &Network::Open, &Network::Closed]);
+    assert!(plan.notices.is_empty(), "{:?}", plan.notices);
+    let seen: Vec<&str> = plan.decisions.iter().map(|decision| decision.seen.as_str()).collect();
+    assert_eq!(seen, ["package-lock.json", "bower.json", "webpack.config.js"]);
+}
+
+#[test]
+fn the_lockfile_decides_the_manager() {
+    check(&[("package.json", REACT), ("npm-shrinkwrap.json", "")], &["npm: npm ci"]);
+    check(&[("package.json", REACT), ("yarn.lock", "")], &["yarn: yarn install --frozen-lockfile"]);
+    check(&[("package.json", REACT), ("yarn.lock", ""), (".yarnrc.yml", "")], &["yarn: yarn install --immutable"]);
+    check(&[("package.json", REACT), ("pnpm-lock.yaml", "")], &["pnpm: pnpm install --frozen-lockfile"]);
+    check(&[("package.json", REACT), ("bun.lock", "")], &["bun: bun install --frozen-lockfile"]);
+    check(&[("package.json", REACT), ("bun.lockb", "")], &["bun: bun install --frozen-lockfile"]);
+    let unlocked = check(&[("package.json", REACT)], &["npm: npm install"]);
+    assert!(unlocked.notices[0].starts_with("package.json has no lockfile"), "{:?}", unlocked.notices);
+}
+
+#[test]
+fn two_lockfiles_and_a_notice_that_names_the_one_to_delete() {
+    let both = [("package.json", REACT), ("package-lock.json", ""), ("yarn.lock", "")];
+    let plan = check(&both, &["yarn: yarn install --frozen-lockfile"]);
+    assert!(plan.notices[0].ends_with("delete package-lock.json"), "{:?}", plan.notices);
+    let field = r#"{"packageManager": "npm@11.0.0", "dependencies": {"react": "19"}}"#;
+    let plan = check(&[("package.json", field), ("package-lock.json", ""), ("yarn.lock", "")], &["npm: npm ci"]);
+    assert!(plan.notices[0].contains("packageManager says so"), "{:?}", plan.notices);
+    assert!(plan.notices[0].ends_with("delete yarn.lock"), "{:?}", plan.notices);
+    let modern = r#"{"packageManager": "yarn@4.5.0", "dependencies": {"react": "19"}}"#;
+    check(&[("package.json", modern), ("yarn.lock", "")], &["yarn: yarn install --immutable"]);
+}
+
+#[test]
+fn nothing_to_do_is_an_empty_plan() {
+    check(&[], &[]);
+    check(&[("README.md", "")], &[]);
+    check(&[("package.json", r#"{"name": "empty"}"#), ("package-lock.json", "{}")], &[]);
+    check(&[("bower.json", r#"{"name": "a-component"}"#)], &[]);
+    let deep = check(&[("client/package.json", REACT)], &[]);
+    assert!(deep.notices[0].contains("dir = \"client\""), "{:?}", deep.notices);
+}
+
+#[test]
+fn an_install_script_alone_is_an_install() {
+    check(&[("package.json", r#"{"scripts": {"postinstall": "node x.js"}}"#)], &["npm: npm install"]);
+}
+
+#[test]
+fn a_byte_order_mark_is_read_past() {
+    check(
+        &[("package.json", "\u{feff}{\"dependencies\": {\"a\": \"1\"}}"), ("package-lock.json", "")],
+        &["npm: npm ci"],
+    );
+}
+
+#[test]
+fn bower_runs_once() {
+    let runs = |scripts: &str| format!(r#"{{"dependencies": {{"bower": "1"}}, "scripts": {scripts}}}"#);
+    let with = |package: &str, expected: &[&str]| {
+        check(&[("package.json", package), ("package-lock.json", ""), ("bower.json", JQUERY)], expected)
+    };
+    for scripts in [
+        r#"{"postinstall": "bower install"}"#,
+        r#"{"prepare": "cd . && ./node_modules/.bin/bower i --allow-root"}"#,
+        r#"{"postinstall": "npm run deps", "deps": "bower install"}"#,
+    ] {
+        let plan = with(&runs(scripts), &["npm: npm ci"]);
+        assert!(plan.notices[0].contains("bower runs inside npm's install"), "{:?}", plan.notices);
+    }
+    let beside = format!("npm: npm ci | bower: {BOWER}");
+    with(
+        &runs(r#"{"deps": "bower install", "postinstall": "npm run circle", "circle": "npm run postinstall"}"#),
+        &[&beside],
+    );
+    // Where scripts don't run, neither does the one that would have run bower.
+    let files = [
+        ("package.json", &*runs(r#"{"postinstall": "bower install"}"#)),
+        ("package-lock.json", ""),
+        ("bower.json", JQUERY),
+    ];
+    let plan = plan(&tree(&files), &Wishes::default(), &PlanSettings { scripts: false, ..settings() }).expect("a plan");
+    assert_eq!(told(&plan), [format!("npm: npm ci --ignore-scripts | bower: {BOWER} --config.scripts=false")]);
+}
+
+#[test]
+fn webpack_by_its_configuration() {
+    let bundle = |package: &str, config: &str, expected: &str| {
+        let plan = planned(&[("package.json", package), ("package-lock.json", ""), (config, "")], &Wishes::default());
+        assert_eq!(told(&plan).get(1).map(String::as_str), Some(expected).filter(|text| !text.is_empty()), "{config}");
+        plan
+    };
+    bundle(WEBPACK, "webpack.config.cjs", "bundle: webpack --mode production");
+    bundle(WEBPACK, "webpack.config.ts", "bundle: webpack --mode production");
+    bundle(WEBPACK, "webpackfile.js", "bundle: webpack --mode production --config webpackfile.js");
+    bundle(WEBPACK, "webpack.config.prod.js", "bundle: webpack --mode production --config webpack.config.prod.js");
+    bundle(r#"{"devDependencies": {"webpack": "~3.12.0"}}"#, "webpack.config.js", "bundle: webpack -p");
+    let without = bundle(REACT, "webpack.config.js", "");
+    assert!(without.notices[0].contains("neither webpack nor webpack-cli is a dependency"), "{:?}", without.notices);
+    let script = r#"{"devDependencies": {"webpack": "5"}, "scripts": {"build": "node build.js"}}"#;
+    bundle(script, "webpack.config.js", "bundle: npm run build");
+}
+
+#[test]
+fn else_the_build_script_by_the_manager_of_the_lockfile() {
+    let package = r#"{"dependencies": {"react-scripts": "5"}, "scripts": {"build": "react-scripts build"}}"#;
+    for (lockfile, expected) in [
+        ("package-lock.json", "bundle: npm run build"),
+        ("yarn.lock", "bundle: yarn run build"),
+        ("pnpm-lock.yaml", "bundle: pnpm run build"),
+        ("bun.lock", "bundle: bun run build"),
+    ] {
+        assert_eq!(told(&planned(&[("package.json", package), (lockfile, "")], &Wishes::default()))[1], expected);
+    }
+    let pnp = r#"{"packageManager": "yarn@4.0.0", "dependencies": {"webpack": "5", "webpack-cli": "5"}}"#;
+    check(
+        &[("package.json", pnp), ("yarn.lock", ""), (".yarnrc.yml", ""), ("webpack.config.js", "")],
+        &["yarn: yarn install --immutable", "bundle: yarn run webpack --mode production"],
+    );
+}
+
+#[test]
+fn scripts_that_could_be_checks_are_named_with_the_lines_to_add() {
+    let package = r#"{"dependencies": {"a": "1"}, "scripts": {"test": "jest", "lint": "eslint ."}}"#;
+    let plan = check(&[("package.json", package), ("package-lock.json", "")], &["npm: npm ci"]);
+    let because = |seen: &str| &plan.decisions.iter().find(|decision| decision.seen == seen).expect("seen").because;
+    assert!(because("package.json scripts.test").contains(r#"[[check]] name = "test", command = ["npm", "test"]"#));
+    assert!(because("package.json scripts.lint").contains(r#"command = ["npm", "run", "lint"]"#));
+    let stub = r#"{"dependencies": {"a": "1"}, "scripts": {"test": "echo \"Error: no test specified\" && exit 1"}}"#;
+    let plan = check(&[("package.json", stub), ("package-lock.json", "")], &["npm: npm ci"]);
+    assert_eq!(plan.decisions.len(), 1, "{:?}", plan.decisions);
+}
+
+fn install(tool: &str, dir: &str) -> InstallWish {
+    InstallWish { tool: tool.into(), dir: Some(dir.into()), ..InstallWish::default() }
+}
+
+fn command(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn wishes_replace_add_and_skip() {
+    let files = [
+        ("package.json", WEBPACK),
+        ("package-lock.json", ""),
+        ("bower.json", JQUERY),
+        ("webpack.config.js", ""),
+        ("client/package.json", REACT),
+        ("client/yarn.lock", ""),
+    ];
+    let env = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    let wishes = Wishes {
+        env: env("API", "everywhere"),
+        installs: vec![
+            InstallWish {
+                command: Some(command("npm ci --legacy-peer-deps")),
+                env: env("API", "npm"),
+                ..install("npm", "./")
+            },
+            InstallWish { skip: true, ..install("bower", ".") },
+            InstallWish { timeout: Some(Duration::from_secs(60)), ..install("yarn", "client/") },
+        ],
+        bundle: Some(BundleWish { command: Some(command("npx gulp")), network: true, ..BundleWish::default() }),
+        checks: vec![
+            CheckWish { name: "test".into(), command: command("npm test"), ..CheckWish::default() },
+            CheckWish {
+                name: "size".into(),
+                command: command("node size.js"),
+                after: After::Bundle,
+                timeout: Some(Duration::from_secs(9000)),
+                ..CheckWish::default()
+            },
+        ],
+    };
+    let plan = check_with(
+        &files,
+        &wishes,
+        &[
+            "npm: npm ci --legacy-peer-deps | yarn:client in client: yarn install --frozen-lockfile",
+            "bundle: npx gulp | test: npm test",
+            "size: node size.js",
+        ],
+    );
+    let step = |name: &str| plan.steps().find(|step| step.name == name).expect("planned");
+    assert_eq!(step("npm").env["API"], "npm", "a step's own wins");
+    assert_eq!(step("yarn:client").env["API"], "everywhere");
+    assert_eq!(step("yarn:client").timeout, Duration::from_secs(60));
+    assert_eq!((&step("bundle").network, &step("test").network), (&Network::Open, &Network::Closed));
+    assert_eq!(step("size").timeout, settings().step_timeout, "limits are lowered, never raised");
+    assert!(plan.notices.iter().any(|notice| notice.contains("over the server's 20m")), "{:?}", plan.notices);
+}
+
+#[test]
+fn trees_that_cannot_be_planned() {
+    let refuse = |files: &[(&str, &str)], wishes: &Wishes, text: &str| {
+        let error = plan(&tree(files), wishes, &settings()).expect_err(text);
+        assert!(error.to_string().contains(text), "{error}");
+    };
+    let none = Wishes::default();
+    refuse(&[("package.json", "{\"name\":\n,}")], &none, "package.json is not JSON: expected value at line 2 column 1");
+    refuse(&[("package.json", "[]")], &none, "package.json is not JSON: it is not an object");
+    refuse(&[("bower.json", "{")], &none, "bower.json is not JSON");
+    let mut large = tree(&[("package.json", "")]);
+    large.manifests.clear();
+    assert_eq!(plan(&large, &none, &settings()), Err(BadPlan::TooLarge { file: "package.json".into() }));
+    let installs = |wish: InstallWish| Wishes { installs: vec![wish], ..Wishes::default() };
+    refuse(&[], &installs(install("npm", "../other")), "leaves the repository");
+    refuse(&[], &installs(install("npm", "/etc")), "leaves the repository");
+    refuse(&[], &installs(install("npm", "client")), "there is no client/package.json");
+    refuse(&[], &installs(install("composer", ".")), "needs a command");
+    let twice = Wishes { installs: vec![install("npm", "a"), install("npm", "./a")], ..Wishes::default() };
+    refuse(&[("a/package.json", REACT)], &twice, "two steps are called \"npm:a\"");
+    let named = |name: &str| Wishes {
+        checks: vec![CheckWish { name: name.into(), command: command("true"), ..CheckWish::default() }],
+        ..Wishes::default()
+    };
+    refuse(&[], &named("checkout"), "two steps are called \"checkout\"");
+    refuse(&[], &named("a\nb"), "is no name for a check");
+}
+
+#[test]
+fn checks_alone_are_a_plan() {
+    let wishes = Wishes {
+        checks: vec![CheckWish { name: "links".into(), command: command("sh links.sh"), ..CheckWish::default() }],
+        ..Wishes::default()
+    };
+    check_with(&[], &wishes, &["links: sh links.sh"]);
+}
+
+#[test]
+fn a_monorepos_packages_are_its_managers_work() {
+    let root = r#"{"workspaces": ["packages/*"], "scripts": {"build": "turbo run build"}}"#;
+    let plan = check(
+        &[
+            ("package.json", root),
+            ("yarn.lock", ""),
+            ("packages/a/package.json", REACT),
+            ("packages/b/package.json", REACT),
+            ("examples/x/package.json", REACT),
+        ],
+        &["yarn: yarn install --frozen-lockfile", "bundle: yarn run build"],
+    );
+    let seen: Vec<&str> = plan.decisions.iter().map(|decision| decision.seen.as_str()).collect();
+    assert_eq!(seen, ["yarn.lock", "package.json scripts.build", "examples/x/package.json"]);
+}

@@ -1,0 +1,786 @@
+//! The store's promises: what was answered is on disk, one commit is one build, a stale holder writes nothing, and
+//! every build ends in exactly one final word.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use hookmill::config::server::{Forks, RepoRules, Supersede};
+use hookmill::domain::build::{BuildId, CacheUse, State, Step, StepKind, StepState};
+use hookmill::domain::event::{Event, Heard, PullRequest, Push};
+use hookmill::domain::outcome::{Outcome, Verdict};
+use hookmill::domain::repo::CommitId;
+use hookmill::domain::spec::Limits;
+use hookmill::domain::status::{Status, StatusState};
+use hookmill::domain::time::Timestamp;
+use hookmill::intake::{self, Arrival};
+use hookmill::store::{
+    Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, Lease, OpenError, Options, OutboxItem,
+    RerunAnswer, Returned, Store, StoreError, WallClock,
+};
+
+const LEASE: Duration = Duration::from_secs(60);
+const DAY: i64 = 86_400_000;
+
+async fn open(path: &Path) -> Store {
+    Store::open(path, Options::default()).await.expect("opens")
+}
+
+async fn fresh() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("data/hookmill.db")).await;
+    (folder, store)
+}
+
+fn commit(n: u64) -> CommitId {
+    format!("{n:040x}").parse().expect("hex")
+}
+
+fn rules() -> RepoRules {
+    let minute = Duration::from_secs(60);
+    RepoRules {
+        hook_secrets: Vec::new(),
+        clone_url: url::Url::parse("http://127.0.0.1/acme/shop.git").expect("legal"),
+        branches: vec!["**".into()],
+        tags: true,
+        forks: Forks::Approve,
+        supersede: Supersede::Branches,
+        network: false,
+        scripts: true,
+        env: BTreeMap::new(),
+        limits: Limits {
+            step_timeout: minute,
+            build_timeout: minute,
+            memory: 1 << 30,
+            processes: 512,
+            log_per_step: 1 << 20,
+            checkout_files: 1000,
+            checkout_bytes: 1 << 30,
+        },
+    }
+}
+
+fn delivery(id: &str) -> Delivery {
+    Delivery {
+        forge: "github".parse().expect("legal"),
+        repo: Some("Acme/Shop".parse().expect("legal")),
+        id: id.into(),
+        event: "push".into(),
+        received_at: Timestamp(1_763_820_000_000),
+        body_bytes: 20_000,
+        body_sha256: [7; 32],
+    }
+}
+
+fn arrival(id: &str, event: Event) -> Arrival {
+    Arrival {
+        delivery: delivery(id),
+        heard: Heard { repo: None, default_branch: Some("main".into()), event },
+        rules: Some(Arc::new(rules())),
+        context: "hookmill".into(),
+    }
+}
+
+fn push(branch: &str, after: u64) -> Event {
+    Event::Push(Push {
+        git_ref: format!("refs/heads/{branch}").parse().expect("legal"),
+        before: None,
+        after: commit(after),
+        forced: false,
+        skip_ci: false,
+        title: Some("<b>title</b>".into()),
+        author: Some("jane".into()),
+    })
+}
+
+fn request(fork: bool, head: u64) -> Event {
+    let git_ref = if fork { "refs/pull/7/head" } else { "refs/heads/topic" };
+    Event::PullRequest(PullRequest {
+        number: 7,
+        head: commit(head),
+        git_ref: git_ref.parse().expect("legal"),
+        fork,
+        base_branch: "main".into(),
+        base: Some(commit(99)),
+        title: None,
+        author: None,
+    })
+}
+
+async fn take(store: &Store, id: &str, event: Event) -> Accepted {
+    intake::take(store, arrival(id, event)).await.expect("taken")
+}
+
+/// A push to the default branch, where nothing is superseded.
+async fn queue(store: &Store, n: u64) -> BuildId {
+    take(store, &format!("queue-{n}"), push("main", n)).await.builds[0]
+}
+
+async fn claim(store: &Store) -> Claimed {
+    store.claim("agent", LEASE).await.expect("store").expect("something is queued")
+}
+
+fn passed() -> Verdict {
+    Verdict::new(Outcome::Passed, "Passed in 1s")
+}
+
+fn status(context: &str, state: StatusState, sentence: &str) -> Status {
+    Status { context: context.into(), state, sentence: sentence.into() }
+}
+
+async fn due(store: &Store) -> Vec<OutboxItem> {
+    store.due(1000).await.expect("store")
+}
+
+async fn said(store: &Store) -> Vec<(i64, String, StatusState, String)> {
+    let items = due(store).await.into_iter();
+    items.map(|item| (item.build.0, item.status.context, item.status.state, item.status.sentence)).collect()
+}
+
+async fn state(store: &Store, id: BuildId) -> (State, Option<Outcome>, Option<String>) {
+    let build = store.build(id).await.expect("store").expect("there");
+    (build.state, build.outcome, build.reason)
+}
+
+/// Waits until at least one lease has run out. The steady clock counts milliseconds, so a lease of none needs one more.
+async fn expire(store: &Store) -> Vec<Returned> {
+    loop {
+        let returned = store.expire_leases().await.expect("store");
+        if !returned.is_empty() {
+            return returned;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn ten_repeats_at_once_make_one_build() {
+    let (_folder, store) = fresh().await;
+    let tasks: Vec<_> = (0..10)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { take(&store, "same", push("main", 1)).await })
+        })
+        .collect();
+    let mut made = 0;
+    for task in tasks {
+        let answer = task.await.expect("no panic");
+        assert_eq!(answer.builds, [BuildId(1)]);
+        made += u32::from(answer.made);
+        assert!(answer.made || answer.ignored.as_deref() == Some("repeat of delivery same"), "{answer:?}");
+    }
+    assert_eq!(made, 1);
+    assert_eq!(store.builds(&Filter { limit: 50, ..Filter::default() }).await.expect("store").len(), 1);
+    assert_eq!(store.deliveries(50).await.expect("store").len(), 1);
+    assert_eq!(said(&store).await, [(1, "hookmill".into(), StatusState::Pending, "Queued".into())]);
+}
+
+#[tokio::test]
+async fn a_push_heard_by_two_hooks_and_its_pull_request_are_one_build() {
+    let (_folder, store) = fresh().await;
+    let answers = tokio::join!(
+        take(&store, "a", push("topic", 1)),
+        take(&store, "b", push("topic", 1)),
+        take(&store, "c", request(false, 1)),
+    );
+    let answers = [answers.0, answers.1, answers.2];
+    assert_eq!(answers.iter().filter(|answer| answer.made).count(), 1);
+    for answer in answers {
+        assert_eq!(answer.builds, [BuildId(1)]);
+        assert!(answer.made || answer.ignored.as_deref() == Some("already building"), "{answer:?}");
+    }
+    let build = store.build(BuildId(1)).await.expect("store").expect("there");
+    assert_eq!(build.repo.to_string(), "github/Acme/Shop");
+    assert_eq!((build.attempt, build.branch.as_deref()), (1, Some("topic")));
+}
+
+#[tokio::test]
+async fn names_compare_without_case() {
+    let (_folder, store) = fresh().await;
+    take(&store, "a", push("main", 1)).await;
+    let mut shouted = arrival("a", push("main", 1));
+    shouted.delivery.repo = Some("ACME/SHOP".parse().expect("legal"));
+    let answer = intake::take(&store, shouted).await.expect("taken");
+    assert_eq!((answer.made, answer.ignored.as_deref()), (false, Some("repeat of delivery a")));
+}
+
+#[tokio::test]
+async fn the_end_of_a_pull_request_spares_what_a_push_wants() {
+    let (_folder, store) = fresh().await;
+    let closed =
+        || Event::PullRequestClosed { number: 7, git_ref: "refs/heads/topic".parse().expect("legal"), fork: false };
+    take(&store, "a", request(false, 1)).await;
+    assert_eq!(take(&store, "b", closed()).await.cancelled, [BuildId(1)]);
+    take(&store, "c", request(false, 2)).await;
+    take(&store, "d", push("topic", 2)).await;
+    assert_eq!(take(&store, "e", closed()).await.cancelled, []);
+    assert_eq!(state(&store, BuildId(2)).await.0, State::Queued);
+}
+
+#[tokio::test]
+async fn a_new_push_ends_the_queued_build_and_asks_the_running_one_to_end() {
+    let (_folder, store) = fresh().await;
+    take(&store, "a", push("topic", 1)).await;
+    let running = claim(&store).await;
+    let mut later = arrival("b", push("topic", 2));
+    later.delivery.received_at.0 += 40_000;
+    let second = intake::take(&store, later).await.expect("taken");
+    assert_eq!(second.superseded, [BuildId(1)]);
+    let asked = Lease::CancelRequested {
+        reason: "superseded by #2".into(),
+        sentence: format!("Superseded by {}, pushed 40s later", commit(2).short()),
+        superseded_by: Some(BuildId(2)),
+    };
+    assert_eq!(store.renew(&running.claim, LEASE).await, Ok(asked.clone()));
+    assert_eq!(store.lease(&running.claim).await, Ok(asked));
+
+    take(&store, "c", push("topic", 3)).await;
+    let queued = store.build(BuildId(2)).await.expect("store").expect("there");
+    assert_eq!((queued.state, queued.outcome), (State::Finished, Some(Outcome::Cancelled)));
+    assert_eq!((queued.reason.as_deref(), queued.superseded_by), (Some("superseded by #3"), Some(BuildId(3))));
+
+    let verdict = Verdict::new(Outcome::Cancelled, "superseded by #2");
+    assert_eq!(store.finish(&running.claim, &verdict, &[]).await, Ok(true));
+    let mut finals: Vec<_> = said(&store).await.into_iter().map(|(build, _, state, _)| (build, state)).collect();
+    finals.sort_by_key(|(build, _)| *build);
+    assert_eq!(finals, [(1, StatusState::Error), (2, StatusState::Error), (3, StatusState::Pending)]);
+}
+
+#[tokio::test]
+async fn on_the_default_branch_every_push_is_built() {
+    let (_folder, store) = fresh().await;
+    for n in 1..=3 {
+        queue(&store, n).await;
+    }
+    assert_eq!(store.counts().await.expect("store").queued, 3);
+}
+
+#[tokio::test]
+async fn a_fork_waits_and_lapses() {
+    let (_folder, store) = fresh().await;
+    assert!(take(&store, "a", request(true, 1)).await.made);
+    assert!(store.claim("agent", LEASE).await.expect("store").is_none(), "a waiting build is never claimed");
+    take(&store, "b", request(true, 2)).await;
+    assert_eq!(state(&store, BuildId(1)).await.2.as_deref(), Some("superseded by #2"));
+    let git_ref = "refs/pull/7/head".parse().expect("legal");
+    let closed = take(&store, "c", Event::PullRequestClosed { number: 7, git_ref, fork: true }).await;
+    assert_eq!((closed.made, closed.cancelled), (false, vec![BuildId(2)]));
+
+    take(&store, "d", request(true, 3)).await;
+    assert_eq!(store.lapse_waiting(Duration::from_secs(14 * 86_400)).await, Ok(vec![BuildId(3)]));
+    assert_eq!(state(&store, BuildId(3)).await.2.as_deref(), Some("nobody approved it within 14 days"));
+    let RerunAnswer::Made(again) = store.rerun(BuildId(3), true, "jane").await.expect("store") else {
+        panic!("a new build");
+    };
+    assert_eq!(state(&store, again).await.0, State::Waiting, "a repetition is no approval");
+}
+
+#[tokio::test]
+async fn a_deleted_branch_cancels_its_builds() {
+    let (_folder, store) = fresh().await;
+    take(&store, "a", push("topic", 1)).await;
+    let git_ref = "refs/heads/topic".parse().expect("legal");
+    let answer = take(&store, "b", Event::Deleted { git_ref }).await;
+    assert_eq!(answer.cancelled, [BuildId(1)]);
+    assert_eq!(answer.ignored.as_deref(), Some("branch topic was deleted"));
+    let last = (1, "hookmill".into(), StatusState::Error, "Cancelled: branch topic was deleted".into());
+    assert_eq!(said(&store).await, [last]);
+}
+
+/// On this runtime of one thread, both requests are in the channel before the writing task runs: one transaction.
+#[tokio::test]
+async fn a_bad_row_fails_alone() {
+    let (_folder, store) = fresh().await;
+    let impossible = move |facts: &Facts| match intake::decide(&arrival("bad", push("main", 1)), facts) {
+        Decision::Make { mut build, supersedes } => {
+            build.state = State::Finished;
+            Decision::Make { build, supersedes }
+        }
+        other => other,
+    };
+    let (bad, good) = tokio::join!(
+        store.accept(delivery("bad"), None, Box::new(impossible)),
+        intake::take(&store, arrival("good", push("main", 2)))
+    );
+    assert!(matches!(bad, Err(StoreError::Refused(_))), "{bad:?}");
+    assert!(good.expect("taken").made);
+    let kept: Vec<_> = store.deliveries(9).await.expect("store").into_iter().map(|kept| kept.delivery.id).collect();
+    assert_eq!(kept, ["good"]);
+    store.check().await.expect("a bad row is no outage");
+}
+
+#[tokio::test]
+async fn a_stale_holder_writes_nothing() {
+    let (_folder, store) = fresh().await;
+    let id = queue(&store, 1).await;
+    let stale = store.claim("agent", Duration::ZERO).await.expect("store").expect("queued");
+    assert_eq!(expire(&store).await, [Returned::Queued(id)]);
+    let holder = claim(&store).await;
+    assert_eq!((holder.claims, holder.build.id), (2, id));
+    assert!(holder.claim.fence > stale.claim.fence);
+
+    let step = Step::queued("npm", StepKind::Install);
+    let word = status("hookmill/npm", StatusState::Pending, "npm install");
+    assert_eq!(store.renew(&stale.claim, LEASE).await, Ok(Lease::Lost));
+    assert_eq!(store.lease(&stale.claim).await, Ok(Lease::Lost));
+    assert_eq!(store.set_sandbox(&stale.claim, "none").await, Ok(false));
+    assert_eq!(store.set_built_sha(&stale.claim, &commit(5)).await, Ok(false));
+    assert_eq!(store.set_steps(&stale.claim, std::slice::from_ref(&step)).await, Ok(false));
+    assert_eq!(store.report(&stale.claim, std::slice::from_ref(&word)).await, Ok(false));
+    assert_eq!(store.finish(&stale.claim, &passed(), &[]).await, Ok(false));
+    assert_eq!(store.release(&stale.claim).await, Ok(None));
+
+    assert_eq!(store.set_steps(&holder.claim, std::slice::from_ref(&step)).await, Ok(true));
+    let ended = Step {
+        state: StepState::Finished,
+        outcome: Some(Outcome::Passed),
+        exit_code: Some(0),
+        cache: CacheUse::Miss,
+        started_at: Some(Timestamp(1)),
+        finished_at: Some(Timestamp(2)),
+        ..step
+    };
+    assert_eq!(store.update_step(&stale.claim, &ended).await, Ok(false));
+    assert_eq!(store.update_step(&holder.claim, &ended).await, Ok(true));
+    assert_eq!(store.report(&holder.claim, &[word]).await, Ok(true));
+    assert_eq!(store.finish(&holder.claim, &passed(), &[]).await, Ok(true));
+    assert_eq!(store.finish(&holder.claim, &passed(), &[]).await, Ok(false), "a build finishes once");
+    let build = store.build(id).await.expect("store").expect("there");
+    assert_eq!((build.outcome, build.sandbox.as_str(), build.steps), (Some(Outcome::Passed), "", vec![ended]));
+    let finals: Vec<_> = said(&store).await.into_iter().map(|(_, context, state, _)| (context, state)).collect();
+    let both = [("hookmill".to_owned(), StatusState::Success), ("hookmill/npm".to_owned(), StatusState::Success)];
+    assert_eq!(finals, both, "what was left pending got its final word, too");
+}
+
+#[tokio::test]
+async fn a_build_whose_agent_is_lost_three_times_ends_broken() {
+    let (_folder, store) = fresh().await;
+    let id = queue(&store, 1).await;
+    for last in [false, false, true] {
+        let claimed = store.claim("agent", Duration::ZERO).await.expect("store").expect("queued");
+        let word = status("hookmill/npm", StatusState::Pending, "npm install");
+        store.report(&claimed.claim, &[word]).await.expect("store");
+        store.set_steps(&claimed.claim, &[Step::queued("npm", StepKind::Install)]).await.expect("store");
+        let expected = if last { Returned::Finished(id, Outcome::Broken) } else { Returned::Queued(id) };
+        assert_eq!(expire(&store).await, [expected]);
+    }
+    assert_eq!(state(&store, id).await, (State::Finished, Some(Outcome::Broken), Some("agent lost".into())));
+    let words = said(&store).await;
+    assert_eq!(words.len(), 2, "{words:?}");
+    assert!(words.iter().all(|(_, _, state, _)| *state == StatusState::Error), "{words:?}");
+}
+
+#[tokio::test]
+async fn giving_back_does_not_count_and_a_cancel_request_is_heeded() {
+    let (_folder, store) = fresh().await;
+    let id = queue(&store, 1).await;
+    for _ in 0..5 {
+        let claimed = claim(&store).await;
+        assert_eq!(claimed.claims, 1);
+        assert_eq!(store.release(&claimed.claim).await, Ok(Some(Returned::Queued(id))));
+    }
+    let claimed = claim(&store).await;
+    assert_eq!(store.cancel(id, "jane").await, Ok(CancelAnswer::Requested));
+    assert_eq!(store.release(&claimed.claim).await, Ok(Some(Returned::Finished(id, Outcome::Cancelled))));
+    assert_eq!(state(&store, id).await.2.as_deref(), Some("cancelled by jane"));
+    assert_eq!(store.cancel(id, "jane").await, Ok(CancelAnswer::AlreadyFinished));
+    assert_eq!(store.cancel(BuildId(99), "jane").await, Ok(CancelAnswer::NotFound));
+}
+
+#[tokio::test]
+async fn turning_the_wall_clock_loses_no_lease_and_delays_no_status() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wall = Arc::new(AtomicI64::new(20_000 * DAY));
+    let turned = Arc::clone(&wall);
+    let wall_clock = WallClock::new(move || Timestamp(turned.load(Ordering::SeqCst)));
+    let options = Options { wall_clock, ..Options::default() };
+    let store = Store::open(&folder.path().join("a.db"), options).await.expect("opens");
+    queue(&store, 1).await;
+    let claimed = claim(&store).await;
+    for jump in [DAY, -2 * DAY] {
+        wall.fetch_add(jump, Ordering::SeqCst);
+        assert_eq!(store.expire_leases().await, Ok(vec![]));
+        assert_eq!(store.renew(&claimed.claim, LEASE).await, Ok(Lease::Held));
+        assert_eq!(due(&store).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_rerun_is_a_new_attempt_and_asked_twice_it_is_one() {
+    let (_folder, store) = fresh().await;
+    let id = queue(&store, 1).await;
+    assert_eq!(store.rerun(id, true, "jane").await, Ok(RerunAnswer::NotFinished));
+    assert_eq!(store.rerun(BuildId(99), true, "jane").await, Ok(RerunAnswer::NotFound));
+    store.finish(&claim(&store).await.claim, &passed(), &[]).await.expect("store");
+    let twice = [store.rerun(id, false, "jane").await, store.rerun(id, false, "jane").await];
+    assert_eq!(twice, [Ok(RerunAnswer::Made(BuildId(2))), Ok(RerunAnswer::Made(BuildId(2)))]);
+    let again = store.build(BuildId(2)).await.expect("store").expect("there");
+    assert_eq!((again.attempt, again.rerun_of, again.use_cache), (2, Some(id), false));
+    assert_eq!((again.sha, again.state), (commit(1), State::Queued));
+}
+
+#[tokio::test]
+async fn the_outbox_keeps_order_and_sends_only_the_newest() {
+    let (_folder, store) = fresh().await;
+    queue(&store, 1).await;
+    queue(&store, 2).await;
+    let first = claim(&store).await;
+    let running = status("hookmill", StatusState::Pending, "Running");
+    store.report(&first.claim, &[running]).await.expect("store");
+    let sentences: Vec<_> = said(&store).await.into_iter().map(|(build, _, _, text)| (build, text)).collect();
+    assert_eq!(sentences, [(2, "Queued".to_owned()), (1, "Running".to_owned())], "the unsent older one is replaced");
+
+    let item = due(&store).await.remove(0);
+    store.postpone(item.id, Duration::from_secs(3600), "502").await.expect("store");
+    assert_eq!(due(&store).await.len(), 1);
+    let health = store.outbox_health().await.expect("store");
+    assert_eq!((health.unsent, health.failing, health.last_error.as_deref()), (2, 1, Some("502")));
+
+    let forge = "github".parse().expect("legal");
+    store.pause_forge(&forge, Duration::from_secs(60), "Retry-After").await.expect("store");
+    assert!(due(&store).await.is_empty());
+    assert_eq!(store.outbox_health().await.expect("store").paused.len(), 1);
+    store.resume_forge(&forge).await.expect("store");
+
+    let item = due(&store).await.remove(0);
+    store.sent(item.id).await.expect("store");
+    assert!(due(&store).await.is_empty());
+    let last = status("hookmill", StatusState::Success, "Passed");
+    store.finish(&first.claim, &passed(), &[last]).await.expect("store");
+    let last = due(&store).await.remove(0);
+    store.dead(last.id, "given up after a day").await.expect("store");
+    assert_eq!(store.outbox_health().await.expect("store").dead, 1);
+}
+
+#[tokio::test]
+async fn a_commit_belongs_to_its_newest_build() {
+    let (_folder, store) = fresh().await;
+    take(&store, "a", push("one", 1)).await;
+    take(&store, "b", push("two", 1)).await;
+    let (older, newer) = (claim(&store).await, claim(&store).await);
+    store.report(&older.claim, &[status("hookmill", StatusState::Pending, "Running")]).await.expect("store");
+    store.finish(&newer.claim, &passed(), &[status("hookmill", StatusState::Success, "Passed")]).await.expect("store");
+    let failed = Verdict::new(Outcome::Failed, "failed");
+    store.finish(&older.claim, &failed, &[status("hookmill", StatusState::Failure, "Failed")]).await.expect("store");
+    assert_eq!(said(&store).await, [(2, "hookmill".into(), StatusState::Success, "Passed".into())]);
+}
+
+#[tokio::test]
+async fn pauses_keys_and_claims_survive_a_restart() {
+    let (folder, store) = fresh().await;
+    let path = folder.path().join("data/hookmill.db");
+    let id = queue(&store, 1).await;
+    claim(&store).await;
+    let key = store.link_key();
+    let forge = "github".parse().expect("legal");
+    store.pause_forge(&forge, Duration::from_secs(600), "Retry-After").await.expect("store");
+    store.close().await;
+    assert_eq!(store.cancel(id, "jane").await, Err(StoreError::Closed));
+
+    let store = open(&path).await;
+    assert_eq!(store.link_key(), key);
+    assert!(due(&store).await.is_empty(), "the forge is still left alone");
+    assert_eq!(store.recover().await, Ok(vec![Returned::Queued(id)]));
+    assert_eq!(claim(&store).await.claims, 2);
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_who_holds_the_store() {
+    let (folder, store) = fresh().await;
+    let path = folder.path().join("data/hookmill.db");
+    let refusal = Store::open(&path, Options::default()).await.expect_err("held");
+    assert!(matches!(refusal, OpenError::Held { pid: Some(pid), .. } if pid == std::process::id()), "{refusal}");
+    store.close().await;
+    open(&path).await;
+}
+
+#[tokio::test]
+async fn another_programs_file_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("text.db");
+    std::fs::write(&path, "not a database, but long enough to be looked at. ".repeat(100)).expect("written");
+    let refusal = Store::open(&path, Options::default()).await.expect_err("refused").to_string();
+    assert!(refusal.contains("text.db"), "{refusal}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_may_read_the_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, store) = fresh().await;
+    queue(&store, 1).await;
+    for name in ["hookmill.db", "hookmill.db-wal"] {
+        let mode = std::fs::metadata(folder.path().join("data").join(name)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_and_recovers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options { max_pages: Some(80), ..Options::default() };
+    let store = Store::open(&folder.path().join("a.db"), options).await.expect("opens");
+    let mut n = 0;
+    let error = loop {
+        n += 1;
+        assert!(n < 10_000, "the bound is never reached");
+        let ping = Event::Ignored { because: "ping".into() };
+        if let Err(error) = intake::take(&store, arrival(&format!("d{n}"), ping)).await {
+            break error;
+        }
+    };
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    store.check().await.expect_err("not ready");
+    let kept = store.deliveries(10_000).await.expect("still readable").len();
+    assert_eq!(kept as u64, n - 1, "what was answered is there, the refused one is not");
+
+    let later = Timestamp(i64::MAX);
+    assert_eq!(store.forget(later, later).await.expect("deleting is possible").deliveries, n - 1);
+    store.check().await.expect("ready again");
+    assert!(take(&store, &format!("d{n}"), push("main", n)).await.made);
+}
+
+#[tokio::test]
+async fn old_things_are_forgotten_and_numbers_never_given_again() {
+    let (_folder, store) = fresh().await;
+    for n in 1..=3 {
+        queue(&store, n).await;
+        store.finish(&claim(&store).await.claim, &passed(), &[]).await.expect("store");
+    }
+    for item in due(&store).await.iter().take(2) {
+        store.sent(item.id).await.expect("store");
+    }
+    let forgotten = store.forget(Timestamp(i64::MAX), Timestamp(0)).await.expect("store");
+    assert_eq!(forgotten.builds, [BuildId(1), BuildId(2)], "a build with an unsent status stays");
+    assert_eq!(forgotten.deliveries, 0);
+    for item in due(&store).await {
+        store.sent(item.id).await.expect("store");
+    }
+    store.forget(Timestamp(i64::MAX), Timestamp(i64::MAX)).await.expect("store");
+    assert_eq!(queue(&store, 4).await, BuildId(4));
+}
+
+#[tokio::test]
+async fn listings_filter_and_page() {
+    let (_folder, store) = fresh().await;
+    for n in 1..=5 {
+        queue(&store, n).await;
+    }
+    take(&store, "t", push("topic", 9)).await;
+    store.finish(&claim(&store).await.claim, &passed(), &[]).await.expect("store");
+    let list = async |filter: Filter| -> Vec<i64> {
+        store.builds(&filter).await.expect("store").iter().map(|build| build.id.0).collect()
+    };
+    let all = Filter { limit: 3, ..Filter::default() };
+    assert_eq!(list(all.clone()).await, [6, 5, 4]);
+    assert_eq!(list(Filter { before: Some(BuildId(4)), ..all.clone() }).await, [3, 2, 1]);
+    assert_eq!(list(Filter { branch: Some("topic".into()), ..all.clone() }).await, [6]);
+    assert_eq!(list(Filter { repo: Some("github/ACME/shop".parse().expect("legal")), ..all.clone() }).await, [6, 5, 4]);
+    assert_eq!(list(Filter { repo: Some("gitea/acme/shop".parse().expect("legal")), ..all.clone() }).await, [0; 0]);
+    assert_eq!(list(Filter { state: Some(State::Finished), ..all.clone() }).await, [1]);
+    assert_eq!(list(Filter { outcome: Some(Outcome::Passed), ..all }).await, [1]);
+    let counts = store.counts().await.expect("store");
+    assert_eq!((counts.queued, counts.finished), (5, vec![(Outcome::Passed, 1)]));
+    assert_eq!(store.repos().await.expect("store")[0].newest, BuildId(6));
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told() {
+    let (_folder, store) = fresh().await;
+    let mut changes = store.changes();
+    queue(&store, 1).await;
+    changes.next().await;
+}
+
+/// A small generator of our own (xorshift64), so that a failing seed can be run again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).expect("small")
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_order_each_build_finishes_once_with_one_final_word() {
+    for seed in 1..=20 {
+        let (_folder, store) = fresh().await;
+        let mut dice = Dice(0x9E37_79B9 * seed);
+        for n in 1..=6 {
+            queue(&store, n).await;
+        }
+        let mut claims = Vec::new();
+        let mut finished: HashMap<BuildId, u32> = HashMap::new();
+        let mut count = |id| *finished.entry(id).or_default() += 1;
+        while store.counts().await.expect("store").finished.iter().map(|(_, n)| n).sum::<u64>() < 6 {
+            match dice.roll(6) {
+                0 | 1 => {
+                    let lease = if dice.roll(2) == 0 { Duration::ZERO } else { LEASE };
+                    claims.extend(store.claim("agent", lease).await.expect("store").map(|claimed| claimed.claim));
+                }
+                2 if !claims.is_empty() => {
+                    // Stale claims stay in the list on purpose, and are used again.
+                    let claim = claims[dice.roll(claims.len())];
+                    if store.finish(&claim, &passed(), &[]).await.expect("store") {
+                        count(claim.build);
+                    }
+                }
+                3 if !claims.is_empty() => {
+                    store.renew(&claims[dice.roll(claims.len())], Duration::ZERO).await.expect("store");
+                }
+                4 => {
+                    let id = BuildId(1 + i64::try_from(dice.roll(6)).expect("small"));
+                    if store.cancel(id, "dice").await == Ok(CancelAnswer::Cancelled) {
+                        count(id);
+                    }
+                }
+                _ => {
+                    for returned in store.expire_leases().await.expect("store") {
+                        if let Returned::Finished(id, _) = returned {
+                            count(id);
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(finished.len(), 6, "seed {seed}: {finished:?}");
+        assert!(finished.values().all(|times| *times == 1), "seed {seed}: {finished:?}");
+        let words = said(&store).await;
+        assert_eq!(words.len(), 6, "seed {seed}: {words:?}");
+        assert!(words.iter().all(|(_, _, state, _)| *state != StatusState::Pending), "seed {seed}: {words:?}");
+    }
+}
+
+/// The other side of [`a_killed_process_has_kept_what_it_answered`]; not a test by itself.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is started, and killed, by another test"]
+async fn child_that_accepts_until_it_is_killed() {
+    let Ok(path) = std::env::var("HOOKMILL_TEST_STORE") else { return };
+    let store = open(Path::new(&path)).await;
+    let producers: Vec<_> = (0..8)
+        .map(|producer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for n in 0_u64.. {
+                    let id = format!("{producer}-{n}");
+                    take(&store, &id, push(&format!("b{id}"), producer * 1_000_000 + n + 1)).await;
+                    println!("kept {id}");
+                }
+            })
+        })
+        .collect();
+    for producer in producers {
+        producer.await.expect("never ends by itself");
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_has_kept_what_it_answered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.db");
+    for round in 1..=3 {
+        let mut child = Command::new(std::env::current_exe().expect("known"))
+            .args(["--exact", "child_that_accepts_until_it_is_killed", "--ignored", "--nocapture"])
+            .env("HOOKMILL_TEST_STORE", path.with_extension(format!("{round}.db")))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let mut kept = Vec::new();
+        let mut alive = true;
+        for line in BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok) {
+            kept.extend(line.split_once("kept ").map(|(_, id)| id.to_owned()));
+            if alive && kept.len() >= 300 * round {
+                child.kill().expect("SIGKILL");
+                alive = false;
+            }
+        }
+        child.wait().expect("ends");
+        assert!(!alive, "the child ended by itself");
+
+        let store = open(&path.with_extension(format!("{round}.db"))).await;
+        let records = store.deliveries(1_000_000).await.expect("store").into_iter();
+        let stored: HashMap<String, Accepted> = records.map(|record| (record.delivery.id, record.answer)).collect();
+        let queued = store.counts().await.expect("store").queued;
+        assert_eq!(queued, stored.len() as u64, "each stored delivery has its build");
+        for id in &kept {
+            assert!(stored.contains_key(id), "round {round}: {id} was answered and is gone");
+        }
+    }
+}
+
+/// Prints how many deliveries a second are taken, each on disk before its answer: 16 producers, distinct ids, refs and
+/// commits. Run it in a release build, alone: `cargo test --release --test store -- --ignored --nocapture a_second`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn deliveries_a_second() {
+    const EACH: u64 = 1000;
+    let (_folder, store) = fresh().await;
+    for round in 1..=3 {
+        let began = Instant::now();
+        let producers: Vec<_> = (0..16)
+            .map(|producer| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let mut waits = Vec::new();
+                    for n in 0..EACH {
+                        let asked = Instant::now();
+                        let id = format!("{round}-{producer}-{n}");
+                        take(&store, &id, push(&format!("b{id}"), (round * 16 + producer) * EACH + n + 1)).await;
+                        waits.push(asked.elapsed());
+                    }
+                    waits
+                })
+            })
+            .collect();
+        let mut waits = Vec::new();
+        for producer in producers {
+            waits.extend(producer.await.expect("no panic"));
+        }
+        waits.sort();
+        let rate = waits.len() as f64 / began.elapsed().as_secs_f64();
+        let (median, p99) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+        println!("{rate:.0} deliveries/s, median {median:.1?}, p99 {p99:.1?}");
+    }
+}
+
+/// Prints how many claims (each followed by its end) a second, first and last, with 10 000 builds queued.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn claims_a_second() {
+    let (folder, store) = fresh().await;
+    let producers: Vec<_> = (0..100)
+        .map(|producer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for n in 1..=100 {
+                    queue(&store, producer * 100 + n).await;
+                }
+            })
+        })
+        .collect();
+    for producer in producers {
+        producer.await.expect("no panic");
+    }
+    store.close().await;
+    let began = Instant::now();
+    let store = open(&folder.path().join("data/hookmill.db")).await;
+    println!("opened with 10 000 builds in {:.1?}", began.elapsed());
+    let began = Instant::now();
+    store.builds(&Filter { limit: 50, ..Filter::default() }).await.expect("store");
+    println!("newest 50 in {:.1?}", began.elapsed());
+    for _ in 0..5 {
+        let began = Instant::now();
+        for _ in 0..200 {
+            store.finish(&claim(&store).await.claim, &passed(), &[]).await.expect("store");
+        }
+        println!("{:.0} claims with their ends a second", 200.0 / began.elapsed().as_secs_f64());
+    }
+}
