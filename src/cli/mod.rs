@@ -127,85 +127,6 @@ pub struct RunArgs {
     pub explain: bool,
 }
 
-/// `hookmill builds`.
-#[derive(Debug, Args)]
-#[command(after_help = "The token is the server's admin token: --token-file, else $HOOKMILL_TOKEN.")]
-pub struct BuildsArgs {
-    /// The server's address.
-    #[arg(long, value_name = "URL", env = "HOOKMILL_URL", default_value = "http://127.0.0.1:4665", global = true)]
-    pub server: url::Url,
-    /// A file that holds the server's admin token; else the variable `HOOKMILL_TOKEN` has it.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub token_file: Option<PathBuf>,
-    /// What to do.
-    #[command(subcommand)]
-    pub command: BuildsCommand,
-}
-
-/// The commands of `hookmill builds`.
-#[derive(Debug, Subcommand)]
-pub enum BuildsCommand {
-    /// Lists builds, the newest first.
-    List {
-        /// Only of this repository: github/acme/shop.
-        #[arg(long, value_name = "FORGE/OWNER/NAME")]
-        repo: Option<String>,
-        /// Only of this branch.
-        #[arg(long)]
-        branch: Option<String>,
-        /// Only in this state: waiting, queued, running or finished.
-        #[arg(long)]
-        state: Option<String>,
-        /// Only with this outcome: passed, skipped, failed, `timed_out`, cancelled or broken.
-        #[arg(long)]
-        outcome: Option<String>,
-        /// How many.
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
-        limit: u16,
-        /// Prints the server's JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Shows one build and its steps.
-    Show {
-        /// The build's number.
-        id: i64,
-        /// Prints the server's JSON document.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Prints what a build's steps wrote.
-    Log {
-        /// The build's number.
-        id: i64,
-        /// Only this step: npm, bundle.
-        #[arg(long)]
-        step: Option<String>,
-        /// Goes on until the build has ended, and ends with its exit code.
-        #[arg(short = 'f', long)]
-        follow: bool,
-    },
-    /// Stops a build that has not ended.
-    Cancel {
-        /// The build's number.
-        id: i64,
-    },
-    /// Builds the same commit again, as a new build.
-    Rerun {
-        /// The number of the build to repeat.
-        id: i64,
-        /// Without anything kept from other builds.
-        #[arg(long)]
-        no_cache: bool,
-    },
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Approve(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Explain(Unbuilt),
-}
-
 /// `hookmill internal`: how the program starts itself. Not for people, and not stable.
 #[derive(Debug, Args)]
 pub struct InternalArgs {
@@ -251,9 +172,7 @@ impl Command {
             Command::Cache(_) => unbuilt("cache"),
             Command::Audit(_) => unbuilt("audit"),
             Command::Store(_) => unbuilt("store"),
-            Command::Builds(BuildsArgs { command: BuildsCommand::Approve(_), .. }) => unbuilt("builds approve"),
-            Command::Builds(BuildsArgs { command: BuildsCommand::Explain(_), .. }) => unbuilt("builds explain"),
-            other @ (Command::Serve(_) | Command::Builds(_) | Command::Internal(_)) => return Err(Box::new(other)),
+            other @ (Command::Serve(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }
 }

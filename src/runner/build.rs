@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::confine::{Holder, Seen};
-use crate::domain::build::{Build, Step, StepState};
+use crate::domain::build::{Build, Cause, Step, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Plan, StepSpec};
@@ -102,8 +102,13 @@ fn environment_of(
     place: &Seen,
     step: &StepSpec,
 ) -> BTreeMap<String, String> {
+    let mut build = Build { built_sha: Some(tree.sha.clone()), ..job.build.clone() };
+    if build.cause == Cause::Local {
+        // Only the checkout knows the commit of a folder.
+        build.sha = tree.sha.clone();
+    }
     environment::make(&environment::Facts {
-        build: &Build { built_sha: Some(tree.sha.clone()), ..job.build.clone() },
+        build: &build,
         build_url: &job.url,
         commit_time: tree.done.committed_at,
         step,

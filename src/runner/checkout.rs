@@ -94,7 +94,7 @@ async fn attempts(job: &Job, parts: &Parts, workspace: &Workspace, tell: &Tell, 
 
 fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {
     let source = match &job.source {
-        Source::Forge { clone_url, token } => checkout::Source::Remote(Remote {
+        Source::Forge { clone_url, token } => checkout::Source::Remote(Box::new(Remote {
             clone_url: clone_url.clone(),
             git_ref: job.build.git_ref.clone(),
             sha: job.build.sha.clone(),
@@ -104,7 +104,7 @@ fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {
                 origin: clone_url.clone(),
             }),
             network: checkout::Network::from(&*parts.network),
-        }),
+        })),
         Source::Folder { dir, rev } => checkout::Source::Local(Local { dir: dir.clone(), rev: rev.clone() }),
     };
     checkout::Job {

@@ -114,8 +114,19 @@ fn give(fd: &OwnedFd, path: &Path) -> io::Result<()> {
     if !path.is_absolute() || !normal {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not an absolute, plain path"));
     }
+    if is_there(fd, path) {
+        return Ok(());
+    }
     // Below /tmp the mount point is made in the build's own /tmp, and goes with it.
     bind(fd, path, false)
+}
+
+/// The very same file or folder can be seen at `path` already, inside something larger that was given.
+fn is_there(fd: &OwnedFd, path: &Path) -> bool {
+    match (rustix::fs::fstat(fd), rustix::fs::stat(under(path))) {
+        (Ok(given), Ok(seen)) => (given.st_dev, given.st_ino) == (seen.st_dev, seen.st_ino),
+        _ => false,
+    }
 }
 
 fn make_etc() -> io::Result<()> {
