@@ -230,7 +230,7 @@ fn make_data_dir(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// A socket that systemd hands over wins over the configured address (sd_listen_fds(3)).
+/// A socket that systemd hands over wins over the configured address (`sd_listen_fds(3)`).
 async fn open_listener(server: &Server) -> Result<Listener, ServeError> {
     let failed = |address: String| move |source| ServeError::Listen { address, source };
     let mut handed = listenfd::ListenFd::from_env();
