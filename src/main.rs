@@ -33,7 +33,12 @@ fn serve(config: Option<&std::path::Path>) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(app::serve(config)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(app::serve(config));
+            // A request to a slow forge on a thread of its own must not hold up who was asked to end at once.
+            runtime.shutdown_background();
+            ended
+        }
         Err(source) => Err(app::ServeError::Part { what: "the runtime could not be started", source }),
     };
     match ended {

@@ -6,6 +6,7 @@ mod signals;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,9 @@ use signals::{Asked, Signals};
 
 /// How many live readers one process serves.
 const READERS: usize = 512;
+
+/// After a second signal, what is under way (a request to a forge, an answer to a reader) may end within this time.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why `serve` ended other than by a drain.
 #[derive(Debug, thiserror::Error)]
@@ -197,12 +201,28 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
     };
     hub.close();
     doors.cancel();
-    let _ = door.await;
-    reporter_stop.cancel();
-    tasks.close();
-    tasks.wait().await;
+    let last_words = async {
+        let _ = door.await;
+        reporter_stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    };
+    let ended = tokio::select! {
+        () = last_words => ended,
+        // What is not sent by then is in the outbox, and sent after the next start.
+        () = end_of_patience(&mut signals, ended) => Ended::AtOnce,
+    };
     store.close().await;
     Ok(ended)
+}
+
+/// Returns when last words must not be waited for any longer: soon after a drain that was cut short, else when
+/// somebody asks a second time.
+async fn end_of_patience(signals: &mut Signals, ended: Ended) {
+    match ended {
+        Ended::AtOnce => tokio::time::sleep(LAST_WORDS).await,
+        Ended::Drained => while signals.next().await != Asked::Stop {},
+    }
 }
 
 /// Waits for running builds. Another stop ends them at once; a reload now is heard and ignored.

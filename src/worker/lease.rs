@@ -54,8 +54,10 @@ async fn hold(store: &Store, claim: &Claim, ending: &Ending, done: &Cancellation
     let mut next_beat = Instant::now() + HEARTBEAT;
     loop {
         tokio::select! {
-            () = done.cancelled() => return None,
+            biased;
+            // Before `done`: a build that is given back is cut off, and its work is done in the same moment.
             () = ending.now.cancelled() => return Some(LeaseEnd::GiveBack),
+            () = done.cancelled() => return None,
             () = tokio::time::sleep_until(next_beat) => {
                 next_beat = Instant::now() + HEARTBEAT;
                 match store.renew(claim, LEASE).await {

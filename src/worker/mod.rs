@@ -120,12 +120,17 @@ impl Worker {
         let mut keeper = Keeper::new(self, claimed);
         let running = async {
             match self.job(&build) {
-                Ok(job) => runner::build::build(&job, &self.parts, slot, tell, &stop).await,
+                Ok(job) => tokio::select! {
+                    verdict = runner::build::build(&job, &self.parts, slot, tell, &stop) => verdict,
+                    // What runs again from its start is not asked to end: with the future goes the holder, and with
+                    // the holder every step, also one that does not heed TERM.
+                    () = give_back.cancelled() => Verdict::new(Outcome::Cancelled, "given back"),
+                },
                 Err(verdict) => verdict,
             }
         };
         let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &stop)) };
-        let ending = Ending { drain: stop.clone(), now: give_back };
+        let ending = Ending { drain: stop.clone(), now: give_back.clone() };
         let ((verdict, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
         match lease_end {
             Some(LeaseEnd::Lost) => {
