@@ -83,7 +83,7 @@ class _Side:
         begun = time.time_ns()
         build = self.server.deliver(raw)
         answered = time.time_ns()
-        status = self.forge.final(build, _PATIENCE)
+        status = self.forge.final(self.server, build, _PATIENCE)
         ended = time.time_ns()
         if status["state"] != "success":
             raise RuntimeError(f"{status['state']}: {status['description']}\n{self.server.log_tail()}")
