@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::load::{self, LoadError, Loaded};
-use crate::config::server::{Require, Server, Statuses};
+use crate::config::server::{Network, Require, Server, Statuses};
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
 use crate::domain::link::InstanceKey;
@@ -177,6 +177,12 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
                     statuses.send_replace(Arc::clone(&again.server.statuses));
                     retention.send_replace(Arc::clone(&again.server.retention));
                     warn_of_restarts(&server, &again.server);
+                    // A token that was refused may be another one now: nobody waits out the pause for the old one.
+                    for forge in again.server.forges.by_name.keys() {
+                        if let Err(error) = store.resume_forge(forge).await {
+                            tracing::warn!(%error, %forge, "the forge stays paused");
+                        }
+                    }
                     tracing::info!("configuration read again");
                 }
                 Err(error) => tracing::error!(%error, "the configuration was not changed: the new one can't be used"),
@@ -230,7 +236,7 @@ fn make_data_dir(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// A socket that systemd hands over wins over the configured address (sd_listen_fds(3)).
+/// A socket that systemd hands over wins over the configured address (`sd_listen_fds(3)`).
 async fn open_listener(server: &Server) -> Result<Listener, ServeError> {
     let failed = |address: String| move |source| ServeError::Listen { address, source };
     let mut handed = listenfd::ListenFd::from_env();
@@ -298,13 +304,18 @@ fn announce_ready(server: &Server) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }
 
+fn same_network(before: &Network, now: &Network) -> bool {
+    (&before.proxy, &before.no_proxy, &before.ca_file) == (&now.proxy, &now.no_proxy, &now.ca_file)
+}
+
 /// Names what a reload can't change.
 fn warn_of_restarts(before: &Server, now: &Server) {
-    let fixed: [(&str, bool); 5] = [
+    let fixed: [(&str, bool); 6] = [
         ("server.listen", before.web.listen == now.web.listen),
         ("store.url", before.store.sqlite == now.store.sqlite),
         ("data.dir", before.data_dir == now.data_dir),
         ("agent", before.agent.slots == now.agent.slots && before.agent.name == now.agent.name),
+        ("network", same_network(&before.network, &now.network)),
         ("sandbox.require", before.sandbox.require == now.sandbox.require),
     ];
     for (key, same) in fixed {

@@ -67,7 +67,7 @@ pub enum Command {
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
     /// Prints the manual page.
-    Man,
+    Man(man::ManArgs),
     /// The same binary on the other side of a fence.
     #[command(hide = true)]
     Internal(InternalArgs),
@@ -157,7 +157,7 @@ impl Command {
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
-            Command::Man => man::run(&mut out),
+            Command::Man(args) => man::run(&args, &mut out),
             Command::Run(args) => {
                 drop(out);
                 run::run(&args)

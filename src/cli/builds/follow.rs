@@ -9,7 +9,7 @@ use super::screen::Screen;
 use super::server::{CallError, Server};
 use super::show;
 use crate::cli::output::Out;
-use crate::domain::build::{Build, Step};
+use crate::domain::build::{Build, State, Step};
 use crate::domain::outcome::Outcome;
 
 /// How long a server may be away before it is given up: a restart may wait for running builds.
@@ -21,7 +21,7 @@ const LONGEST_WISH: Duration = Duration::from_secs(60);
 
 /// Follows a build to its end, whose exit code is the answer; success when nobody reads our output any more.
 pub(super) fn follow(server: &Server, id: i64, step: Option<&str>, out: &mut Out) -> Result<u8, CallError> {
-    let mut teller = Teller { only: step, screen: Screen::of_this_process(), widest: 0 };
+    let mut teller = Teller { only: step, screen: Screen::of_this_process(), widest: 0, told: None };
     let mut last_id: Option<String> = None;
     let mut pause = FIRST_PAUSE;
     let mut away: Option<Instant> = None;
@@ -85,6 +85,8 @@ struct Teller<'a> {
     screen: Screen,
     /// The longest step name so far, in characters.
     widest: usize,
+    /// The state that was told last; a plan that became known is a state event as well.
+    told: Option<State>,
 }
 
 impl Teller<'_> {
@@ -103,7 +105,9 @@ impl Teller<'_> {
                 let build: Build = server.parse(document)?;
                 let names = build.steps.iter().map(|step| step.name.chars().count());
                 self.widest = names.max().unwrap_or(0).max(self.widest);
-                eprintln!("{}", show::build_line(&build));
+                if self.told.replace(build.state) != Some(build.state) {
+                    eprintln!("{}", show::build_line(&build));
+                }
             }
             "end" => return server.parse(document).map(Some),
             // A newer server's.

@@ -15,6 +15,7 @@ mod sample;
 mod server;
 mod story;
 mod terminal;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,24 +24,29 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::domain::outcome::Outcome;
 
-/// Exit codes beside those of an outcome: wrong usage, something missing or gone wrong, a signal.
-const USAGE: u8 = 2;
+use super::USAGE;
+
+/// Exit codes beside those of an outcome: something missing or gone wrong, a signal.
 const BROKEN: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
-/// The options of `hookmill demo`.
-#[derive(Debug, Clone, clap::Args)]
+/// `hookmill demo`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Keys while it runs: p push, b break, f fix, o open, q quit. Without a terminal it does one push and ends, \
+                  as with --once."
+)]
 pub struct Args {
-    /// Port of Hookmill's pages on 127.0.0.1; 0 takes any free one
+    /// The port of its pages; 0 is any free port.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub port: u16,
-    /// One push, then the end with the build's exit code (so also without a terminal)
+    /// One push, its verdict, and the end.
     #[arg(long)]
     pub once: bool,
-    /// Push a commit in which one import can't be resolved
+    /// The push breaks the bundle.
     #[arg(long = "break")]
     pub broken: bool,
-    /// Keep everything (repositories, configuration, data, log) in DIR, which must be empty or not there
+    /// Keeps everything in this folder instead of removing it.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }
@@ -171,9 +177,9 @@ impl Folder {
         match self {
             Folder::Kept(folder) => println!("kept: {}", folder.display()),
             Folder::Temporary(folder) => {
-                let path = folder.path().to_owned();
-                if let Err(error) = folder.close() {
-                    eprintln!("hookmill demo: {} could not be removed: {error}", path.display());
+                // Builds leave folders that nobody may enter (an overlay's work directory), so TempDir can't do it.
+                if let Err(error) = crate::tree::remove(&folder.keep()) {
+                    eprintln!("hookmill demo: its folder could not be removed: {error}");
                 }
             }
         }

@@ -47,8 +47,8 @@ pub(super) struct Ready {
     pub items: Vec<Item>,
     /// Node's major version, which the sample is built with.
     pub node_major: u32,
-    /// npm's settings on this machine that a build's empty HOME would lose, as environment variables.
-    pub npm_settings: Vec<(&'static str, String)>,
+    /// The certificate authorities that npm trusts on this machine, where the server would not know of them.
+    pub ca_file: Option<String>,
 }
 
 /// Asks for everything, side by side.
@@ -78,7 +78,7 @@ enum Registry {
     Answers {
         url: String,
         took: Duration,
-        settings: Vec<(&'static str, String)>,
+        ca_file: Option<String>,
     },
     Silent {
         url: String,
@@ -125,10 +125,10 @@ fn judge(
         other => missing.push(system.lacks("git", other)),
     }
     items.push(sandbox);
-    let mut npm_settings = Vec::new();
+    let mut trusted = None;
     match registry {
-        Registry::Answers { url, took, settings } => {
-            npm_settings = settings;
+        Registry::Answers { url, took, ca_file } => {
+            trusted = ca_file;
             items.push(Item { name: "registry", found: format!("{url} answers in {:.1} s", took.as_secs_f64()) });
         }
         Registry::Silent { url, why } => missing.push(Missing {
@@ -144,7 +144,7 @@ fn judge(
         // Without npm there is nothing to ask with; npm's own line says so.
         Registry::NotAsked => {}
     }
-    if missing.is_empty() { Ok(Ready { items, node_major, npm_settings }) } else { Err(missing) }
+    if missing.is_empty() { Ok(Ready { items, node_major, ca_file: trusted }) } else { Err(missing) }
 }
 
 fn major(version: &str) -> Option<u32> {
@@ -225,11 +225,11 @@ async fn registry(quiet_folder: &Path) -> Registry {
         Ok(output) if output.status.success() => output,
         _ => return Registry::NotAsked,
     };
-    let settings = npm_settings(&String::from_utf8_lossy(&settings.stdout));
-    let url = settings.iter().find(|(name, _)| *name == REGISTRY).map_or(String::new(), |(_, url)| url.clone());
+    let printed = String::from_utf8_lossy(&settings.stdout);
+    let url = npm_setting(&printed, "registry").unwrap_or_default();
     let took = begun.elapsed();
     match view {
-        Ok(output) if output.status.success() => Registry::Answers { url, took, settings },
+        Ok(output) if output.status.success() => Registry::Answers { url, took, ca_file: ca_file(&printed) },
         Ok(output) if took < REGISTRY_LIMIT => {
             Registry::Silent { url, why: npm_complaint(&String::from_utf8_lossy(&output.stderr)) }
         }
@@ -237,24 +237,19 @@ async fn registry(quiet_folder: &Path) -> Registry {
     }
 }
 
-const REGISTRY: &str = "npm_config_registry";
-const CA_FILE: &str = "npm_config_cafile";
+/// A value of `npm config get registry cafile`, which prints `name=value` lines; what is not set reads `null`.
+fn npm_setting(printed: &str, name: &str) -> Option<String> {
+    let mut lines = printed.lines().filter_map(|line| line.split_once('='));
+    let value = lines.find(|(key, _)| key.trim() == name)?.1.trim().trim_matches('"');
+    (!matches!(value, "" | "null")).then(|| value.to_owned())
+}
 
-/// `npm config get registry cafile` prints `name=value` lines; what is not set reads `null`.
-fn npm_settings(printed: &str) -> Vec<(&'static str, String)> {
-    printed
-        .lines()
-        .filter_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            let variable = match name.trim() {
-                "registry" => REGISTRY,
-                "cafile" => CA_FILE,
-                _ => return None,
-            };
-            let value = value.trim().trim_matches('"');
-            (!matches!(value, "" | "null")).then(|| (variable, value.to_owned()))
-        })
-        .collect()
+/// What npm or node was told to trust. The server looks at `SSL_CERT_FILE` by itself.
+fn ca_file(printed: &str) -> Option<String> {
+    if std::env::var_os("SSL_CERT_FILE").is_some() {
+        return None;
+    }
+    npm_setting(printed, "cafile").or_else(|| std::env::var("NODE_EXTRA_CA_CERTS").ok())
 }
 
 /// npm's own words, without the mark it puts before each line.
@@ -354,7 +349,7 @@ mod tests {
     }
 
     fn answers() -> Registry {
-        Registry::Answers { url: "http://registry.invalid/".into(), took: Duration::from_millis(300), settings: vec![] }
+        Registry::Answers { url: "http://registry.invalid/".into(), took: Duration::from_millis(300), ca_file: None }
     }
 
     #[test]
@@ -402,11 +397,11 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_npm_that_a_build_would_lose() {
+    fn settings_of_npm() {
         let printed = "registry=http://registry.invalid/\ncafile=null\n";
-        assert_eq!(npm_settings(printed), [(REGISTRY, "http://registry.invalid/".to_owned())]);
-        let printed = "registry=http://registry.invalid/\ncafile=\"/etc/ca.pem\"\n";
-        assert_eq!(npm_settings(printed)[1], (CA_FILE, "/etc/ca.pem".to_owned()));
+        assert_eq!(npm_setting(printed, "registry").as_deref(), Some("http://registry.invalid/"));
+        assert_eq!(npm_setting(printed, "cafile"), None);
+        assert_eq!(npm_setting("cafile=\"/etc/ca.pem\"", "cafile").as_deref(), Some("/etc/ca.pem"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::prerequisites::Ready;
 use super::sample::Condition;
 use super::server::{Server, Settings};
 use super::terminal::{Key, Keyboard};
+use super::tools::share_bower;
 use super::{Args, DemoError, Ending, random_hex, story};
 use crate::cli::lanes::Lanes;
 
@@ -42,6 +43,13 @@ pub(super) async fn stage(
     let mut interrupted = pin!(interrupted);
     let lanes = Lanes::new(interactive);
     lanes.say(&story::prerequisites(&ready.items));
+    let bower = tokio::select! {
+        bower = share_bower(folder) => bower,
+        () = &mut interrupted => return Ok(None),
+    };
+    if let Some(bower) = &bower {
+        lanes.say(&story::prerequisite("bower", &format!("{}, the agent's own", bower.version)));
+    }
 
     let secrets = (random_hex(), random_hex());
     let (hook_secret, forge_token) = (&secrets.0, &secrets.1);
@@ -51,7 +59,15 @@ pub(super) async fn stage(
     let forge = Arc::new(forge);
     let author = Author::set_up(forge.clone())?;
     let http = http();
-    let settings = Settings { folder, port: args.port, forge_url: forge.url(), hook_secret, forge_token, ready };
+    let settings = Settings {
+        folder,
+        port: args.port,
+        forge_url: forge.url(),
+        hook_secret,
+        forge_token,
+        ready,
+        path: bower.map(|bower| bower.path),
+    };
 
     let mut server = tokio::select! {
         started = Server::start(&settings, &http) => started?,

@@ -1,5 +1,6 @@
 //! The server under show: this very binary as `hookmill serve`, with a configuration of its own, as a child process.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -81,6 +82,8 @@ pub(super) struct Settings<'a> {
     pub forge_token: &'a str,
     /// What was found on this machine.
     pub ready: &'a Ready,
+    /// Its `PATH`, where that is not ours.
+    pub path: Option<OsString>,
 }
 
 /// The running server. [`Server::stop`] ends it in order; a drop kills it.
@@ -124,6 +127,7 @@ impl Server {
             .arg("serve")
             .arg("--config")
             .arg(&file)
+            .envs(settings.path.iter().map(|path| ("PATH", path)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?)
@@ -201,8 +205,6 @@ fn write_private(path: &Path, secret: &str) -> std::io::Result<()> {
 /// The configuration as anybody could have written it; paths are relative to it.
 fn configuration(settings: &Settings<'_>, port: u16) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
-    let environment: toml::Table =
-        settings.ready.npm_settings.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
     let mut text = format!(
         r#"# Written by `hookmill demo`: one forge, one repository.
 [server]
@@ -233,16 +235,13 @@ token_file = "{FORGE_TOKEN}"
 forge = "demo"
 name = "{REPOSITORY}"
 hook_secret_file = "{HOOK_SECRET}"
-env = {environment}
 "#,
         node = settings.ready.node_major,
         api = quoted(&format!("{}/api/v1", settings.forge_url)),
         web = quoted(settings.forge_url),
-        environment = toml::Value::Table(environment),
     );
-    // The server itself looks at SSL_CERT_FILE; npm users have their own CA in this variable.
-    if let (Ok(file), Err(_)) = (std::env::var("NODE_EXTRA_CA_CERTS"), std::env::var("SSL_CERT_FILE")) {
-        text.push_str(&format!("\n[network]\nca_file = {}\n", quoted(&file)));
+    if let Some(file) = &settings.ready.ca_file {
+        text.push_str(&format!("\n[network]\nca_file = {}\n", quoted(file)));
     }
     text
 }
@@ -253,8 +252,7 @@ mod tests {
 
     #[test]
     fn the_configuration_is_toml_whatever_npm_was_told() {
-        let npm_settings = vec![("npm_config_registry", "http://h/\"quoted\"".to_owned())];
-        let ready = Ready { items: vec![], node_major: 22, npm_settings };
+        let ready = Ready { items: vec![], node_major: 22, ca_file: Some("/etc/\"quoted\".pem".to_owned()) };
         let settings = Settings {
             folder: Path::new("/nowhere"),
             port: 0,
@@ -262,11 +260,12 @@ mod tests {
             hook_secret: "s",
             forge_token: "t",
             ready: &ready,
+            path: None,
         };
         let text = configuration(&settings, 4711);
         let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(table["server"]["listen"].as_str(), Some("127.0.0.1:4711"));
-        assert_eq!(table["repo"][0]["env"]["npm_config_registry"].as_str(), Some("http://h/\"quoted\""));
+        assert_eq!(table["network"]["ca_file"].as_str(), Some("/etc/\"quoted\".pem"));
         assert_eq!(table["forge"][0]["api_url"].as_str(), Some("http://127.0.0.1:2/api/v1"));
     }
 

@@ -12,8 +12,13 @@ use crate::cli::lanes::harmless;
 
 /// What was found on this machine.
 pub(super) fn prerequisites(items: &[Item]) -> String {
-    let lines: Vec<String> = items.iter().map(|item| format!("  {:11} {}", item.name, item.found)).collect();
+    let lines: Vec<String> = items.iter().map(|item| prerequisite(item.name, &item.found)).collect();
     format!("prerequisites\n{}", lines.join("\n"))
+}
+
+/// One line of that list.
+pub(super) fn prerequisite(name: &str, found: &str) -> String {
+    format!("  {name:11} {found}")
 }
 
 /// What is not there, with the commands that mend it.
