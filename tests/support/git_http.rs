@@ -207,14 +207,17 @@ fn bare(status: &str, fields: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\n\r\n").into_bytes()
 }
 
-struct Asked {
-    line: String,
+/// One request over HTTP/1.1, whole.
+pub(crate) struct Asked {
+    /// `GET /path?query`.
+    pub(crate) line: String,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
-    fn read(reader: &mut impl BufRead) -> Option<Asked> {
+    /// The next request of a connection; none at its end.
+    pub(crate) fn read(reader: &mut impl BufRead) -> Option<Asked> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -243,7 +246,8 @@ impl Asked {
         Some(asked)
     }
 
-    fn header(&self, name: &str) -> Option<String> {
+    /// A header's first value, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
