@@ -78,10 +78,12 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
     let signals = Signals::listen().map_err(part("signals can't be received"))?;
     let server = start::read_settings(config)?.server;
     start::make_data_dir(&server.data_dir).map_err(part("the data directory can't be made"))?;
-    let store = Store::open(&server.store.sqlite, store::Options::default()).await?;
-    let listener = start::open_listener(&server).await?;
     let exe = std::env::current_exe().map_err(part("this program's own file can't be found"))?;
-    let layers = start::layers(&exe, &server).await;
+    // Both take some milliseconds, and a forge may be waiting.
+    let opening = Store::open(&server.store.sqlite, store::Options::default());
+    let (store, layers) = tokio::join!(opening, start::layers(&exe, &server));
+    let store = store?;
+    let listener = start::open_listener(&server).await?;
     let parts = Parts::make(config.map(Path::to_owned), server, &store, exe, &layers);
     if let Err(error) = parts.sweeper.at_start().await {
         // A full disk at start is no reason to lose what can be read: the sweep tries again.
