@@ -28,6 +28,7 @@ pub(super) fn from_folder(job: &Job, local: &Local) -> Result<Done, Stop> {
     let locked = mirror::lock(&job.mirror)?;
     let mirror = mirror::open_or_make(&job.mirror, &locked)?;
     let borrowed = theirs.as_ref().map(|repo| repo.commondir().join("objects"));
+    let own = without_borrowed(job, &mirror)?;
     let mirror = borrow_objects(job, mirror, borrowed.as_deref())?;
 
     let prefix = match &theirs {
@@ -46,8 +47,8 @@ pub(super) fn from_folder(job: &Job, local: &Local) -> Result<Done, Stop> {
     };
     let tree = match (&theirs, &local.rev, commit) {
         (_, Some(_), Some(commit)) => tree_of(&mirror.repo, commit, &prefix)?,
-        (Some(repo), ..) => tree_of_worktree(repo, &mirror, &dir, &prefix, job.budget)?,
-        (None, ..) => tree_of_folder(&mirror, &dir, job.budget)?,
+        (Some(repo), ..) => tree_of_worktree(repo, &own, &dir, &prefix, job.budget)?,
+        (None, ..) => tree_of_folder(&own, &dir, job.budget)?,
     };
     drop(locked);
 
@@ -99,17 +100,42 @@ fn inside(repo: &Repository, dir: &Path) -> PathBuf {
     top.and_then(|top| dir.strip_prefix(top).map(Path::to_owned).ok()).unwrap_or_default()
 }
 
+/// The mirror with its own objects alone: new ones are written through this.
+///
+/// libgit2 sets the time of an object that is written and exists already, also where it is borrowed from, and nothing
+/// in the person's folder may change.
+fn without_borrowed(job: &Job, mirror: &Mirror) -> Result<Repository, Stop> {
+    let file = alternates(mirror);
+    match std::fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Refusal::disk(&file, &error).into()),
+        _ => {}
+    }
+    // A tree may name objects that are only borrowed, which this one can't see. Holds for the whole process, which
+    // makes this one checkout.
+    git2::opts::strict_object_creation(false);
+    let own = Repository::open_bare(&job.mirror)?;
+    // What is borrowed is read when the objects are first asked for: now, before there is anything.
+    own.odb()?;
+    Ok(own)
+}
+
+fn alternates(mirror: &Mirror) -> PathBuf {
+    mirror.objects().join("info/alternates")
+}
+
 /// The mirror with the objects of the person's repository beside its own.
 fn borrow_objects(job: &Job, mirror: Mirror, borrowed: Option<&Path>) -> Result<Mirror, Stop> {
     let Some(borrowed) = borrowed else { return Ok(mirror) };
-    let file = mirror.objects().join("info/alternates");
+    let file = alternates(&mirror);
     let mut line = borrowed.as_os_str().as_bytes().to_vec();
     line.push(b'\n');
     std::fs::create_dir_all(mirror.objects().join("info"))
         .and_then(|()| std::fs::write(&file, line))
         .map_err(|error| Refusal::disk(&file, &error))?;
-    // Alternates are read when a repository is opened.
-    Ok(Mirror { repo: Repository::open_bare(&job.mirror)? })
+    let repo = Repository::open_bare(&job.mirror)?;
+    // They are read when the objects are first asked for: now, under the lock, for another run borrows from elsewhere.
+    repo.odb()?;
+    Ok(Mirror { repo })
 }
 
 fn revision(repo: &Repository, rev: &str) -> Result<Oid, Stop> {
@@ -135,7 +161,7 @@ fn tree_of(repo: &Repository, commit: Oid, prefix: &Path) -> Result<Oid, Stop> {
 /// The tree of what is tracked and of what is not ignored, as it lies in the folder now.
 fn tree_of_worktree(
     theirs: &Repository,
-    mirror: &Mirror,
+    own: &Repository,
     dir: &Path,
     prefix: &Path,
     budget: Budget,
@@ -146,7 +172,7 @@ fn tree_of_worktree(
     }
     let within = |path: &[u8]| path.strip_prefix(prefix.as_slice()).map(<[u8]>::to_vec);
     let changed = changed_paths(theirs)?;
-    let mut gathered = Gathered::new(mirror, dir, budget)?;
+    let mut gathered = Gathered::new(own, dir, budget)?;
     for entry in theirs.index()?.iter() {
         let Some(path) = within(&entry.path) else { continue };
         if !changed.contains_key(&entry.path) {
@@ -181,8 +207,8 @@ fn changed_paths(repo: &Repository) -> Result<BTreeMap<Vec<u8>, Status>, Stop> {
     Ok(statuses.iter().map(|entry| (entry.path_bytes().to_vec(), entry.status())).collect())
 }
 
-fn tree_of_folder(mirror: &Mirror, dir: &Path, budget: Budget) -> Result<Oid, Stop> {
-    let mut gathered = Gathered::new(mirror, dir, budget)?;
+fn tree_of_folder(own: &Repository, dir: &Path, budget: Budget) -> Result<Oid, Stop> {
+    let mut gathered = Gathered::new(own, dir, budget)?;
     let mut failed = None;
     tree::walk(dir, |entry| {
         let name = entry.path.file_name().unwrap_or_default();
@@ -205,7 +231,8 @@ fn tree_of_folder(mirror: &Mirror, dir: &Path, budget: Budget) -> Result<Oid, St
 
 /// Files that become a tree.
 struct Gathered<'a> {
-    mirror: &'a Mirror,
+    /// Where new objects go.
+    own: &'a Repository,
     dir: Dir,
     index: Index,
     files: u64,
@@ -213,8 +240,8 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn new(mirror: &'a Mirror, dir: &Path, budget: Budget) -> Result<Self, Stop> {
-        Ok(Gathered { mirror, dir: Dir::open(dir)?, index: Index::new()?, files: 0, budget })
+    fn new(own: &'a Repository, dir: &Path, budget: Budget) -> Result<Self, Stop> {
+        Ok(Gathered { own, dir: Dir::open(dir)?, index: Index::new()?, files: 0, budget })
     }
 
     /// A file whose contents the mirror can read already.
@@ -256,11 +283,11 @@ impl<'a> Gathered<'a> {
                 (if executable { 0o100_755 } else { 0o100_644 }, self.dir.read_file(&rel, MAX_FILE)?)
             }
         };
-        let id = self.mirror.repo.odb()?.write(git2::ObjectType::Blob, &bytes)?;
+        let id = self.own.odb()?.write(git2::ObjectType::Blob, &bytes)?;
         self.known(path, mode, id)
     }
 
     fn tree(mut self) -> Result<Oid, Stop> {
-        Ok(self.index.write_tree_to(&self.mirror.repo)?)
+        Ok(self.index.write_tree_to(self.own)?)
     }
 }
