@@ -76,13 +76,17 @@ impl Drop for Disk {
     }
 }
 
-fn with(variables: &[(&str, String)]) -> Settings {
-    let env = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    Settings { env, ..Settings::default() }
+fn data_on(disk: &Path) -> Settings {
+    let data = ("HOOKMILL_DATA__DIR".to_owned(), disk.join("data").display().to_string());
+    Settings { env: vec![data], ..Settings::default() }
 }
 
-fn data_on(disk: &Path) -> Settings {
-    with(&[("HOOKMILL_DATA__DIR", disk.join("data").display().to_string())])
+/// The store too, as it is without any setting.
+fn all_on(disk: &Path) -> Settings {
+    let mut settings = data_on(disk);
+    let store = format!("sqlite://{}", disk.join("hookmill.db").display());
+    settings.env.push(("HOOKMILL_STORE__URL".to_owned(), store));
+    settings
 }
 
 fn builds_and_passes(forge: &Forge, server: &Server, repo: &Repo, moved: &Moved) {
@@ -96,9 +100,7 @@ fn a_full_store_acknowledges_nothing_until_there_is_space() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
-    let store = format!("sqlite://{}", disk.at.join("hookmill.db").display());
-    let data = disk.at.join("data").display().to_string();
-    let mut server = Server::start_with(&forge, with(&[("HOOKMILL_STORE__URL", store), ("HOOKMILL_DATA__DIR", data)]));
+    let mut server = Server::start_with(&forge, all_on(&disk.at));
     builds_and_passes(&forge, &server, &repo, &repo.push("main", NO_OP));
 
     disk.fill();
@@ -139,9 +141,7 @@ fn a_build_that_runs_while_the_disk_is_full_gets_its_word_afterwards() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
-    let store = format!("sqlite://{}", disk.at.join("hookmill.db").display());
-    let data = disk.at.join("data").display().to_string();
-    let mut server = Server::start_with(&forge, with(&[("HOOKMILL_STORE__URL", store), ("HOOKMILL_DATA__DIR", data)]));
+    let mut server = Server::start_with(&forge, all_on(&disk.at));
     // It prints for longer than what is allocated already can take.
     let moved = repo.push("main", &[(".hookmill.toml", &script("echo begun; sleep 2; head -c 1000000 /dev/zero"))]);
     let id = server.deliver(&repo.pushed(&moved)).build();
@@ -220,7 +220,7 @@ fn a_step_that_fills_the_disk_is_not_the_commits_fault() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "8m") else { return };
     let repo = forge.repo("acme/shop");
-    let server = Server::start_with(&forge, data_on(&disk.at));
+    let server = Server::start_with(&forge, all_on(&disk.at));
     let moved = repo.push("main", &[(".hookmill.toml", &script("head -c 20000000 /dev/zero > bundle.js"))]);
     let build = server.finished(server.deliver(&repo.pushed(&moved)).build());
     assert_eq!(build["outcome"], "broken", "{build:#}");
@@ -232,5 +232,52 @@ fn a_step_that_fills_the_disk_is_not_the_commits_fault() {
     let build = server.finished(server.deliver(&delivery).build());
     let word = forge.final_status(&moved.after, "hookmill");
     assert_eq!(build["outcome"], "passed", "{word:?}");
+    forge.finish();
+}
+
+#[test]
+fn a_server_starts_on_a_full_disk_and_goes_on_when_there_is_space() {
+    let forge = Forge::start();
+    let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
+    let repo = forge.repo("acme/shop");
+    let mut server = Server::start_with(&forge, all_on(&disk.at));
+    let moved = repo.push("main", &[(".hookmill.toml", &script("echo begun; sleep 2"))]);
+    let id = server.deliver(&repo.pushed(&moved)).build();
+    server.wrote(id, "bundle", "begun");
+    disk.fill();
+    server.kill9();
+    server.restart();
+    assert!(server.log_text().contains("could not be put right yet"), "{}", server.log_text());
+    assert_eq!(server.build(id)["state"], "running", "as it was left");
+
+    disk.free();
+    let build = server.finished(id);
+    assert_eq!(build["outcome"], "passed", "{build:#}");
+    assert_eq!(forge.final_status(&moved.after, "hookmill").state, "success");
+    forge.finish();
+}
+
+#[test]
+fn what_a_killed_build_filled_the_disk_with_is_removed_at_start() {
+    let forge = Forge::start();
+    let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "16m") else { return };
+    let repo = forge.repo("acme/shop");
+    let mut server = Server::start_with(&forge, all_on(&disk.at));
+    let flood = "head -c 100000000 /dev/zero > bundle.js; echo full; sleep 2; exit 1";
+    let moved = repo.push("main", &[(".hookmill.toml", &script(flood))]);
+    let id = server.deliver(&repo.pushed(&moved)).build();
+    let is_full = || {
+        let mut probe = fs::File::create(disk.at.join("probe")).ok()?;
+        let full = probe.write_all(&[7; 65_536]).is_err();
+        fs::remove_file(disk.at.join("probe")).expect("it was there");
+        full.then_some(())
+    };
+    forge.wait(is_full, || "the disk never was full".to_owned());
+    server.kill9();
+    server.restart();
+    let build = server.finished(id);
+    assert_eq!(build["outcome"], "broken", "{build:#}");
+    assert_eq!(forge.final_status(&moved.after, "hookmill").state, "error");
+    builds_and_passes(&forge, &server, &repo, &repo.push("main", NO_OP));
     forge.finish();
 }

@@ -39,6 +39,9 @@ const READERS: usize = 512;
 /// After a second signal, what is under way (a request to a forge, an answer to a reader) may end within this time.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long to wait before what could not be put right at start is tried again.
+const PUT_RIGHT_AGAIN: Duration = Duration::from_secs(2);
+
 /// Why `serve` ended other than by a drain.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -112,10 +115,7 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
         logs: logs.clone(),
         retention: retention_seen,
     };
-    if let Err(error) = sweeper.at_start().await {
-        // A full disk at start is no reason to lose what can be read: the sweep tries again.
-        tracing::error!(%error, "what was left behind could not be put right yet");
-    }
+    let put_right = put_right(&sweeper).await;
     let tools = Toolbox::default();
     let worker = Worker {
         store: store.clone(),
@@ -158,7 +158,7 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
     let tasks = TaskTracker::new();
     let reporter_stop = CancellationToken::new();
     let door = tasks.spawn(listener::serve(listener, router, doors.clone()));
-    tasks.spawn(sweeper.run(doors.clone()));
+    tasks.spawn(sweeper.clone().run(doors.clone()));
     let reporter = Reporter {
         store: store.clone(),
         forges: forges_seen,
@@ -169,7 +169,7 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
     tasks.spawn(reporter.run(reporter_stop.clone()));
     // Before the first build needs it, and not before the door is open.
     tasks.spawn(async move { tools.toolchain().await });
-    let working = tokio::spawn(worker.run(ending.clone()));
+    let working = tokio::spawn(work(worker, ending.clone(), sweeper.clone(), put_right));
     announce_ready(&server);
 
     let ended = loop {
@@ -217,6 +217,27 @@ async fn end_of_patience(signals: &mut Signals, ended: Ended) {
         Ended::AtOnce => tokio::time::sleep(LAST_WORDS).await,
         Ended::Drained => while signals.next().await != Asked::Stop {},
     }
+}
+
+/// True when what an earlier process left behind is put right. A full disk at start is no reason to lose what can be
+/// read, nor to claim a build that may be one of those.
+async fn put_right(sweeper: &Sweeper) -> bool {
+    let result = sweeper.at_start().await;
+    if let Err(error) = &result {
+        tracing::error!(%error, "what was left behind could not be put right yet");
+    }
+    result.is_ok()
+}
+
+/// Runs the worker once all is put right.
+async fn work(worker: Worker, ending: Ending, sweeper: Sweeper, mut is_right: bool) -> bool {
+    while !is_right {
+        tokio::select! {
+            () = tokio::time::sleep(PUT_RIGHT_AGAIN) => is_right = put_right(&sweeper).await,
+            () = ending.drain.cancelled() => break,
+        }
+    }
+    worker.run(ending).await
 }
 
 /// Waits for running builds. Another stop ends them at once; a reload now is heard and ignored.

@@ -134,7 +134,9 @@ impl Worker {
         let ending = Ending { drain: stop.clone(), now: give_back.clone() };
         let ((verdict, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
         let verdict = kept.err().unwrap_or(verdict);
-        let may_lack_space = verdict.outcome == Outcome::Broken;
+        if verdict.outcome == Outcome::Broken {
+            self.make_room().await;
+        }
         match lease_end {
             Some(LeaseEnd::Lost) => {
                 tracing::warn!(build = build.id.0, "the lease was lost; nothing more is written");
@@ -145,13 +147,10 @@ impl Worker {
             }
             _ => keeper.settle(verdict, None).await,
         }
-        if may_lack_space {
-            self.make_room().await;
-        }
     }
 
-    /// Removes what ended builds left on disk, which otherwise happens later. A build that filled the disk must not
-    /// break those behind it in the queue.
+    /// Removes what ended builds left on disk, which otherwise happens later. A build that filled the disk must neither
+    /// break those behind it in the queue nor keep the store from taking its own end.
     async fn make_room(&self) {
         let trash = self.parts.data_dir.join("trash");
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || tree::empty_trash(&trash)).await {
