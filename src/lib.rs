@@ -4,7 +4,7 @@
 //!
 //! 1. **A delivery knocks.** [`web::listener`] accepts the connection under deadlines and caps; [`web::hook`] bounds
 //!    the body and picks the secrets by the address, before anything of the payload is read.
-//! 2. **It is verified.** [`forge::signature`] compares the HMAC of the raw bytes with every live secret. Only its
+//! 2. **It is verified.** [`forge`] compares the HMAC of the raw bytes with every live secret. Only its
 //!    success makes a `Verified<Delivery>`, and only from that does [`forge::read`] make an [`domain::event::Event`].
 //! 3. **It is taken.** [`intake`] decides by pure rules (ignore, supersede, one build not two). [`store`] asks it inside
 //!    the transaction that writes delivery, build and `pending` status, and syncs it to disk with its neighbours.

@@ -44,7 +44,7 @@ fn ten_at_once_make_one_build() {
     assert_eq!(server.finished(build)["outcome"], "passed");
     assert_eq!(server.builds().len(), 1);
     forge.finish();
-    let finals = forge.statuses_of(&moved.after).into_iter().filter(|status| status.state != "pending").count();
+    let finals = forge.states_of(&moved.after).into_iter().filter(|state| state != "pending").count();
     assert_eq!(finals, 1);
 }
 
@@ -63,10 +63,10 @@ fn two_hooks_make_one_build() {
     assert!(second.json()["ignored"].as_str().is_some_and(|said| said.contains("already building")), "{second:?}");
     assert_eq!(server.builds().len(), 1);
 
+    forge.status_in(&moved.after, "pending");
     assert_eq!(server.post(&format!("/api/v1/builds/{build}/cancel"), "").code, 202);
     forge.finish();
-    let states: Vec<_> = forge.statuses_of(&moved.after).into_iter().map(|status| status.state).collect();
-    assert_eq!(states, ["pending", "error"]);
+    assert_eq!(forge.states_of(&moved.after), ["pending", "error"]);
 }
 
 #[test]
@@ -108,6 +108,6 @@ fn after_a_restart_it_is_still_a_repeat() {
     assert_eq!(server.deliver(&delivery).code, 200);
     assert_eq!(server.builds().len(), 1);
     forge.finish();
-    let states: Vec<_> = forge.statuses_of(&moved.after).into_iter().map(|status| status.state).collect();
-    assert_eq!(states, ["pending", "success"], "and nothing is said again");
+    let finals = forge.states_of(&moved.after).into_iter().filter(|state| state != "pending").count();
+    assert_eq!(finals, 1, "nothing is said again");
 }

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 use url::Url;
 
 use super::job::Network;
 use super::{Refusal, RefusalKind, Remote};
+use crate::config::server;
+use crate::outside::{self, Unusable};
 
 /// Redirects that are followed within the origin: forges answer a renamed repository's old address so.
 const MAX_REDIRECTS: usize = 5;
@@ -46,7 +46,7 @@ impl Link {
                 let pair = format!("{}:{}", known.username, known.token);
                 format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
             });
-        let agent = agent(&base, &remote.network).map_err(untrusted)?;
+        let agent = agent(&base, &remote.network).map_err(|unusable| untrusted(unusable.to_string()))?;
         Ok(Arc::new(Link {
             agent,
             authorization,
@@ -178,52 +178,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn agent(base: &Url, network: &Network) -> Result<Agent, String> {
-    let mut config = Agent::config_builder()
+fn agent(base: &Url, network: &Network) -> Result<Agent, Unusable> {
+    let way = server::Network {
+        proxy: network.proxy.clone(),
+        no_proxy: network.no_proxy.clone(),
+        ca_file: network.ca_file.clone(),
+    };
+    let client = outside::client(&way, base)?
+        // Forges tell git from browsers by this.
         .user_agent(concat!("git/hookmill-", env!("CARGO_PKG_VERSION")))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
         .timeout_connect(Some(network.patience))
         .timeout_per_read(Some(network.patience))
         .timeout_per_write(Some(network.patience))
-        .timeout_recv_response(Some(network.patience))
-        // ureq would look into our environment; the job says what there is.
-        .proxy(proxy(base, network)?);
-    if base.scheme() == "https" || network.proxy.as_deref().is_some_and(|proxy| proxy.starts_with("https:")) {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ureq::tls::TlsConfig::builder()
-            .root_certs(roots(network)?.into())
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        config = config.tls_config(tls);
-    }
-    Ok(config.build().into())
-}
-
-fn proxy(base: &Url, network: &Network) -> Result<Option<ureq::Proxy>, String> {
-    let Some(proxy) = network.proxy.as_deref().filter(|proxy| !proxy.is_empty()) else { return Ok(None) };
-    let host = base.host_str().unwrap_or_default();
-    let direct = network.no_proxy.iter().any(|entry| {
-        let domain = entry.trim_start_matches('.');
-        entry == "*" || host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-    });
-    if direct {
-        return Ok(None);
-    }
-    ureq::Proxy::new(proxy).map(Some).map_err(|error| format!("network.proxy is not usable: {error}"))
-}
-
-/// The system's certificate authorities and those of `network.ca_file`.
-fn roots(network: &Network) -> Result<Vec<ureq::tls::Certificate<'static>>, String> {
-    let mut found: Vec<CertificateDer<'static>> = rustls_native_certs::load_native_certs().certs;
-    if let Some(file) = &network.ca_file {
-        let unusable = |error| format!("network.ca_file {} is not usable: {error}", file.display());
-        for cert in CertificateDer::pem_file_iter(file).map_err(unusable)? {
-            found.push(cert.map_err(unusable)?);
-        }
-    }
-    Ok(found.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned()).collect())
+        .timeout_recv_response(Some(network.patience));
+    Ok(client.build().new_agent())
 }
 
 /// Sorts answers: the expected kind of document goes on, everything else has its own words.
@@ -379,18 +347,5 @@ mod tests {
         for bad in ["file:///etc", "ext::sh -c x", "git://h/r", "ssh://h/r", "ftp://h/r"] {
             assert_eq!(check(bad).expect_err(bad).kind, RefusalKind::Untrusted);
         }
-    }
-
-    #[test]
-    fn which_hosts_go_past_the_proxy() {
-        let network = |no_proxy: &[&str]| Network {
-            proxy: Some("http://proxy:3128".into()),
-            no_proxy: no_proxy.iter().map(|&entry| entry.into()).collect(),
-            ..Network::default()
-        };
-        let base = Url::parse("https://git.acme.dev/a/b").expect("an address");
-        let direct = |no_proxy: &[&str]| proxy(&base, &network(no_proxy)).expect("usable").is_none();
-        assert!(direct(&["git.acme.dev"]) && direct(&[".acme.dev"]) && direct(&["acme.dev"]) && direct(&["*"]));
-        assert!(!direct(&[]) && !direct(&["me.dev"]) && !direct(&["git.acme.de"]));
     }
 }

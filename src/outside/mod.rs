@@ -37,7 +37,7 @@ pub enum Unusable {
 /// # Errors
 /// When what `[network]` names can't be used.
 pub fn client(network: &Network, origin: &Url) -> Result<ConfigBuilder<AgentScope>, Unusable> {
-    let proxy = network.proxy.as_deref().filter(|_| !goes_direct(origin, &network.no_proxy));
+    let proxy = network.proxy.as_deref().filter(|proxy| !proxy.is_empty() && !goes_direct(origin, &network.no_proxy));
     let tls = origin.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https:"));
     let mut client = Agent::config_builder()
         .user_agent(concat!("hookmill/", env!("CARGO_PKG_VERSION")))

@@ -1,6 +1,6 @@
 //! One build from its checkout to its verdict.
 //!
-//! [`build`](build::build) is the story; [`stage`] runs steps side by side; [`environment`] is the one place where a
+//! [`build`](build::build) is the story; `stage` runs steps side by side; [`environment`] is the one place where a
 //! step's environment is made; [`diagnosis`] says whose fault a failure is. The runner knows no store and no HTTP: it
 //! tells what [happens](Happening) and whoever listens keeps it.
 

@@ -66,7 +66,7 @@ impl Tools {
         let mut path = toolchain.path().to_vec();
         let mut readable = toolchain.readable().to_vec();
         if plan.steps().any(|step| step.argv.first().is_some_and(|program| program == "bower")) {
-            let bower = bower::ensure(&toolchain, &parts.tools_dir())
+            let bower = bower::ensure(&toolchain, parts.tools_dir())
                 .await
                 .map_err(|error| Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1)))?;
             path.insert(0, bower.folder);

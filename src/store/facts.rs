@@ -1,7 +1,5 @@
 //! What the decision on a delivery is made from: loaded for many deliveries in three statements.
 
-use std::collections::HashMap;
-
 use sqlx::{QueryBuilder, Row as _};
 
 use super::deliveries::{About, Accepted, Pending, answer};
@@ -63,91 +61,85 @@ pub(super) async fn load(connection: &mut Connection, round: &[&Pending]) -> Res
     Ok(facts)
 }
 
+// What is asked is joined as a table of its own, the outer one: for a row value in a list of them (`(a, b) IN (…)`) SQLite
+// reads the whole table. Its first column is the place in the round, so that rows find back to their question.
+
+pub(super) const ANSWERS: &str = ") SELECT asked.n, d.answer FROM asked CROSS JOIN deliveries d \
+                       WHERE d.forge = asked.forge AND d.repo = asked.repo AND d.delivery = asked.delivery";
+
+macro_rules! known_columns {
+    () => {
+        "asked.n, b.id, b.sha, b.before_sha, b.state, b.outcome, b.cause, b.pushed, b.pull_request, b.superseded_by, \
+         b.attempt, b.cancel_reason IS NOT NULL AS ending, b.created_at"
+    };
+}
+
+pub(super) const UNFINISHED: &str = concat!(
+    ") SELECT ",
+    known_columns!(),
+    " FROM asked CROSS JOIN builds b WHERE b.forge = asked.forge AND b.repo = asked.repo \
+     AND b.git_ref = asked.git_ref AND b.finished_at IS NULL ORDER BY b.id"
+);
+
+pub(super) const SAME: &str = concat!(
+    ") SELECT ",
+    known_columns!(),
+    " FROM asked CROSS JOIN builds b WHERE b.sha = asked.sha AND b.forge = asked.forge AND b.repo = asked.repo \
+     AND b.git_ref = asked.git_ref ORDER BY b.id"
+);
+
 async fn load_answers(connection: &mut Connection, round: &[&Pending], facts: &mut [Facts]) -> Result<(), StoreError> {
-    let mut statement = QueryBuilder::<Database>::new(
-        "SELECT forge, repo, delivery, answer FROM deliveries WHERE (forge, repo, delivery) IN (",
-    );
-    statement.push_values(round, |mut values, one| {
+    let mut statement = QueryBuilder::<Database>::new("WITH asked (n, forge, repo, delivery) AS (");
+    statement.push_values(round.iter().zip(0_i64..), |mut values, (one, n)| {
         let (forge, repo, id) = one.delivery.key();
-        values.push_bind(forge).push_bind(repo).push_bind(id);
+        values.push_bind(n).push_bind(forge).push_bind(repo).push_bind(id);
     });
-    let rows = statement.push(")").build().fetch_all(connection).await?;
-    let index: HashMap<_, _> = round.iter().enumerate().map(|(index, one)| (one.delivery.key(), index)).collect();
-    for from in &rows {
-        let key = (from.try_get("forge")?, from.try_get("repo")?, from.try_get("delivery")?);
-        if let Some(&index) = index.get(&key) {
-            facts[index].first_answer = Some(answer(from.try_get("answer")?)?);
-        }
+    for from in &statement.push(ANSWERS).build().fetch_all(connection).await? {
+        facts[row::number::<usize>(from, "n")?].first_answer = Some(answer(from.try_get("answer")?)?);
     }
     Ok(())
 }
-
-const KNOWN: &str = "SELECT id, forge, repo, git_ref, sha, before_sha, state, outcome, cause, pushed, pull_request, \
-                     superseded_by, attempt, cancel_reason IS NOT NULL AS ending, created_at FROM builds WHERE ";
 
 async fn load_unfinished(
     connection: &mut Connection,
     round: &[&Pending],
     facts: &mut [Facts],
 ) -> Result<(), StoreError> {
-    let asked: Vec<(usize, &About)> = asked(round).into_iter().filter(|(_, about)| about.unfinished).collect();
+    let asked: Vec<_> = asked(round).filter(|(_, about)| about.unfinished).collect();
     if asked.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::<Database>::new(KNOWN);
-    statement.push("finished_at IS NULL AND (forge, repo, git_ref) IN (");
-    statement.push_values(&asked, |mut values, (_, about)| {
-        values.push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
+    let mut statement = QueryBuilder::<Database>::new("WITH asked (n, forge, repo, git_ref) AS (");
+    statement.push_values(&asked, |mut values, (n, about)| {
+        values.push_bind(*n).push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
         values.push_bind(about.git_ref.to_string());
     });
-    let rows = statement.push(") ORDER BY id").build().fetch_all(connection).await?;
-    let index: HashMap<_, _> = asked
-        .iter()
-        .map(|(index, about)| ((about.repo.forge.as_str(), about.repo.path.folded(), about.git_ref.as_str()), *index))
-        .collect();
-    for from in &rows {
-        let key = (from.try_get("forge")?, from.try_get("repo")?, from.try_get("git_ref")?);
-        if let Some(&index) = index.get(&key) {
-            facts[index].unfinished.push(known(from)?);
-        }
+    for from in &statement.push(UNFINISHED).build().fetch_all(connection).await? {
+        facts[row::number::<usize>(from, "n")?].unfinished.push(known(from)?);
     }
     Ok(())
 }
 
 async fn load_same(connection: &mut Connection, round: &[&Pending], facts: &mut [Facts]) -> Result<(), StoreError> {
-    let asked: Vec<(usize, &About, &CommitId)> = asked(round)
-        .into_iter()
-        .filter_map(|(index, about)| about.sha.as_ref().map(|sha| (index, about, sha)))
-        .collect();
+    let asked: Vec<_> = asked(round).filter_map(|(n, about)| about.sha.as_ref().map(|sha| (n, about, sha))).collect();
     if asked.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::<Database>::new(KNOWN);
-    statement.push("(forge, repo, git_ref, sha) IN (");
-    statement.push_values(&asked, |mut values, (_, about, sha)| {
-        values.push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
+    let mut statement = QueryBuilder::<Database>::new("WITH asked (n, forge, repo, git_ref, sha) AS (");
+    statement.push_values(&asked, |mut values, (n, about, sha)| {
+        values.push_bind(*n).push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
         values.push_bind(about.git_ref.to_string()).push_bind(sha.to_string());
     });
-    let rows = statement.push(") ORDER BY id").build().fetch_all(connection).await?;
-    let index: HashMap<_, _> = asked
-        .iter()
-        .map(|(index, about, sha)| {
-            let repo = (about.repo.forge.as_str(), about.repo.path.folded());
-            ((repo.0, repo.1, about.git_ref.as_str(), sha.as_str()), *index)
-        })
-        .collect();
-    for from in &rows {
-        let key = (from.try_get("forge")?, from.try_get("repo")?, from.try_get("git_ref")?, from.try_get("sha")?);
-        if let Some(&index) = index.get(&key) {
-            // The rows rise, so the newest is the one that stays.
-            facts[index].same = Some(known(from)?);
-        }
+    for from in &statement.push(SAME).build().fetch_all(connection).await? {
+        // The rows rise, so the newest is the one that stays.
+        facts[row::number::<usize>(from, "n")?].same = Some(known(from)?);
     }
     Ok(())
 }
 
-fn asked<'r>(round: &[&'r Pending]) -> Vec<(usize, &'r About)> {
-    round.iter().enumerate().filter_map(|(index, one)| one.about.as_ref().map(|about| (index, about))).collect()
+/// What is asked about builds, with each question's place in the round.
+fn asked<'r>(round: &[&'r Pending]) -> impl Iterator<Item = (i64, &'r About)> {
+    round.iter().zip(0_i64..).filter_map(|(one, n)| one.about.as_ref().map(|about| (n, about)))
 }
 
 fn known(from: &Row) -> Result<Known, StoreError> {

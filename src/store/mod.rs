@@ -1,12 +1,12 @@
 //! What must not be lost: deliveries, builds, their steps, and the statuses that are still to be sent.
 //!
-//! Everything that writes goes through one task ([`writer`]) that commits many requests with one sync; what was
+//! Everything that writes goes through one task (`writer`) that commits many requests with one sync; what was
 //! answered is on disk. Every move of a build is one conditional update: a holder whose claim was taken over
 //! changes no row, and is told so. The rules (what a delivery means for the queue) are not here: they are handed
 //! in as a pure function and asked within the transaction, so that no other delivery comes between question and
 //! answer. Logs are files and live elsewhere.
 //!
-//! The statements are those that SQLite and PostgreSQL both understand; what differs is in [`sqlite`].
+//! The statements are those that SQLite and PostgreSQL both understand; what differs is in `sqlite`.
 
 mod builds;
 mod clock;
@@ -269,3 +269,6 @@ async fn make_link_key(connection: &mut sqlite::Connection, path: &Path) -> Resu
         .map_err(opening)?;
     stored.try_into().map_err(|_| opening(sqlx::Error::Decode("the key of status links has not 32 bytes".into())))
 }
+
+#[cfg(test)]
+mod plans;

@@ -54,21 +54,20 @@ pub struct OutboxHealth {
     pub paused: Vec<(ForgeName, Duration, String)>,
 }
 
+pub(super) const DUE: &str = "SELECT o.id, o.build_id, o.forge, b.repo_shown, o.sha, o.context, o.state, o.sentence, \
+                   o.attempts, o.created_at FROM outbox o JOIN builds b ON b.id = o.build_id \
+                   WHERE o.fate = 'due' AND o.next_attempt <= $1 \
+                   AND o.forge NOT IN (SELECT forge FROM pauses WHERE until > $1) ORDER BY o.id LIMIT $2";
+
+pub(super) const NEWER_SPOKE: &str = "SELECT EXISTS (SELECT 1 FROM outbox \
+                           WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND build_id > $5)";
+
 impl Store {
     /// The statuses that are due, oldest first: at most one for each commit and context, none for a paused forge.
     /// Who sends must not begin a second one of a commit and context while the first is under way.
     pub async fn due(&self, limit: u32) -> Result<Vec<OutboxItem>, StoreError> {
         let now = self.inner.clock.steady();
-        let rows = sqlx::query(
-            "SELECT o.id, o.build_id, o.forge, b.repo_shown, o.sha, o.context, o.state, o.sentence, o.attempts, \
-             o.created_at FROM outbox o JOIN builds b ON b.id = o.build_id \
-             WHERE o.fate = 'due' AND o.next_attempt <= $1 \
-             AND o.forge NOT IN (SELECT forge FROM pauses WHERE until > $1) ORDER BY o.id LIMIT $2",
-        )
-        .bind(now.0)
-        .bind(i64::from(limit))
-        .fetch_all(&self.inner.readers)
-        .await?;
+        let rows = sqlx::query(DUE).bind(now.0).bind(i64::from(limit)).fetch_all(&self.inner.readers).await?;
         rows.iter().map(|from| item(from, now)).collect()
     }
 
@@ -248,17 +247,14 @@ impl Speaker {
         status: &Status,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let newer_spoke: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM outbox \
-             WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND build_id > $5)",
-        )
-        .bind(&self.forge)
-        .bind(&self.repo)
-        .bind(&self.sha)
-        .bind(&status.context)
-        .bind(self.build.0)
-        .fetch_one(&mut *connection)
-        .await?;
+        let newer_spoke: bool = sqlx::query_scalar(NEWER_SPOKE)
+            .bind(&self.forge)
+            .bind(&self.repo)
+            .bind(&self.sha)
+            .bind(&status.context)
+            .bind(self.build.0)
+            .fetch_one(&mut *connection)
+            .await?;
         if !newer_spoke {
             sqlx::query(
                 "DELETE FROM outbox WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND fate = 'due'",
@@ -323,6 +319,10 @@ impl Speaker {
     }
 }
 
+pub(super) const REPLACE: &str = ") DELETE FROM outbox WHERE id IN (SELECT o.id FROM said CROSS JOIN outbox o \
+                       WHERE o.sha = said.sha AND o.forge = said.forge AND o.repo = said.repo \
+                       AND o.context = said.context AND o.fate = 'due')";
+
 /// Writes the first statuses of new builds, many in one statement. Their builds are the newest of all, so nothing is
 /// ever dropped; no two of them may share commit and context.
 pub(super) async fn insert_first(
@@ -331,14 +331,13 @@ pub(super) async fn insert_first(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for chunk in new.chunks(MAX_ROWS) {
-        let mut replace =
-            QueryBuilder::<Database>::new("DELETE FROM outbox WHERE fate = 'due' AND (forge, repo, sha, context) IN (");
+        let mut replace = QueryBuilder::<Database>::new("WITH said (forge, repo, sha, context) AS (");
         replace.push_values(chunk, |mut values, new| {
             let (repo, status) = (&new.build.repo, &new.build.status);
             values.push_bind(repo.forge.to_string()).push_bind(repo.path.folded());
             values.push_bind(new.build.sha.to_string()).push_bind(status.context.clone());
         });
-        replace.push(")").build().execute(&mut *connection).await?;
+        replace.push(REPLACE).build().execute(&mut *connection).await?;
 
         let mut insert = QueryBuilder::<Database>::new(
             "INSERT INTO outbox \

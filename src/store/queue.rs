@@ -79,24 +79,24 @@ enum Which {
     Held(Claim),
 }
 
+/// One conditional update; the condition is said twice for databases with several writers.
+pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, lease_until = $2, started_at = $3, \
+                     fence = fence + 1, claims = claims + 1 WHERE id = (SELECT id FROM builds \
+                     WHERE finished_at IS NULL AND state = 'queued' ORDER BY id LIMIT 1) \
+                     AND state = 'queued' RETURNING *";
+
 impl Store {
     /// Claims the oldest queued build for `agent`, which must renew before `lease` is over. `None`: nothing is queued.
     pub async fn claim(&self, agent: &str, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         let (agent, clock) = (agent.to_owned(), self.inner.clock.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                // One conditional update; the condition is said twice for databases with several writers.
-                let claimed = sqlx::query(
-                    "UPDATE builds SET state = 'running', agent = $1, lease_until = $2, started_at = $3, \
-                     fence = fence + 1, claims = claims + 1 \
-                     WHERE id = (SELECT id FROM builds WHERE state = 'queued' ORDER BY id LIMIT 1) \
-                     AND state = 'queued' RETURNING *",
-                )
-                .bind(agent)
-                .bind(clock.steady().plus(lease).0)
-                .bind(clock.wall().0)
-                .fetch_optional(connection)
-                .await?;
+                let claimed = sqlx::query(CLAIM)
+                    .bind(agent)
+                    .bind(clock.steady().plus(lease).0)
+                    .bind(clock.wall().0)
+                    .fetch_optional(connection)
+                    .await?;
                 claimed.as_ref().map(read_claimed).transpose()
             })
         })
@@ -240,8 +240,8 @@ impl Store {
             Box::pin(async move {
                 let now = clock.now();
                 let (all, expired, held) = (
-                    "SELECT * FROM builds WHERE state = 'running' ORDER BY id",
-                    "SELECT * FROM builds WHERE state = 'running' AND lease_until < $1 ORDER BY id",
+                    "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' ORDER BY id",
+                    "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' AND lease_until < $1 ORDER BY id",
                     "SELECT * FROM builds WHERE state = 'running' AND id = $1 AND fence = $2",
                 );
                 let query = match which {

@@ -228,16 +228,20 @@ impl Task {
         Ok(Outcomes { accepted, changed })
     }
 
-    /// All deliveries in few statements; when that fails, each by itself, so that only the bad one fails.
+    /// All deliveries in few statements; when that fails, each by itself, so that only the bad one fails. They come
+    /// first in their transaction, so that the common case needs no savepoint: SQLite would keep a copy of every page.
     async fn accept(&mut self, pending: &[Pending]) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
         if pending.is_empty() {
             return Ok(Vec::new());
         }
         let now = self.clock.now();
-        self.say("SAVEPOINT one").await?;
-        let together = deliveries::accept(&mut self.connection, pending, now).await;
-        if let Ok(all) = self.leave_savepoint(together).await? {
-            return Ok(all.into_iter().map(Ok).collect());
+        match deliveries::accept(&mut self.connection, pending, now).await {
+            Ok(all) => return Ok(all.into_iter().map(Ok).collect()),
+            Err(outage @ StoreError::Unavailable(_)) => return Err(outage),
+            Err(_) => {
+                self.say("ROLLBACK").await?;
+                self.say(BEGIN).await?;
+            }
         }
         let mut each = Vec::with_capacity(pending.len());
         for one in pending {

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn relative_folders_and_those_of_repositories_are_not_searched() {
-        let variable = OsStr::new("/usr/bin:.:bin::/work/app/node_modules/.bin:/usr/bin:/opt/x");
+        let variable = OsStr::new("/usr/bin:.:bin::/srv/app/node_modules/.bin:/usr/bin:/opt/x");
         assert_eq!(folders(variable), paths(&["/usr/bin", "/opt/x"]));
     }
 

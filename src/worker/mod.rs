@@ -1,7 +1,7 @@
 //! Claims builds, runs them under a lease, and keeps what happens.
 //!
 //! A claim is one conditional update with a fence. While a build runs its lease is renewed; a lost lease ends the build
-//! and writes nothing. What the [runner](crate::runner) tells goes three ways: to the store (steps), to the log files
+//! and writes nothing. What the [`runner`] tells goes three ways: to the store (steps), to the log files
 //! and to the live hub.
 
 mod keeper;

@@ -32,7 +32,7 @@ def _push(options, shop, forge, steps):
             cpu = processes.cpu_seconds(server.pid)
             begun = time.monotonic()
             build = server.deliver(raw)
-            status = forge.final(build, _PATIENCE)
+            status = forge.final(server, build, _PATIENCE)
             wall = status["at"] - begun
             if status["state"] != "success":
                 raise RuntimeError(f"{status['state']}: {status['description']}\n{server.log_tail()}")

@@ -83,7 +83,7 @@ class _Side:
         begun = time.time_ns()
         build = self.server.deliver(raw)
         answered = time.time_ns()
-        status = self.forge.final(build, _PATIENCE)
+        status = self.forge.final(self.server, build, _PATIENCE)
         ended = time.time_ns()
         if status["state"] != "success":
             raise RuntimeError(f"{status['state']}: {status['description']}\n{self.server.log_tail()}")
@@ -167,10 +167,10 @@ def run(options, folder):
     require("git", "bwrap")
     count = options.pairs or 30
     ways = {"bare": ("none", _DATE, 2.0), "sandboxed": ("available", (shutil.which("bwrap"), *_FENCE, *_DATE), 1.3)}
-    with Forge(folder / "forge") as forge:
-        for label, (sandbox, command, goal) in ways.items():
-            if options.only not in (None, label):
-                continue
+    for label, (sandbox, command, goal) in ways.items():
+        if options.only not in (None, label):
+            continue
+        with Forge(folder / f"forge-{label}") as forge:
             repository = forge.repository(NAME)
             repository.commit(_files(label))
             floor = _Floor(folder, command)
@@ -178,4 +178,4 @@ def run(options, folder):
             with side.server:
                 _same_commit(side, floor, label, goal, count)
                 _new_commit(side, _Clone(folder / f"clone-{label}", repository), floor, label, max(10, count // 2))
-                print(f"  sandbox as the build names it: {side.sandbox}")
+            print(f"  sandbox as the build names it: {side.sandbox}")

@@ -63,7 +63,7 @@ def _step(server, forge, commit, number):
     before = processes.rss(server.pid)
     with _Watch(server) as watch:
         build = server.deliver(raw)
-        status = forge.final(build, _PATIENCE)
+        status = forge.final(server, build, _PATIENCE)
     grown = processes.peak_rss(server.pid) - before
     if status["state"] != "success":
         raise RuntimeError(f"{status['state']}: {status['description']}\n{server.log_tail()}")

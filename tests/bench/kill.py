@@ -28,7 +28,7 @@ _ORPHAN = 10.0  # seconds after the kill from which a process is called left beh
 
 def options(parser):
     parser.add_argument("--kills", type=int, default=100, help="how often it is killed (100)")
-    parser.add_argument("--rate", type=float, default=6.0, help="deliveries a second (6)")
+    parser.add_argument("--rate", type=float, default=15.0, help="deliveries a second (15)")
     parser.add_argument("--life", type=float, default=1.6, help="longest time between start and kill, in seconds (1.6)")
     parser.add_argument("--seed", type=int, help="of the random moments; printed")
     parser.add_argument("--rest", type=int, default=300, help="seconds that all may take to come to rest at the end (300)")

@@ -221,6 +221,18 @@ impl Forge {
         )
     }
 
+    /// Waits until a commit's newest status in the context `hookmill` is in this state.
+    pub(crate) fn status_in(&self, sha: &str, state: &str) -> Status {
+        let newest = || self.statuses_of(sha).into_iter().rfind(|status| status.context == "hookmill");
+        self.wait(|| newest().filter(|status| status.state == state), || format!("{sha} never was {state}"))
+    }
+
+    /// The states that a commit had in the context `hookmill`, in order.
+    pub(crate) fn states_of(&self, sha: &str) -> Vec<String> {
+        let mine = self.statuses_of(sha).into_iter().filter(|status| status.context == "hookmill");
+        mine.map(|status| status.state).collect()
+    }
+
     /// Waits for something to be seen here.
     pub(crate) fn wait<T>(&self, mut look: impl FnMut() -> Option<T>, otherwise: impl Fn() -> String) -> T {
         let deadline = Instant::now() + PATIENCE;

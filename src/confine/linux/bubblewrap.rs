@@ -1,10 +1,8 @@
 //! A step as arguments for bubblewrap, to be run inside a holder that has already built the root.
 
-use std::ffi::OsString;
-use std::path::Path;
-
 use crate::domain::spec::StepCommand;
 use crate::domain::view::BUILD_DIR;
+use std::ffi::OsString;
 
 /// The user that steps are inside. Outside it is the agent's own user.
 pub const BUILD_UID: u32 = 1000;
@@ -15,9 +13,8 @@ pub const HOST_NAME: &str = "hookmill";
 /// because that list is for everybody to read; and the environment not in bubblewrap's own, because a repository's
 /// `LD_PRELOAD` would then load into bubblewrap before there is a fence.
 ///
-/// `root` is the directory that the holder prepared. The command itself follows on the argument list:
-/// bubblewrap takes none from `--args`.
-pub fn options(root: &Path, command: &StepCommand, netns: bool) -> Vec<u8> {
+/// The command itself follows on the argument list: bubblewrap takes none from `--args`.
+pub fn options(command: &StepCommand, netns: bool) -> Vec<u8> {
     let mut options = Options(Vec::with_capacity(4096));
     options.add(["--unshare-all"]);
     if !netns {
@@ -26,10 +23,8 @@ pub fn options(root: &Path, command: &StepCommand, netns: bool) -> Vec<u8> {
     let uid = BUILD_UID.to_string();
     options.add(["--unshare-user", "--uid", &uid, "--gid", &uid, "--disable-userns"]);
     options.add(["--hostname", HOST_NAME, "--die-with-parent", "--new-session"]);
-    options.0.extend_from_slice(b"--bind\0");
-    options.0.extend_from_slice(std::os::unix::ffi::OsStrExt::as_bytes(root.as_os_str()));
-    options.0.extend_from_slice(b"\0/\0");
-    options.add(["--proc", "/proc", "--dev", "/dev", "--clearenv"]);
+    // Devices too: the holder made a /dev, and forbade them on every other mount.
+    options.add(["--dev-bind", "/", "/", "--proc", "/proc", "--clearenv"]);
     for (name, value) in &command.env {
         options.add(["--setenv", name, value]);
     }
@@ -93,7 +88,6 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     use super::{Status, arguments, options};
     use crate::domain::spec::{Network, StepCommand};
@@ -117,7 +111,7 @@ mod tests {
     #[test]
     fn options_close_what_they_should() {
         let words = |netns, dir| -> Vec<String> {
-            let options = options(Path::new("/root of it"), &command(dir), netns);
+            let options = options(&command(dir), netns);
             let text = String::from_utf8(options).expect("text");
             text.strip_suffix('\0').expect("ended").split('\0').map(str::to_owned).collect()
         };
@@ -125,7 +119,7 @@ mod tests {
         assert!(!closed.contains(&"--share-net".to_owned()));
         assert!(closed.ends_with(&["--chdir", "/build"].map(str::to_owned)));
         assert!(closed.windows(3).any(|window| window == ["--setenv", "TOKEN", "secret value"]));
-        assert!(closed.windows(3).any(|window| window == ["--bind", "/root of it", "/"]));
+        assert!(closed.windows(3).any(|window| window == ["--dev-bind", "/", "/"]));
         let open = words(false, "client");
         assert!(open.contains(&"--share-net".to_owned()));
         assert!(open.ends_with(&["--chdir", "/build/client"].map(str::to_owned)));

@@ -221,7 +221,22 @@ impl Conversation {
                 break;
             }
         }
+        self.hear_last_words(&mut orders).await;
         self.end().await;
+    }
+
+    /// The holder may have said why it ends and ended before we listened, or before anybody asked.
+    async fn hear_last_words(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
+        // Not by readiness: the runtime may learn of the exit before it learns of the words.
+        while matches!(self.inbox.receive(&self.socket), Ok(true)) {}
+        while let Ok(Some(reply)) = self.inbox.message() {
+            self.answer(reply);
+        }
+        while let Ok(order) = orders.try_recv() {
+            if matches!(order, Order::Greet(_)) && self.carry_out(order).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn carry_out(&mut self, order: Order) -> io::Result<()> {

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
 
-use super::root::{self, ROOT};
+use super::root;
 use super::serve::{Launch, Signalled};
 use crate::confine::bubblewrap::{Status, arguments, options};
 use crate::domain::spec::StepCommand;
@@ -33,12 +33,12 @@ impl Launch for Launcher {
     type Step = Fence;
 
     fn mount(&mut self, view: View, overlay: bool) -> Result<(), String> {
-        root::build(&view, overlay)
+        root::build(&view, overlay, self.bubblewrap.as_deref())
     }
 
     fn start(&mut self, command: &StepCommand, netns: bool, output: OwnedFd) -> io::Result<Fence> {
         let program = self.bubblewrap.as_ref().ok_or_else(|| io::Error::other("bwrap is not on the agent's PATH"))?;
-        let options = in_memory(&options(Path::new(ROOT), command, netns))?;
+        let options = in_memory(&options(command, netns))?;
         let (status, status_write) = io::pipe()?;
         fcntl_setfl(&status, OFlags::NONBLOCK)?;
         // Both are for bubblewrap, which closes them to the step. Nothing else is started in between: one thread.

@@ -5,6 +5,9 @@
 //! It speaks with the agent over the socket that is its standard input; when that closes, it goes.
 
 mod bare;
+mod bind;
+mod devices;
+mod etc;
 mod fenced;
 mod namespaces;
 mod root;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Pid, Signal, WaitOptions, getegid, geteuid, set_parent_process_death_signal, waitpid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -43,11 +43,7 @@ fn begin_inside() -> Result<(), String> {
     // The process outside has one thread, so the signal means that the process has ended, not some thread of it.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| format!("watch the outer process: {error}"))?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|error| format!("make mounts private: {error}"))?;
-    // bubblewrap looks its child up in /proc by the number that it has in this PID namespace; the host's /proc has
-    // another process under that number, or none.
-    mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
-        .map_err(|error| format!("mount a /proc of its own: {error}"))
+        .map_err(|error| format!("make mounts private: {error}"))
 }
 
 /// Stays until process 1 and with it everything inside has ended: only then can the agent see our exit.

@@ -39,6 +39,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         // Negative: KiB instead of pages. Each connection has its own cache; the system's page cache does the rest.
         .pragma("cache_size", "-256")
+        // A statement of many rows keeps the pages it changes until it is through; in memory, not in a file under /tmp.
+        .pragma("temp_store", "memory")
         .statement_cache_capacity(64)
         .disable_statement_logging()
 }

@@ -106,17 +106,20 @@ class Forge:
                     return found(self.statuses) or None
             return result
 
-    def final(self, build, patience):
-        """The final status of a build, by the id in its link."""
+    def final(self, server, build, patience):
+        """The final status of a server's build, by the link in it: every server counts its builds from one."""
+        link = f"{server.url}/builds/{build}"
 
-        def of_the_build(statuses):
-            ours = (one for one in reversed(statuses) if build_of(one) == build and one["state"] in FINAL)
-            return next(ours, None)
+        def heard(statuses):
+            return [one for one in statuses if one["target_url"].partition("?")[0] == link]
 
-        status = self.wait_for(of_the_build, patience)
+        def final(statuses):
+            return next((one for one in reversed(heard(statuses)) if one["state"] in FINAL), None)
+
+        status = self.wait_for(final, patience)
         if status is None:
-            heard = [(one["state"], one["description"]) for one in self.statuses if build_of(one) == build]
-            raise TimeoutError(f"build {build} got no final status within {patience} s; heard {heard}")
+            said = [(one["state"], one["description"]) for one in heard(self.statuses)]
+            raise TimeoutError(f"build {build} got no final status within {patience} s; heard {said}\n{server.log_tail()}")
         return status
 
     def repository(self, name):

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import machine, processes, push
 
 FORGE, SECRET = "forge", b"a hook secret of the benchmark"
-_TOKEN = "a token of the benchmark"
+_TOKEN = "token-of-the-benchmark"
 _START = 20.0
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 
 from sample import shop
 
@@ -59,13 +58,12 @@ class Shop:
         return re.sub(r'"resolved": "http://127\.0\.0\.1:\d+/', f'"resolved": "{self.registry.url}/', text).encode()
 
     def _bower(self):
-        """bower as a tool of the machine, outside the repository."""
+        """bower as an operator installs it: `npm install --global`, into a prefix of the benchmarks' own."""
         home = work.cache() / f"bower-{_BOWER}"
-        if not (home / "node_modules/.bin/bower").exists():
+        if not (home / "bin/bower").exists():
             home.mkdir(exist_ok=True)
-            (home / "package.json").write_text('{"private": true}\n', encoding="ascii")
-            self._npm(home, "install", "--prefix", str(home), f"bower@{_BOWER}")
-        return Path(home) / "node_modules/.bin"
+            self._npm(home, "install", "--global", "--prefix", str(home), f"bower@{_BOWER}")
+        return home / "bin"
 
 
 def _asks_for(lockfile, package):

@@ -1,0 +1,74 @@
+//! SIGHUP: the configuration is read again, all or nothing; running builds go on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::server::{Forges, Network, Retention, Server, Statuses};
+use crate::domain::link::InstanceKey;
+use crate::store::Store;
+use crate::web::Pages;
+
+use super::parts::site;
+use super::start::read_settings;
+
+/// Whoever may be told of new settings, and the ones from the start.
+pub(super) struct Reload {
+    /// `--config`.
+    pub(super) config: Option<PathBuf>,
+    /// The settings that this process started with.
+    pub(super) started_with: Server,
+    pub(super) forges: watch::Sender<Arc<Forges>>,
+    pub(super) statuses: watch::Sender<Arc<Statuses>>,
+    pub(super) retention: watch::Sender<Arc<Retention>>,
+    pub(super) pages: Arc<Pages>,
+    pub(super) links: InstanceKey,
+    pub(super) store: Store,
+}
+
+impl Reload {
+    /// Reads everything again and hands it on, or says why nothing was changed.
+    pub(super) async fn read_again(&self) {
+        let again = match read_settings(self.config.as_deref()) {
+            Ok(again) => again.server,
+            Err(error) => {
+                tracing::error!(%error, "the configuration was not changed: the new one can't be used");
+                return;
+            }
+        };
+        self.pages.reconfigure(site(&again, &self.links));
+        self.forges.send_replace(Arc::clone(&again.forges));
+        self.statuses.send_replace(Arc::clone(&again.statuses));
+        self.retention.send_replace(Arc::clone(&again.retention));
+        warn_of_restarts(&self.started_with, &again);
+        // A token that was refused may be another one now: nobody waits out the pause for the old one.
+        for forge in again.forges.by_name.keys() {
+            if let Err(error) = self.store.resume_forge(forge).await {
+                tracing::warn!(%error, %forge, "the forge stays paused");
+            }
+        }
+        tracing::info!("configuration read again");
+    }
+}
+
+fn same_network(before: &Network, now: &Network) -> bool {
+    (&before.proxy, &before.no_proxy, &before.ca_file) == (&now.proxy, &now.no_proxy, &now.ca_file)
+}
+
+/// Names what a reload can't change.
+fn warn_of_restarts(before: &Server, now: &Server) {
+    let fixed: [(&str, bool); 6] = [
+        ("server.listen", before.web.listen == now.web.listen),
+        ("store.url", before.store.sqlite == now.store.sqlite),
+        ("data.dir", before.data_dir == now.data_dir),
+        ("agent", before.agent.slots == now.agent.slots && before.agent.name == now.agent.name),
+        ("network", same_network(&before.network, &now.network)),
+        ("sandbox.require", before.sandbox.require == now.sandbox.require),
+    ];
+    for (key, same) in fixed {
+        if !same {
+            tracing::warn!(key, "this setting changes only with a restart");
+        }
+    }
+}
