@@ -34,12 +34,14 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// Once, before the first claim: builds that this agent held when it ended go back to the queue (or end *broken*
-    /// after the third time), and what they left on disk goes to the trash.
+    /// Before the first claim, again until it succeeds: builds that this agent held when it ended go back to the queue
+    /// (or end *broken* after the third time), and what they left on disk goes to the trash.
     ///
     /// # Errors
     /// When the store can't be read or written.
     pub async fn at_start(&self) -> Result<(), StoreError> {
+        // Before the store is written: these may be what fills its disk.
+        self.clear_leftovers().await;
         for returned in self.store.recover().await? {
             match returned {
                 Returned::Queued(build) => {
@@ -54,6 +56,10 @@ impl Sweeper {
                 }
             }
         }
+        Ok(())
+    }
+
+    async fn clear_leftovers(&self) {
         let data_dir = self.data_dir.clone();
         let cleared = tokio::task::spawn_blocking(move || clear_leftovers(&data_dir)).await;
         match cleared {
@@ -62,7 +68,6 @@ impl Sweeper {
             Ok(Err(error)) => tracing::warn!(%error, "left-over build directories could not be moved away"),
             Err(panic) => tracing::error!(%panic, "clearing left-over build directories failed"),
         }
-        Ok(())
     }
 
     /// Looks after leases, waiting builds, old records and the trash until `stop`.
@@ -81,16 +86,17 @@ impl Sweeper {
     }
 
     async fn round(&self, look_for_old: bool) -> Result<(), StoreError> {
+        // First: a store on a full disk can't be written until there is room.
+        let trash = self.data_dir.join("trash");
+        let emptied = tokio::task::spawn_blocking(move || tree::empty_trash(&trash)).await;
+        if let Ok(Err(error)) = emptied {
+            tracing::warn!(%error, "the trash could not be emptied");
+        }
         let now = Timestamp::from(SystemTime::now());
         self.store.expire_leases().await?;
         self.store.lapse_waiting(WAITING).await?;
         if look_for_old {
             self.remove_old(now).await?;
-        }
-        let trash = self.data_dir.join("trash");
-        let emptied = tokio::task::spawn_blocking(move || tree::empty_trash(&trash)).await;
-        if let Ok(Err(error)) = emptied {
-            tracing::warn!(%error, "the trash could not be emptied");
         }
         Ok(())
     }

@@ -14,14 +14,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::load::LoadError;
 use crate::store::{self, OpenError, Store};
+use crate::sweeper::Sweeper;
 use crate::web::listener::{self, Listener};
-use crate::worker::Ending;
+use crate::worker::{Ending, Worker};
 
 use parts::Parts;
 use signals::{Asked, Signals};
 
 /// After a second signal, what is under way (a request to a forge, an answer to a reader) may end within this time.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long to wait before what could not be put right at start is tried again.
+const PUT_RIGHT_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why `serve` ended other than by a drain.
 #[derive(Debug, thiserror::Error)]
@@ -85,27 +89,24 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
     let store = store?;
     let listener = start::open_listener(&server).await?;
     let parts = Parts::make(config.map(Path::to_owned), server, &store, exe, &layers);
-    if let Err(error) = parts.sweeper.at_start().await {
-        // A full disk at start is no reason to lose what can be read: the sweep tries again.
-        tracing::error!(%error, "what was left behind could not be put right yet");
-    }
-    let ended = run(parts, listener, signals).await;
+    let is_right = put_right(&parts.sweeper).await;
+    let ended = run(parts, is_right, listener, signals).await;
     store.close().await;
     Ok(ended)
 }
 
 /// Runs the parts until a signal, then ends them in order: no claims, no doors, and the last words of the reporter.
-async fn run(parts: Parts, listener: Listener, mut signals: Signals) -> Ended {
+async fn run(parts: Parts, is_right: bool, listener: Listener, mut signals: Signals) -> Ended {
     let Parts { sweeper, worker, reporter, router, hub, tools, reload } = parts;
     let (doors, last_words) = (CancellationToken::new(), CancellationToken::new());
     let ending = Ending::default();
     let tasks = TaskTracker::new();
     let door = tasks.spawn(listener::serve(listener, router, doors.clone()));
-    tasks.spawn(sweeper.run(doors.clone()));
+    tasks.spawn(sweeper.clone().run(doors.clone()));
     tasks.spawn(reporter.run(last_words.clone()));
     // Before the first build needs it, and not before the door is open.
     tasks.spawn(async move { tools.toolchain().await });
-    let working = tokio::spawn(worker.run(ending.clone()));
+    let working = tokio::spawn(work(worker, ending.clone(), sweeper, is_right));
     start::announce_ready(&reload.started_with);
 
     while signals.next().await == Asked::Reload {
@@ -129,6 +130,27 @@ async fn run(parts: Parts, listener: Listener, mut signals: Signals) -> Ended {
         // What is not sent by then is in the outbox, and sent after the next start.
         () = end_of_patience(&mut signals, ended) => Ended::AtOnce,
     }
+}
+
+/// True when what an earlier process left behind is put right. A full disk at start is no reason to lose what can be
+/// read, nor to claim a build that may be one of those.
+async fn put_right(sweeper: &Sweeper) -> bool {
+    let result = sweeper.at_start().await;
+    if let Err(error) = &result {
+        tracing::error!(%error, "what was left behind could not be put right yet");
+    }
+    result.is_ok()
+}
+
+/// Runs the worker once all is put right.
+async fn work(worker: Worker, ending: Ending, sweeper: Sweeper, mut is_right: bool) -> bool {
+    while !is_right {
+        tokio::select! {
+            () = tokio::time::sleep(PUT_RIGHT_AGAIN) => is_right = put_right(&sweeper).await,
+            () = ending.drain.cancelled() => break,
+        }
+    }
+    worker.run(ending).await
 }
 
 /// Returns when last words must not be waited for any longer: soon after a drain that was cut short, else when

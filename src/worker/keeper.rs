@@ -196,7 +196,7 @@ impl<'a> Keeper<'a> {
 }
 
 fn stored<T>(result: Result<T, StoreError>) -> Result<(), Verdict> {
-    let why = |error: StoreError| Verdict::new(Outcome::Broken, sentence::broken(&format!("the agent's {error}"), 1));
+    let why = |error: StoreError| Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1));
     result.map(|_| ()).map_err(why)
 }
 

@@ -23,6 +23,7 @@ use crate::domain::sentence;
 use crate::live::Hub;
 use crate::runner::{self, Job, Parts, Source, Tell};
 use crate::store::{Claimed, Store};
+use crate::tree;
 
 use keeper::Keeper;
 use lease::LeaseEnd;
@@ -132,6 +133,10 @@ impl Worker {
         let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &stop)) };
         let ending = Ending { drain: stop.clone(), now: give_back.clone() };
         let ((verdict, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
+        let verdict = kept.err().unwrap_or(verdict);
+        if verdict.outcome == Outcome::Broken {
+            self.make_room().await;
+        }
         match lease_end {
             Some(LeaseEnd::Lost) => {
                 tracing::warn!(build = build.id.0, "the lease was lost; nothing more is written");
@@ -140,7 +145,16 @@ impl Worker {
             Some(LeaseEnd::Cancelled { reason, sentence }) if !verdict.outcome.is_success() => {
                 keeper.settle(Verdict::new(Outcome::Cancelled, reason), Some(sentence)).await;
             }
-            _ => keeper.settle(kept.err().unwrap_or(verdict), None).await,
+            _ => keeper.settle(verdict, None).await,
+        }
+    }
+
+    /// Removes what ended builds left on disk, which otherwise happens later. A build that filled the disk must neither
+    /// break those behind it in the queue nor keep the store from taking its own end.
+    async fn make_room(&self) {
+        let trash = self.parts.data_dir.join("trash");
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || tree::empty_trash(&trash)).await {
+            tracing::warn!(%error, "the trash could not be emptied yet");
         }
     }
 
