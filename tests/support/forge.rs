@@ -2,13 +2,14 @@
 //! the deliveries that they send. It remembers every request in order, and [`Forge::finish`] fails a test in which one
 //! came that it had not to come.
 
+mod statuses;
+
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tempfile::TempDir;
 
-use crate::git_http::{Asked, GitServer};
+use crate::git_http::GitServer;
+
+use statuses::{Memory, held};
+pub(crate) use statuses::{Posted, Status, Trouble};
 
 /// What deliveries are signed with.
 pub(crate) const HOOK_SECRET: &str = "a hook secret of enough bytes";
@@ -29,8 +33,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(40);
 /// The commit id that stands for none.
 const NOTHING: &str = "0000000000000000000000000000000000000000";
-/// Characters that GitHub takes of a description.
-const LONGEST_SENTENCE: usize = 140;
 
 /// Which forge's manners a repository has. The name is the forge's in the configuration too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,39 +65,6 @@ impl Kind {
     }
 }
 
-/// How the API answers instead of as it should.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// This status.
-    Status(u16),
-    /// 429 with `Retry-After` of so many seconds.
-    TooMany(u32),
-    /// 401, as after the token was revoked.
-    Unauthorized,
-    /// Takes the request and never answers.
-    Hang,
-}
-
-/// A status as it was posted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Status {
-    pub(crate) repo: String,
-    pub(crate) sha: String,
-    pub(crate) context: String,
-    pub(crate) state: String,
-    pub(crate) description: String,
-    pub(crate) target_url: String,
-}
-
-/// One request to the API.
-#[derive(Clone, Debug)]
-pub(crate) struct Posted {
-    pub(crate) at: Instant,
-    /// What was answered; 0 when nothing was.
-    pub(crate) answered: u16,
-    pub(crate) status: Status,
-}
-
 /// The forge; it ends when it is dropped.
 pub(crate) struct Forge {
     pub(crate) dir: TempDir,
@@ -104,17 +73,6 @@ pub(crate) struct Forge {
     memory: Arc<Memory>,
     accepting: Option<thread::JoinHandle<()>>,
     numbers: AtomicUsize,
-}
-
-struct Memory {
-    root: PathBuf,
-    posted: Mutex<Vec<Posted>>,
-    /// What came and had not to come.
-    wrong: Mutex<Vec<String>>,
-    /// How the next requests are answered.
-    trouble: Mutex<Vec<Trouble>>,
-    open: Mutex<Vec<TcpStream>>,
-    ended: Mutex<bool>,
 }
 
 impl Forge {
@@ -274,108 +232,6 @@ impl Drop for Forge {
             let _ = accepting.join();
         }
     }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics while holding it")
-}
-
-impl Memory {
-    fn connection(&self, mut stream: TcpStream) {
-        let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
-        while let Some(asked) = Asked::read(&mut reader) {
-            let at = Instant::now();
-            let Some((kind, status)) = self.understood(&asked) else {
-                if stream.write_all(&answer(404, "")).is_err() {
-                    return;
-                }
-                continue;
-            };
-            let trouble = {
-                let mut troubles = held(&self.trouble);
-                (!troubles.is_empty()).then(|| troubles.remove(0))
-            };
-            let (answered, fields) = match trouble {
-                None => (self.judged(kind, &asked, &status), String::new()),
-                Some(Trouble::Status(code)) => (code, String::new()),
-                Some(Trouble::TooMany(seconds)) => (429, format!("Retry-After: {seconds}\r\n")),
-                Some(Trouble::Unauthorized) => (401, String::new()),
-                Some(Trouble::Hang) => (0, String::new()),
-            };
-            held(&self.posted).push(Posted { at, answered, status });
-            if answered == 0 {
-                // Until the other side, or the end of the forge, closes the connection.
-                let _ = reader.read(&mut [0]);
-                return;
-            }
-            if stream.write_all(&answer(answered, &fields)).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// A status, if that is what was asked for.
-    fn understood(&self, asked: &Asked) -> Option<(Kind, Status)> {
-        let understood = (|| {
-            let target = asked.line.strip_prefix("POST ")?;
-            let kind = [Kind::Gitea, Kind::Github].into_iter().find(|kind| target.starts_with(kind.api()))?;
-            let rest = target.strip_prefix(kind.api())?.strip_prefix("/repos/")?;
-            let (repo, sha) = rest.split_once("/statuses/")?;
-            let body: Value = serde_json::from_slice(&asked.body).ok()?;
-            let text = |name: &str| body[name].as_str().map(str::to_owned);
-            let status = Status {
-                repo: repo.to_owned(),
-                sha: sha.to_owned(),
-                context: text("context")?,
-                state: text("state")?,
-                description: text("description")?,
-                target_url: text("target_url")?,
-            };
-            Some((kind, status))
-        })();
-        if understood.is_none() {
-            self.wrong(format!("{} with {}", asked.line, String::from_utf8_lossy(&asked.body)));
-        }
-        understood
-    }
-
-    /// The code that a well forge answers, which is 201 unless something is wrong with the request.
-    fn judged(&self, kind: Kind, asked: &Asked, status: &Status) -> u16 {
-        if asked.header("authorization") != Some(kind.authorization()) {
-            self.wrong(format!("{} with another token", asked.line));
-            return 401;
-        }
-        let bare = self.root.join(format!("{}.git", status.repo));
-        if !bare.exists() || !is_commit(&bare, &status.sha) {
-            self.wrong(format!("{}: no such commit", asked.line));
-            return 404;
-        }
-        if !["pending", "success", "failure", "error"].contains(&status.state.as_str()) {
-            self.wrong(format!("no state of a status: {status:?}"));
-            return 422;
-        }
-        let sentence = &status.description;
-        if sentence.is_empty() || sentence.chars().count() > LONGEST_SENTENCE || sentence.contains(char::is_control) {
-            self.wrong(format!("not one line of at most {LONGEST_SENTENCE} characters: {sentence:?}"));
-            return 422;
-        }
-        201
-    }
-
-    fn wrong(&self, what: String) {
-        held(&self.wrong).push(what);
-    }
-}
-
-fn is_commit(bare: &Path, sha: &str) -> bool {
-    let object = format!("{sha}^{{commit}}");
-    sha.len() == 40 && git(bare, bare, &["cat-file", "-e", &object]).is_ok()
-}
-
-fn answer(code: u16, fields: &str) -> Vec<u8> {
-    let body = r#"{"message":"as the test wants it"}"#;
-    let head = format!("HTTP/1.1 {code} Because\r\n{fields}Content-Type: application/json\r\n");
-    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// git's command line with a configuration of its own; its output, or what it said against it.
