@@ -28,10 +28,10 @@ _ORPHAN = 10.0  # seconds after the kill from which a process is called left beh
 
 def options(parser):
     parser.add_argument("--kills", type=int, default=100, help="how often it is killed (100)")
-    parser.add_argument("--rate", type=float, default=15.0, help="deliveries a second (15)")
+    parser.add_argument("--rate", type=float, default=10.0, help="deliveries a second (10)")
     parser.add_argument("--life", type=float, default=1.6, help="longest time between start and kill, in seconds (1.6)")
     parser.add_argument("--seed", type=int, help="of the random moments; printed")
-    parser.add_argument("--rest", type=int, default=300, help="seconds that all may take to come to rest at the end (300)")
+    parser.add_argument("--rest", type=int, default=120, help="seconds without progress after which the end is not waited for (120)")
     parser.add_argument("--sandbox", choices=["available", "none"], default="available", help="sandbox.require of the server")
 
 
@@ -95,20 +95,24 @@ def _finals(statuses):
     return words
 
 
-def _rest(forge, server, patience):
-    """Waits until every stored build is finished and the forge has heard it. Says when it never came to that."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+def _rest(server, patience):
+    """Waits until every stored build is finished and every status is sent, as long as there is progress."""
+    left, since = None, time.monotonic()
+    while True:
         connection = sqlite3.connect(f"file:{server.database}?mode=ro", uri=True, timeout=10)
         try:
-            open_builds = connection.execute("SELECT count(*) FROM builds WHERE state <> 'finished'").fetchone()[0]
-            unsent = connection.execute("SELECT count(*) FROM outbox WHERE fate = 'due'").fetchone()[0]
+            now = (connection.execute("SELECT count(*) FROM builds WHERE state <> 'finished'").fetchone()[0],
+                   connection.execute("SELECT count(*) FROM outbox WHERE fate = 'due'").fetchone()[0])
         finally:
             connection.close()
-        if not open_builds and not unsent:
+        if now == (0, 0):
+            return
+        if now != left:
+            left, since = now, time.monotonic()
+        elif time.monotonic() - since > patience:
+            print(f"  no progress for {patience} s: {now[0]} builds unfinished, {now[1]} statuses unsent")
             return
         time.sleep(0.5)
-    print(f"  not at rest after {patience} s: {open_builds} builds unfinished, {unsent} statuses unsent")
 
 
 def _judge(server, forge, sender, leftovers):
@@ -160,12 +164,13 @@ def run(options, folder):
                 server.kill()
                 leftovers.look(killed_at=time.monotonic())
                 starts.append(server.launch())
+                leftovers.look()
                 if number % 10 == 0:
                     print(f"  {number} kills, {len(sender.acknowledged)} acknowledged", flush=True)
             sender.ended.set()
             sender.join()
             begun = time.monotonic()
-            _rest(forge, server, options.rest)
+            _rest(server, options.rest)
             print(f"  at rest {time.monotonic() - begun:.1f} s after the last start; "
                   f"starts {pairs.spread([1e3 * one for one in starts], ' ms', 0)}")
             while leftovers.alive:
