@@ -224,7 +224,11 @@ fn wishes_replace_add_and_skip() {
             InstallWish { skip: true, ..install("bower", ".") },
             InstallWish { timeout: Some(Duration::from_secs(60)), ..install("yarn", "client/") },
         ],
-        bundle: Some(BundleWish { command: Some(command("npx gulp")), network: true, ..BundleWish::default() }),
+        bundle: Some(BundleWish {
+            command: Some(command("npx gulp")),
+            network: Some(Network::Open),
+            ..BundleWish::default()
+        }),
         checks: vec![
             CheckWish { name: "test".into(), command: command("npm test"), ..CheckWish::default() },
             CheckWish {

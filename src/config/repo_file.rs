@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::spec::Network;
+
 use super::document;
 use super::problem::{Findings, Problem, Problems};
 use super::repo_reader;
@@ -30,6 +32,88 @@ pub struct RepoFile {
     pub checks: Vec<Check>,
     /// `[cache]`.
     pub cache: Cache,
+    /// `[toolchain]`: versions over what is detected, by tool (`node`, `npm`, `yarn`, `pnpm`, `bun`).
+    pub toolchain: BTreeMap<String, String>,
+    /// `[checkout]`.
+    pub checkout: Checkout,
+    /// `[budget]`.
+    pub budget: Budget,
+    /// `[paths] ignore`: globs from the tree's root; a change of only these needs no build.
+    pub ignored_paths: Vec<String>,
+    /// `[artifacts]`.
+    pub artifacts: Artifacts,
+    /// `[on."pattern"]`, in the order of the file.
+    pub on: Vec<On>,
+}
+
+/// `[checkout]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// How many commits of history a step sees; 0 is all of it.
+    pub depth: u32,
+    /// Whether the repository's tags are there.
+    pub tags: bool,
+    /// Whether submodules are fetched, theirs too.
+    pub submodules: bool,
+    /// Whether the contents of Git LFS pointers are fetched.
+    pub lfs: bool,
+}
+
+impl Default for Checkout {
+    fn default() -> Self {
+        Self { depth: 1, tags: false, submodules: true, lfs: true }
+    }
+}
+
+/// How the sizes of a bundle's files are counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Measure {
+    /// Bytes on disk.
+    #[default]
+    Raw,
+    /// Bytes of each file after gzip.
+    Gzip,
+}
+
+/// `[budget]`: how large a bundle may be, in bytes. Empty: as large as it likes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// All files of the output together.
+    pub total: Option<u64>,
+    /// What is counted.
+    pub measure: Measure,
+    /// For each file of the output that a glob matches.
+    pub assets: BTreeMap<String, u64>,
+}
+
+/// When artifacts are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Of a build that passed.
+    #[default]
+    Passed,
+    /// Of every build that came to its steps.
+    Always,
+}
+
+/// `[artifacts]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Artifacts {
+    /// Files and folders from the tree's root; globs.
+    pub paths: Vec<String>,
+    /// When they are kept.
+    pub when: Keep,
+}
+
+/// `[on."pattern"]`: what differs for some refs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct On {
+    /// A glob over branch names, or `pull_request`, or `tag`.
+    pub pattern: String,
+    /// Over `[env]`.
+    pub env: BTreeMap<String, String>,
+    /// What it names replaces that key of `[bundle]`.
+    pub bundle: Bundle,
 }
 
 /// The package managers that an `[[install]]` can name.
@@ -94,7 +178,7 @@ pub struct Bundle {
     /// Added to the step's environment.
     pub env: BTreeMap<String, String>,
     /// Whether it may reach the network; heeded for trusted and member builds only. `None`: as the server says.
-    pub network: Option<bool>,
+    pub network: Option<Network>,
 }
 
 /// When a check runs.
@@ -125,22 +209,24 @@ pub struct Check {
     pub env: BTreeMap<String, String>,
     /// Lower than the server's, or the server's holds.
     pub timeout: Option<Duration>,
-    /// Whether it may reach the network; heeded for trusted and member builds only.
-    pub network: bool,
+    /// What it may reach; heeded for trusted and member builds only.
+    pub network: Option<Network>,
 }
 
 /// `[cache]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     /// Whether installed dependencies may be kept and reused.
     pub dependencies: bool,
     /// Whether webpack's own cache may be kept and reused.
     pub webpack: bool,
+    /// Folders that are kept between builds of a ref.
+    pub paths: Vec<String>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { dependencies: true, webpack: true }
+        Self { dependencies: true, webpack: true, paths: Vec::new() }
     }
 }
 
@@ -207,9 +293,9 @@ mod tests {
         assert_eq!(file.installs[0].dir, "client");
         assert_eq!(file.installs[0].timeout, Some(Duration::from_secs(600)));
         assert!(file.installs[1].skip);
-        assert_eq!((file.bundle.dir.as_deref(), file.bundle.network), (None, Some(true)));
+        assert_eq!((file.bundle.dir.as_deref(), file.bundle.network.clone()), (None, Some(Network::Open)));
         assert_eq!((file.checks[0].after, file.checks[0].retry), (After::Bundle, 1));
-        assert_eq!(file.cache, Cache { dependencies: true, webpack: false });
+        assert_eq!(file.cache, Cache { webpack: false, ..Cache::default() });
         assert_eq!(RepoFile::parse("", FILE_NAME).expect("legal"), RepoFile::default());
     }
 

@@ -6,6 +6,7 @@ use super::document::{Table, Value};
 use super::problem::{Findings, Kind, Problem};
 use super::repo_file::{After, Bundle, Cache, Check, Install, InstallTool, RepoFile};
 use super::section::{Located, Section};
+use crate::domain::spec::Network;
 
 /// Tables that later issues build, and in what words they are refused.
 const NOT_BUILT: [(&str, &str); 4] = [
@@ -50,6 +51,7 @@ pub(super) fn read(table: Table, findings: &mut Findings) -> RepoFile {
         bundle,
         checks: unique(checks, findings, |check: &Check| format!("[[check]] {:?}", check.name)),
         cache,
+        ..RepoFile::default()
     }
 }
 
@@ -145,7 +147,7 @@ fn check(table: Table, findings: &mut Findings) -> Option<Located<Check>> {
         dir: dir.unwrap_or_else(|| ".".to_owned()),
         env: env.unwrap_or_default(),
         timeout,
-        network: network.unwrap_or(false),
+        network,
     };
     Some(Located { place, value: check })
 }
@@ -176,6 +178,7 @@ fn cache(table: Table, findings: &mut Findings) -> Cache {
     let cache = Cache {
         dependencies: section.flag("dependencies").unwrap_or(true),
         webpack: section.flag("webpack").unwrap_or(true),
+        paths: Vec::new(),
     };
     section.finish();
     cache
@@ -242,11 +245,11 @@ fn folder(section: &mut Section<'_>, key: &'static str) -> Option<String> {
     Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
 }
 
-fn network(section: &mut Section<'_>) -> Option<bool> {
+fn network(section: &mut Section<'_>) -> Option<Network> {
     let entry = section.take("network")?;
     let key = section.key("network");
     match entry.node.value {
-        Value::Bool(open) => return Some(open),
+        Value::Bool(open) => return Some(if open { Network::Open } else { Network::Closed }),
         Value::List(_) => {
             section.not_built(&entry.node.place, &format!("a list of hosts for `{key}`"), "write true or false")
         }

@@ -15,6 +15,24 @@ pub enum Network {
     Open,
     /// Only its own loopback.
     Closed,
+    /// Only these, as `host:port` or `*.host:port`.
+    Hosts(Vec<String>),
+}
+
+/// A tool that a step needs, in the version that somebody asked for.
+///
+/// Made by the plan from what the repository says, fulfilled by the toolchain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Wanted {
+    /// `node`, `npm`, `yarn`, `pnpm`, `bun` or `bower`.
+    pub tool: String,
+    /// A version or range as npm reads them (`20.11.1`, `>=18 <21`, `22`, `*`); for node also `lts/*`, `lts/iron`, `latest`.
+    /// `*` for a manager is the one that fits the node beside it.
+    pub version: String,
+    /// Who asked, for messages: `.nvmrc`, `package.json packageManager`, `[toolchain] node`.
+    pub asked_by: String,
+    /// What the repository says its archive hashes to, as in `packageManager`: `sha512.<hex>`, `sha224.<hex>`.
+    pub hash: Option<String>,
 }
 
 /// One command of a plan.
@@ -32,6 +50,9 @@ pub struct StepSpec {
     pub dir: String,
     /// What the repository file adds to the environment for this step.
     pub env: BTreeMap<String, String>,
+    /// What must be on its `PATH` beside the system's folders: at most one node and one of each manager.
+    /// Empty for a step that starts nothing of ours.
+    pub tools: Vec<Wanted>,
     /// What it may reach.
     pub network: Network,
     /// After this time it is stopped and the build has timed out.

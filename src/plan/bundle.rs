@@ -7,7 +7,7 @@ use super::wishes::folder;
 use super::{BadPlan, BundleWish, Steps, inside, words};
 use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
-use crate::domain::spec::{Network, StepSpec};
+use crate::domain::spec::StepSpec;
 
 /// The one bundle step, if there is anything to bundle.
 pub(super) fn plan(
@@ -31,9 +31,7 @@ pub(super) fn plan(
     let mut step = steps.step(StepKind::Bundle, "bundle", &dir, command);
     step.env.extend(wish.env.clone());
     step.timeout = steps.timeout("bundle", wish.timeout, account);
-    if wish.network {
-        step.network = Network::Open;
-    }
+    step.network = wish.network.clone().unwrap_or(step.network);
     Ok(Some(step))
 }
 

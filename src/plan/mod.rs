@@ -153,6 +153,7 @@ impl Steps<'_> {
             kind,
             argv,
             dir: dir.to_owned(),
+            tools: Vec::new(),
             env: self.wishes.env.clone(),
             network: if open { Network::Open } else { Network::Closed },
             timeout: self.settings.step_timeout,
@@ -189,9 +190,7 @@ impl Steps<'_> {
         step.timeout = self.timeout(name, wish.timeout, account);
         step.allow_failure = wish.allow_failure;
         step.retry = wish.retry;
-        if wish.network {
-            step.network = Network::Open;
-        }
+        step.network = wish.network.clone().unwrap_or(step.network);
         let because = match wish.after {
             After::Install => "it needs the dependencies, so it runs beside the bundle",
             After::Bundle => "it needs the bundle",

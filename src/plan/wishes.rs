@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::BadPlan;
+use crate::domain::spec::Network;
 
 /// What `.hookmill.toml` says about steps. The default is a repository without the file.
 ///
@@ -48,8 +49,8 @@ pub struct BundleWish {
     pub env: BTreeMap<String, String>,
     /// A lower bound than the server's.
     pub timeout: Option<Duration>,
-    /// It may reach out.
-    pub network: bool,
+    /// What it may reach; `None`: as the server says.
+    pub network: Option<Network>,
 }
 
 /// What a check waits for.
@@ -81,8 +82,8 @@ pub struct CheckWish {
     pub env: BTreeMap<String, String>,
     /// A lower bound than the server's.
     pub timeout: Option<Duration>,
-    /// It may reach out.
-    pub network: bool,
+    /// What it may reach; `None`: as the server says.
+    pub network: Option<Network>,
 }
 
 /// A folder as plans write it: no `./` before, no `/` behind, `.` for the root.

@@ -89,7 +89,7 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
     env.session(facts);
     env.about_the_build(facts);
     env.package_managers(facts);
-    if facts.step.network == Network::Open {
+    if facts.step.network != Network::Closed {
         env.outside(facts);
     }
     if let Some(options) = facts.node_options {

@@ -67,7 +67,7 @@ fn wishes(file: RepoFile, trust: Trust) -> Wishes {
             dir: bundle.dir,
             env: bundle.env,
             timeout: bundle.timeout,
-            network: bundle.network.unwrap_or(false) && may_reach_out,
+            network: bundle.network.filter(|_| may_reach_out),
         }),
         checks: file
             .checks
@@ -84,7 +84,7 @@ fn wishes(file: RepoFile, trust: Trust) -> Wishes {
                 dir: Some(check.dir),
                 env: check.env,
                 timeout: check.timeout,
-                network: check.network && may_reach_out,
+                network: check.network.filter(|_| may_reach_out),
             })
             .collect(),
     }

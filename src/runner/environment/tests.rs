@@ -44,6 +44,7 @@ fn step(kind: StepKind, tool: &str) -> StepSpec {
         argv: vec![tool.into()],
         dir: ".".into(),
         env: BTreeMap::new(),
+        tools: Vec::new(),
         network: if kind == StepKind::Install { Network::Open } else { Network::Closed },
         timeout: Duration::from_secs(1),
         allow_failure: false,
