@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::confine::{Holder, Seen};
+use crate::confine::{DOOR, Holder, Seen};
 use crate::domain::build::{Build, Cause, Step, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
@@ -115,6 +115,7 @@ fn environment_of(
         place: &environment::Place { build: place.build.clone(), home: place.home.clone(), tmp: place.tmp.clone() },
         path: &tools.path,
         network: &parts.network,
+        door: parts.layers.has_netns().then_some(DOOR),
         certificates: &tools.certificates,
         node_options: None,
         scripts: job.scripts,

@@ -159,12 +159,17 @@ fn closed_network(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
         return None;
     }
     let host = outage::unresolved_host(output)?;
-    let allow = match (step.trust, step.kind) {
-        (Trust::Fork, _) => "a fork's build has no network here".to_owned(),
-        (_, StepKind::Bundle) => "allow it: bundle.network in .hookmill.toml".to_owned(),
-        _ => "allow it: the check's network in .hookmill.toml".to_owned(),
+    Some(Diagnosis::theirs(closed_to(host, step.kind, step.trust)))
+}
+
+/// What a person is told of a host that a step asked for and may not reach.
+pub(super) fn closed_to(host: &str, kind: StepKind, trust: Trust) -> String {
+    let allow = match (trust, kind) {
+        (Trust::Fork, _) => "a fork's build has no network here",
+        (_, StepKind::Bundle) => "allow it: bundle.network in .hookmill.toml",
+        _ => "allow it: the check's network in .hookmill.toml",
     };
-    Some(Diagnosis::theirs(format!("{host} is closed to this step; {allow}")))
+    format!("{host} is closed to this step; {allow}")
 }
 
 fn anything_else(step: &Finished<'_>, output: &str) -> Diagnosis {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::server;
@@ -73,6 +74,8 @@ pub struct Facts<'a> {
     pub path: &'a [PathBuf],
     /// The proxy.
     pub network: &'a server::Network,
+    /// Where a step that may reach only some hosts finds the proxy that lets it; `None` where nothing can hold it back.
+    pub door: Option<SocketAddr>,
     /// The certificate authorities.
     pub certificates: &'a Certificates,
     /// What we ourselves ask of every node, before the repository's own options.
@@ -248,9 +251,20 @@ impl Environment {
         if let Some(file) = &facts.certificates.ssl {
             self.set_path("SSL_CERT_FILE", file);
         }
-        let Some(proxy) = &facts.network.proxy else { return };
         let mut direct = vec!["localhost", "127.0.0.1", "::1"];
-        direct.extend(facts.network.no_proxy.iter().map(String::as_str).filter(|host| !host.is_empty()));
+        let door = facts.door.filter(|_| matches!(facts.step.network, Network::Hosts(_)));
+        let proxy = match (door, &facts.network.proxy) {
+            (Some(door), _) => {
+                // node 24 and later: its own fetch goes by the proxy too.
+                self.set("NODE_USE_ENV_PROXY", "1");
+                format!("http://{door}")
+            }
+            (None, Some(proxy)) => {
+                direct.extend(facts.network.no_proxy.iter().map(String::as_str).filter(|host| !host.is_empty()));
+                proxy.clone()
+            }
+            (None, None) => return,
+        };
         // curl and git read only the lower-case http_proxy, others only the upper-case names.
         for (name, value) in
             [("HTTP_PROXY", proxy.clone()), ("HTTPS_PROXY", proxy.clone()), ("NO_PROXY", direct.join(","))]

@@ -85,6 +85,7 @@ fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, St
         place: &Place { build: "/build".into(), home: "/home/build".into(), tmp: "/tmp".into() },
         path: &given.path,
         network: &given.network,
+        door: None,
         certificates: &given.certificates,
         node_options: given.node_options,
         scripts: given.scripts,
