@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::blobs::Logs;
+use crate::blobs::{Artifacts, Logs};
 use crate::config::server::Retention;
+use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 use crate::store::{Returned, Store, StoreError};
 use crate::tree;
@@ -29,6 +30,8 @@ pub struct Sweeper {
     pub data_dir: PathBuf,
     /// Step output.
     pub logs: Logs,
+    /// What else builds left to be kept.
+    pub artifacts: Artifacts,
     /// How long things are kept.
     pub retention: watch::Receiver<Arc<Retention>>,
 }
@@ -60,8 +63,12 @@ impl Sweeper {
     }
 
     async fn clear_leftovers(&self) {
-        let data_dir = self.data_dir.clone();
-        let cleared = tokio::task::spawn_blocking(move || clear_leftovers(&data_dir)).await;
+        let (data_dir, artifacts) = (self.data_dir.clone(), self.artifacts.clone());
+        let cleared = tokio::task::spawn_blocking(move || {
+            artifacts.remove_unfinished()?;
+            clear_leftovers(&data_dir)
+        })
+        .await;
         match cleared {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => tracing::info!(count, "left-over build directories moved to the trash"),
@@ -110,15 +117,28 @@ impl Sweeper {
             tracing::info!(builds = forgotten.builds.len(), deliveries = forgotten.deliveries, "old records removed");
         }
         for build in self.logs.builds().unwrap_or_default() {
-            let keep = match self.store.build(build).await? {
-                Some(build) => build.finished_at.is_none_or(|at| at > before(retention.logs)),
-                None => false,
-            };
-            if !keep && let Err(error) = self.logs.remove(build) {
+            if self.is_old(build, before(retention.logs)).await?
+                && let Err(error) = self.logs.remove(build)
+            {
                 tracing::warn!(build = build.0, %error, "a build's log could not be removed");
             }
         }
+        for build in self.artifacts.builds().unwrap_or_default() {
+            if self.is_old(build, before(retention.artifacts)).await?
+                && let Err(error) = self.artifacts.remove(build)
+            {
+                tracing::warn!(build = build.0, %error, "a build's artifacts could not be removed");
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a build ended before `before`, or is forgotten.
+    async fn is_old(&self, build: BuildId, before: Timestamp) -> Result<bool, StoreError> {
+        Ok(match self.store.build(build).await? {
+            Some(build) => build.finished_at.is_some_and(|at| at <= before),
+            None => true,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
 
-use crate::blobs::Logs;
+use crate::blobs::{Artifacts, Logs};
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
 use crate::domain::link::InstanceKey;
@@ -54,12 +54,14 @@ impl Parts {
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
         let links = InstanceKey::new(store.link_key());
         let logs = Logs::new(server.data_dir.join("logs"));
+        let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
         let sweeper = Sweeper {
             store: store.clone(),
             data_dir: server.data_dir.clone(),
             logs: logs.clone(),
+            artifacts: artifacts.clone(),
             retention: retention_seen,
         };
         let reporter = Reporter {
@@ -82,6 +84,7 @@ impl Parts {
                 network: Arc::clone(&server.network),
                 tools: tools.clone(),
                 shared_tools: None,
+                artifacts: Some(artifacts.clone()),
                 permits: Arc::new(Semaphore::new(steps_at_once(server.agent.slots))),
             },
             logs: logs.clone(),
@@ -99,9 +102,13 @@ impl Parts {
         });
         let refusals = Refusals::default();
         let seen = refusals.clone();
-        let pages = Arc::new(Pages::new(site(&server, &links), records, logs, hub.clone(), move || {
-            seen.list().into_iter().map(records::refusal).collect()
-        }));
+        let pages = Arc::new(Pages::new(
+            site(&server, &links),
+            records,
+            web::Kept { logs, artifacts },
+            hub.clone(),
+            move || seen.list().into_iter().map(records::refusal).collect(),
+        ));
         let hooks = web::hook::routes(Hooks { forges: forges_seen, take: take.take, refusals });
         let router = web::under_public_path(&site(&server, &links), web::router(Arc::clone(&pages)).merge(hooks));
         let store = store.clone();

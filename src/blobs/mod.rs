@@ -1,10 +1,11 @@
-//! What builds leave on disk: the logs of their steps and the journal that orders them.
+//! What builds leave on disk: the logs of their steps with the journal that orders them, and their [`Artifacts`].
 //!
 //! `<logs>/<build>/<claim>/` holds one file a step (its bytes as they came, capped), `journal`
 //! (fixed-size records of what happened, in order) and `texts` (the states that the journal points
 //! to). Each claim of a build has a folder of its own, so a reader of an older one never sees halves
 //! of two; the newest counts.
 
+mod artifacts;
 mod journal;
 mod read;
 mod write;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::build::BuildId;
 
+pub use artifacts::{Artifact, Artifacts, Filling};
 pub use journal::{BadCursor, Cursor};
 pub use read::{Entry, Reader, Snapshot, StepFile, StepTail};
 pub use write::{BuildLog, StepLog};

@@ -85,6 +85,8 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, RunError> {
         network: Arc::clone(&server.network),
         tools: Toolbox::default(),
         shared_tools: None,
+        // What it wrote is gone with its workspace: DIR is never written to, and a second place would be searched in vain.
+        artifacts: None,
         permits: Arc::new(Semaphore::new(around.cores.max(2))),
     };
     let job = Job {

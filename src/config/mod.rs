@@ -12,6 +12,7 @@ mod parts;
 pub mod problem;
 pub mod repo_file;
 mod repo_reader;
+mod repo_values;
 pub mod secret;
 mod section;
 pub mod server;

@@ -249,10 +249,10 @@ pub(super) fn retention(mut section: Section<'_>) -> Retention {
     let retention = Retention {
         builds: section.duration("builds").unwrap_or_default(),
         logs: section.duration("logs").unwrap_or_default(),
+        artifacts: section.duration("artifacts").unwrap_or_default(),
         deliveries: section.duration("deliveries").unwrap_or_default(),
     };
     // Checked, so that a file written for a later version is not refused for them.
-    section.duration("artifacts");
     section.size("snapshots");
     section.size("mirrors");
     section.finish();

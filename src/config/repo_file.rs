@@ -282,9 +282,27 @@ mod tests {
             retry = 1
             [cache]
             webpack = false
+            paths = [".next/cache/"]
+            [toolchain]
+            node = ">=18 <21"
+            npm = "9"
             [checkout]
-            depth = 1
-            tags = false
+            depth = 0
+            tags = true
+            [budget]
+            total = "1.2MB"
+            measure = "gzip"
+            [budget.assets]
+            "main.*.js" = "300kB"
+            [paths]
+            ignore = ["docs/**", "./*.md"]
+            [artifacts]
+            paths = ["dist/"]
+            when = "always"
+            [on."release/**"]
+            env = { API = "https://api.acme.dev" }
+            [on.pull_request.bundle]
+            network = ["Fonts.GoogleAPIs.com:443", "*.acme.dev:8443"]
             "#,
             FILE_NAME,
         )
@@ -295,7 +313,17 @@ mod tests {
         assert!(file.installs[1].skip);
         assert_eq!((file.bundle.dir.as_deref(), file.bundle.network.clone()), (None, Some(Network::Open)));
         assert_eq!((file.checks[0].after, file.checks[0].retry), (After::Bundle, 1));
-        assert_eq!(file.cache, Cache { webpack: false, ..Cache::default() });
+        assert_eq!(file.cache, Cache { webpack: false, paths: vec![".next/cache".to_owned()], ..Cache::default() });
+        assert_eq!((file.toolchain["node"].as_str(), file.toolchain["npm"].as_str()), (">=18 <21", "9"));
+        assert_eq!(file.checkout, Checkout { depth: 0, tags: true, ..Checkout::default() });
+        assert_eq!((file.budget.total, file.budget.measure), (Some(1_200_000), Measure::Gzip));
+        assert_eq!(file.budget.assets["main.*.js"], 300_000);
+        assert_eq!(file.ignored_paths, ["docs/**", "*.md"]);
+        assert_eq!(file.artifacts, Artifacts { paths: vec!["dist".to_owned()], when: Keep::Always });
+        assert_eq!((file.on[0].pattern.as_str(), file.on[1].pattern.as_str()), ("release/**", "pull_request"));
+        assert_eq!(file.on[0].env["API"], "https://api.acme.dev");
+        let hosts = ["fonts.googleapis.com:443", "*.acme.dev:8443"].map(str::to_owned).to_vec();
+        assert_eq!(file.on[1].bundle.network, Some(Network::Hosts(hosts)));
         assert_eq!(RepoFile::parse("", FILE_NAME).expect("legal"), RepoFile::default());
     }
 
@@ -308,7 +336,14 @@ mod tests {
         check("[bundle]\ncommand = []\n", "`bundle.command` is empty");
         check("[bundle]\ndir = '../x'\n", "\"../x\" is not a folder of the repository");
         check("[bundle]\ntimeout = 'soon'\n", "\"soon\" is not a duration");
-        check("[bundle]\nnetwork = ['a:443']\n", "not built yet: a list of hosts for `bundle.network`");
+        check("[bundle]\nnetwork = 'all'\n", "`bundle.network` must be true, false or a list of hosts");
+        check("[bundle]\nnetwork = ['a.dev']\n", "\"a.dev\" has no port");
+        check(
+            "[bundle]\nnetwork = ['https://a.dev/x']\n",
+            "\"https://a.dev/x\" is an address, not a host with its port",
+        );
+        check("[bundle]\nnetwork = ['a.dev:0']\n", "\"a.dev:0\" has a port that is not one of 1 to 65535");
+        check("[bundle]\nnetwork = ['*:443']\n", "\"*:443\" is not a host with its port");
         check("[env]\nA = 1\n", "the variable A must be a string, not an integer");
         check("[[install]]\ndir = 'a'\n", "an [[install]] needs a `tool`");
         check(
@@ -317,19 +352,25 @@ mod tests {
         );
         check("[[check]]\nname = 'npm'\ncommand = ['a']\n", "\"npm\" is the name of another step");
         check("[matrix]\n", "`matrix` is reserved for a later format");
+        check("[toolchain]\nnode = 18\n", "`toolchain.node` must be a string, not an integer");
+        check("[toolchain]\nnode = '$(id)'\n", "\"$(id)\" is not a version of node");
+        check("[toolchain]\nnode-js = '18'\n", "unknown key `node-js` in `toolchain`");
+        check("[checkout]\ndepth = -1\n", "`checkout.depth` must be a whole number, 0 or more");
+        check("[checkout]\nlfs = 'no'\n", "`checkout.lfs` must be true or false, not a string");
+        check("[budget]\ntotal = '1.2 megs'\n", "\"1.2 megs\" is not a size");
+        check("[budget]\nmeasure = 'brotli'\n", "`budget.measure` is \"raw\" or \"gzip\", not \"brotli\"");
         check(
-            "[toolchain]\nnode = '18'\n",
-            "not built yet: `toolchain` (versions of node and npm come from .nvmrc, engines or the server)",
+            "[budget.assets]\n'*.js' = true\n",
+            "`budget.assets.\"*.js\"` must be a size like \"300kB\", not a boolean",
         );
-        check("[checkout]\ndepth = 0\n", "not built yet: history in the workspace");
-        check(
-            "[paths]\nignore = ['docs/**']\n",
-            "not built yet: `paths.ignore` (every push is built, whatever it changed)",
-        );
-        check(
-            "[cache]\npaths = ['x']\n",
-            "not built yet: `cache.paths` (only dependencies and webpack's cache are known)",
-        );
+        check("[budget.assets]\n'a[.js' = '1kB'\n", "\"a[.js\" is not a glob");
+        check("[paths]\nignore = ['!docs']\n", "\"!docs\" takes away, and a list can only add");
+        check("[cache]\npaths = ['../x']\n", "\"../x\" is not a folder of the repository");
+        check("[artifacts]\n", "[artifacts] needs `paths`");
+        check("[artifacts]\npaths = ['/etc']\n", "\"/etc\" is not a path of the repository");
+        check("[on]\nmain = 1\n", "`on.\"main\"` must be a table, not an integer");
+        check("[on.tags]\n", "\"tags\" is not what an [on] is called");
+        check("[on.main.bundle]\ncomand = ['x']\n", "unknown key `comand` in `on.\"main\".bundle`");
     }
 
     #[test]

@@ -1,29 +1,20 @@
 //! Reads the tables of `.hookmill.toml`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::document::{Table, Value};
-use super::problem::{Findings, Kind, Problem};
-use super::repo_file::{After, Bundle, Cache, Check, Install, InstallTool, RepoFile};
+use super::document::{Entry, Table, Value};
+use super::problem::{Findings, Kind, Place, Problem};
+use super::repo_file::{
+    After, Artifacts, Budget, Bundle, Cache, Check, Checkout, Install, InstallTool, Keep, Measure, On, RepoFile,
+};
+use super::repo_values::{check_name, command, folder, folders, glob, globs, network, version};
 use super::section::{Located, Section};
-use crate::domain::spec::Network;
-
-/// Tables that later issues build, and in what words they are refused.
-const NOT_BUILT: [(&str, &str); 4] = [
-    ("toolchain", "versions of node and npm come from .nvmrc, engines or the server"),
-    ("budget", "bundle sizes are not compared"),
-    ("artifacts", "nothing is kept of a build but its logs"),
-    ("on", "a branch can't have settings of its own"),
-];
 
 /// Names that a later format may use, so that no file can mean something else by them today.
 const RESERVED: [&str; 4] = ["matrix", "services", "deploy", "preview"];
 
 pub(super) fn read(table: Table, findings: &mut Findings) -> RepoFile {
     let mut root = Section::new("", table, findings);
-    for (key, why) in NOT_BUILT {
-        root.refuse(key, why);
-    }
     for key in RESERVED {
         if let Some(entry) = root.take(key) {
             root.wrong(&entry.key, format!("`{key}` is reserved for a later format"), "take it out");
@@ -34,14 +25,12 @@ pub(super) fn read(table: Table, findings: &mut Findings) -> RepoFile {
     let bundle = root.table("bundle").map(|table| bundle(table, root.findings)).unwrap_or_default();
     let checks = root.tables("check").into_iter().filter_map(|table| check(table, root.findings)).collect();
     let cache = root.table("cache").map(|table| cache(table, root.findings)).unwrap_or_default();
-    if let Some(table) = root.table("checkout") {
-        checkout(table, root.findings);
-    }
-    if let Some(table) = root.table("paths") {
-        let mut section = Section::new("paths", table, root.findings);
-        section.refuse("ignore", "every push is built, whatever it changed");
-        section.finish();
-    }
+    let toolchain = root.table("toolchain").map(|table| toolchain(table, root.findings)).unwrap_or_default();
+    let checkout = root.table("checkout").map(|table| checkout(table, root.findings)).unwrap_or_default();
+    let budget = root.table("budget").map(|table| budget(table, root.findings)).unwrap_or_default();
+    let ignored_paths = root.table("paths").map(|table| ignored_paths(table, root.findings)).unwrap_or_default();
+    let artifacts = root.table("artifacts").map(|table| artifacts(table, root.findings)).unwrap_or_default();
+    let on = root.table("on").map(|table| on(table, root.findings)).unwrap_or_default();
     root.finish();
     RepoFile {
         env,
@@ -51,7 +40,12 @@ pub(super) fn read(table: Table, findings: &mut Findings) -> RepoFile {
         bundle,
         checks: unique(checks, findings, |check: &Check| format!("[[check]] {:?}", check.name)),
         cache,
-        ..RepoFile::default()
+        toolchain,
+        checkout,
+        budget,
+        ignored_paths,
+        artifacts,
+        on,
     }
 }
 
@@ -95,7 +89,10 @@ fn install(table: Table, findings: &mut Findings) -> Option<Located<Install>> {
 }
 
 fn bundle(table: Table, findings: &mut Findings) -> Bundle {
-    let mut section = Section::new("bundle", table, findings);
+    bundle_of(Section::new("bundle", table, findings))
+}
+
+fn bundle_of(mut section: Section<'_>) -> Bundle {
     let bundle = Bundle {
         command: command(&mut section),
         dir: folder(&mut section, "dir"),
@@ -152,108 +149,113 @@ fn check(table: Table, findings: &mut Findings) -> Option<Located<Check>> {
     Some(Located { place, value: check })
 }
 
-/// A check's name becomes a step's name, a status context and a file name.
-fn check_name(section: &mut Section<'_>, name: Located<String>) -> Option<String> {
-    let text = &name.value;
-    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if text.is_empty() || text.len() > 60 || text.starts_with('.') || !text.chars().all(legal) {
-        section.wrong(
-            &name.place,
-            format!("{text:?} is not a name for a check"),
-            "use up to 60 of a-z, A-Z, 0-9, `.`, `_` and `-`",
-        );
-        return None;
-    }
-    let taken = ["checkout", "bundle"].contains(&text.as_str());
-    if taken || InstallTool::ALL.iter().any(|tool| tool.as_str() == text) {
-        section.wrong(&name.place, format!("{text:?} is the name of another step"), "take another name");
-        return None;
-    }
-    Some(name.value)
-}
-
 fn cache(table: Table, findings: &mut Findings) -> Cache {
     let mut section = Section::new("cache", table, findings);
-    section.refuse("paths", "only dependencies and webpack's cache are known");
     let cache = Cache {
         dependencies: section.flag("dependencies").unwrap_or(true),
         webpack: section.flag("webpack").unwrap_or(true),
-        paths: Vec::new(),
+        paths: folders(&mut section, "paths"),
     };
     section.finish();
     cache
 }
 
-/// The commit alone is checked out: what says so is accepted, what asks for more is refused.
-fn checkout(table: Table, findings: &mut Findings) {
+fn toolchain(table: Table, findings: &mut Findings) -> BTreeMap<String, String> {
+    let mut section = Section::new("toolchain", table, findings);
+    let versions = ["node", "npm", "yarn", "pnpm", "bun"]
+        .into_iter()
+        .filter_map(|tool| Some((tool.to_owned(), version(&mut section, tool)?)))
+        .collect();
+    section.finish();
+    versions
+}
+
+fn checkout(table: Table, findings: &mut Findings) -> Checkout {
     let mut section = Section::new("checkout", table, findings);
-    if let Some(depth) = section.count("depth")
-        && depth.value != 1
-    {
-        section.not_built(&depth.place, "history in the workspace", "take it out, or write depth = 1");
-    }
-    for (key, what) in [
-        ("tags", "tags in the workspace"),
-        ("submodules", "fetching submodules"),
-        ("lfs", "fetching files from Git LFS"),
-    ] {
-        let Some(entry) = section.take(key) else { continue };
-        match entry.node.value {
-            Value::Bool(false) => {}
-            Value::Bool(true) => section.not_built(&entry.key, what, format!("take it out, or write {key} = false")),
-            _ => section.wrong(&entry.node.place, format!("`checkout.{key}` must be true or false"), "write false"),
+    let usual = Checkout::default();
+    let depth = section.count("depth").map(|depth| u32::try_from(depth.value).unwrap_or(u32::MAX));
+    let checkout = Checkout {
+        depth: depth.unwrap_or(usual.depth),
+        tags: section.flag("tags").unwrap_or(usual.tags),
+        submodules: section.flag("submodules").unwrap_or(usual.submodules),
+        lfs: section.flag("lfs").unwrap_or(usual.lfs),
+    };
+    section.finish();
+    checkout
+}
+
+fn budget(table: Table, findings: &mut Findings) -> Budget {
+    let mut section = Section::new("budget", table, findings);
+    let total = section.size("total");
+    let measure = section.word("measure", &[("raw", Some(Measure::Raw)), ("gzip", Some(Measure::Gzip))]);
+    let mut assets = BTreeMap::new();
+    for (name, bytes) in section.sizes("assets") {
+        if let Some(pattern) = glob(&name.place, &name.value, section.findings) {
+            assets.insert(pattern, bytes);
         }
     }
     section.finish();
+    Budget { total, measure: measure.unwrap_or_default(), assets }
 }
 
-/// A program and its arguments, such that a process can be started with them.
-fn command(section: &mut Section<'_>) -> Option<Vec<String>> {
-    let entry = section.take("command")?;
-    let key = section.key("command");
-    let fix = "write program and arguments as a list: [\"npm\", \"run\", \"build\"]";
-    let Value::List(items) = entry.node.value else {
-        section.wrong(&entry.node.place, format!("`{key}` must be a list of strings"), fix);
-        return None;
+fn ignored_paths(table: Table, findings: &mut Findings) -> Vec<String> {
+    let mut section = Section::new("paths", table, findings);
+    let ignored = globs(&mut section, "ignore");
+    section.finish();
+    ignored
+}
+
+fn artifacts(table: Table, findings: &mut Findings) -> Artifacts {
+    let mut section = Section::new("artifacts", table, findings);
+    let place = section.place();
+    let named = section.has("paths");
+    let paths = globs(&mut section, "paths");
+    let when = section.word("when", &[("passed", Some(Keep::Passed)), ("always", Some(Keep::Always))]);
+    if !named {
+        section.wrong(&place, "[artifacts] needs `paths`", "write paths = [\"dist\"]");
+    }
+    section.finish();
+    Artifacts { paths, when: when.unwrap_or_default() }
+}
+
+/// `[on."pattern"]`, in the order of the file.
+fn on(table: Table, findings: &mut Findings) -> Vec<On> {
+    let mut entries: Vec<(String, Entry)> = table.entries.into_iter().collect();
+    entries.sort_by_key(|(_, entry)| entry.key.span.start);
+    let mut all = Vec::with_capacity(entries.len());
+    for (pattern, Entry { key, node }) in entries {
+        let name = format!("on.{pattern:?}");
+        let Value::Table(table) = node.value else {
+            let message = format!("`{name}` must be a table, not {}", node.value.type_name());
+            let fix = "write [on.\"main\"] with env or bundle below it";
+            findings.push(Problem::at(Kind::Wrong, &key, message).fix(fix));
+            continue;
+        };
+        let mut section = Section::new(name.clone(), table, findings);
+        on_pattern(&mut section, &key, &pattern);
+        let env = section.variables("env").unwrap_or_default();
+        let bundle = match section.table("bundle") {
+            Some(table) => bundle_of(Section::new(format!("{name}.bundle"), table, section.findings)),
+            None => Bundle::default(),
+        };
+        section.finish();
+        all.push(On { pattern, env, bundle });
+    }
+    all
+}
+
+/// The pattern of an `[on]`: what is nearly a word of its own would match no branch for ever.
+fn on_pattern(section: &mut Section<'_>, key: &Place, pattern: &str) {
+    let meant = match pattern {
+        "tags" => Some("tag"),
+        "pull_requests" | "pull-request" | "pull-requests" | "pr" => Some("pull_request"),
+        _ => None,
     };
-    if items.is_empty() {
-        section.wrong(&entry.node.place, format!("`{key}` is empty"), fix);
-        return None;
+    if let Some(meant) = meant {
+        let message = format!("{pattern:?} is not what an [on] is called");
+        section.wrong(key, message, format!("write [on.{meant}]; for a branch of that name [on.\"{pattern}*\"]"));
+    } else if pattern.is_empty() || pattern.starts_with('!') || fast_glob::validate(pattern).is_err() {
+        let message = format!("{pattern:?} is not a branch pattern");
+        section.wrong(key, message, "write [on.\"main\"], [on.\"release/**\"], [on.pull_request] or [on.tag]");
     }
-    let mut argv = Vec::with_capacity(items.len());
-    for item in items {
-        match item.value {
-            Value::Text(word) if !word.contains('\0') && (!argv.is_empty() || !word.is_empty()) => argv.push(word),
-            _ => {
-                section.wrong(&item.place, format!("`{key}` holds something that no process can be given"), fix);
-                return None;
-            }
-        }
-    }
-    Some(argv)
-}
-
-/// A folder of the tree: relative, and never out of it.
-fn folder(section: &mut Section<'_>, key: &'static str) -> Option<String> {
-    let text = section.text(key)?;
-    let parts: Vec<&str> = text.value.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if text.value.starts_with('/') || text.value.contains(['\0', '\\']) || parts.contains(&"..") {
-        let message = format!("{:?} is not a folder of the repository", text.value);
-        section.wrong(&text.place, message, "name it from the repository's root, without \"..\" and with \"/\"");
-        return None;
-    }
-    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
-}
-
-fn network(section: &mut Section<'_>) -> Option<Network> {
-    let entry = section.take("network")?;
-    let key = section.key("network");
-    match entry.node.value {
-        Value::Bool(open) => return Some(if open { Network::Open } else { Network::Closed }),
-        Value::List(_) => {
-            section.not_built(&entry.node.place, &format!("a list of hosts for `{key}`"), "write true or false")
-        }
-        _ => section.wrong(&entry.node.place, format!("`{key}` must be true or false"), "write true or false"),
-    }
-    None
 }

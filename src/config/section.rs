@@ -90,6 +90,12 @@ impl<'f> Section<'f> {
         let node = self.take(key)?.node;
         match node.value {
             Value::Text(value) | Value::Word(value) => Some(Located { place: node.place, value }),
+            Value::Integer(_) | Value::Other(_) => {
+                // `node = 20.10` would be 20.1 as a number.
+                let message = format!("`{}` must be a string, not {}", self.key(key), node.value.type_name());
+                self.wrong(&node.place, message, "put the value into quotes");
+                None
+            }
             _ => {
                 self.mismatch(key, &node, "a string");
                 None
@@ -153,17 +159,38 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn size(&mut self, key: &'static str) -> Option<u64> {
-        if self.table.entries.get(key).is_some_and(|entry| matches!(entry.node.value, Value::Integer(_))) {
-            return self.positive(key);
-        }
-        let text = self.text(key)?;
-        match values::size(&text.value) {
-            Ok(bytes) => self.above_zero(key, &text.place, bytes > 0).then_some(bytes),
-            Err(fix) => {
-                self.wrong(&text.place, format!("{:?} is not a size", text.value), fix);
-                None
+        let node = self.take(key)?.node;
+        self.size_of(key, &node)
+    }
+
+    /// A table of sizes under names that are the writer's own.
+    pub(super) fn sizes(&mut self, key: &'static str) -> Vec<(Located<String>, u64)> {
+        let entries = self.table(key).map(|table| table.entries).unwrap_or_default();
+        let mut sizes = Vec::with_capacity(entries.len());
+        for (name, entry) in entries {
+            if let Some(bytes) = self.size_of(&format!("{key}.{name:?}"), &entry.node) {
+                sizes.push((Located { place: entry.key, value: name }, bytes));
             }
         }
+        sizes
+    }
+
+    fn size_of(&mut self, key: &str, node: &Node) -> Option<u64> {
+        let bytes = match &node.value {
+            Value::Integer(number) => u64::try_from(*number).unwrap_or(0),
+            Value::Text(text) | Value::Word(text) => match values::size(text) {
+                Ok(bytes) => bytes,
+                Err(fix) => {
+                    self.wrong(&node.place, format!("{text:?} is not a size"), fix);
+                    return None;
+                }
+            },
+            _ => {
+                self.mismatch(key, node, "a size like \"300kB\"");
+                return None;
+            }
+        };
+        self.above_zero(key, &node.place, bytes > 0).then_some(bytes)
     }
 
     pub(super) fn path(&mut self, key: &'static str) -> Option<Located<PathBuf>> {

@@ -165,6 +165,8 @@ pub struct Retention {
     pub builds: Duration,
     /// Step output.
     pub logs: Duration,
+    /// What `[artifacts]` of the repository file kept.
+    pub artifacts: Duration,
     /// Delivery ids.
     pub deliveries: Duration,
 }

@@ -56,6 +56,31 @@ pub fn passed(total: Duration, stages: &[Vec<(&str, Duration)>]) -> String {
     sentence
 }
 
+/// `sentence` with `figure` behind it, where both fit on the line.
+pub fn with_figure(sentence: &str, figure: &str) -> String {
+    let longer = format!("{sentence} · {}", one_line(figure, MAX_CHARS));
+    if longer.chars().count() <= MAX_CHARS { longer } else { line(sentence) }
+}
+
+/// `312 kB`, `1.2 MB`, as browsers and bundlers count: a kB is 1000 bytes. One decimal below ten.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut amount = bytes as f64 / 1000.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().unwrap_or(&"kB");
+    // What would round to 1000 is shown in the next unit.
+    while amount >= 999.5 {
+        let Some(next) = units.next() else { break };
+        amount /= 1000.0;
+        unit = next;
+    }
+    let rounded = if amount < 9.95 { (amount * 10.0).round() / 10.0 } else { amount.round() };
+    format!("{rounded} {unit}")
+}
+
 /// For a tree in which nothing is to be installed or bundled.
 pub fn nothing_to_do() -> String {
     line("Passed: nothing to install or bundle (no package.json, bower.json or webpack configuration)")
@@ -195,6 +220,21 @@ mod tests {
 
     fn commit() -> CommitId {
         "a1b2c3d".repeat(6)[..40].parse().expect("hex")
+    }
+
+    #[test]
+    fn sizes_as_people_say_them() {
+        let check = |bytes, said: &str| assert_eq!(size(bytes), said);
+        check(0, "0 B");
+        check(999, "999 B");
+        check(1000, "1 kB");
+        check(4_149, "4.1 kB");
+        check(9_960, "10 kB");
+        check(312_400, "312 kB");
+        check(999_600, "1 MB");
+        check(1_200_000, "1.2 MB");
+        check(1 << 30, "1.1 GB");
+        check(u64::MAX, "18446744 TB");
     }
 
     #[test]

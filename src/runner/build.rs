@@ -1,10 +1,11 @@
 //! A build, from checkout to verdict.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::config::repo_file::RepoFile;
 use crate::confine::{DOOR, Holder, Seen};
 use crate::domain::build::{Build, Cause, Step, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
@@ -15,10 +16,11 @@ use crate::domain::view::View;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
+use super::planning::Planned;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
 use super::workspace::Workspace;
-use super::{Happening, Job, Parts, Stop, Tell, environment, planning};
+use super::{Happening, Job, Parts, Stop, Tell, artifacts, budget, environment, planning};
 
 /// Builds `job` in slot number `slot`. A failing build is a verdict like any other; so is one that we could not run.
 ///
@@ -45,7 +47,7 @@ pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Sto
 pub async fn explain(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Result<Plan, Verdict> {
     let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
     let tree = checkout::run(job, parts, &workspace, &tell, stop).await?;
-    planning::plan(job, &tree.done.listing)
+    planning::plan(job, &tree.done.listing).map(|planned| planned.plan)
 }
 
 async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Verdict {
@@ -57,6 +59,7 @@ async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) 
 /// `Err` is a verdict too: the one that ended the story early.
 async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Result<Verdict, Verdict> {
     let began = Instant::now();
+    artifacts::forget(parts, job.build.id).await;
     let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
     // The holder's namespaces are made while the checkout runs.
     let (holder, tree) = tokio::join!(
@@ -64,9 +67,9 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         checkout::run(job, parts, &workspace, tell, stop),
     );
     let (tree, holder) = (tree?, holder.map_err(no_holder)?);
-    let plan = planning::plan(job, &tree.done.listing);
-    announce(&tree, plan.as_ref(), tell).await;
-    let plan = plan?;
+    let planned = planning::plan(job, &tree.done.listing);
+    announce(&tree, planned.as_ref().map(|planned| &planned.plan), tell).await;
+    let Planned { plan, file } = planned?;
     if plan.stages.is_empty() {
         return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()));
     }
@@ -91,7 +94,40 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     };
     let ended = run_stages(&scene, &plan).await;
     holder.close().await;
-    ended.map(|stages| Verdict::new(Outcome::Passed, sentence::passed(began.elapsed(), &timings(&stages))))
+    let written = written(parts, &view);
+    let verdict = match ended {
+        Ok(stages) => within_budget(written, &plan, &file, tell, began, &stages).await,
+        Err(verdict) => verdict,
+    };
+    for notice in artifacts::keep(parts, job.build.id, written, &file.artifacts, verdict.outcome).await {
+        tell.that(Happening::Notice(notice)).await;
+    }
+    Ok(verdict)
+}
+
+/// Where what the steps wrote can be read: their layer of the tree, or the whole tree where nothing is stacked.
+fn written<'a>(parts: &Parts, view: &'a View) -> &'a Path {
+    if parts.layers.needs_joined_copy() { &view.joined } else { &view.upper }
+}
+
+/// The verdict when every step was good: what they wrote may still be larger than the repository wants.
+async fn within_budget(
+    written: &Path,
+    plan: &Plan,
+    file: &RepoFile,
+    tell: &Tell,
+    began: Instant,
+    stages: &[Vec<Ended>],
+) -> Verdict {
+    let judged = budget::judge(written, plan, file).await;
+    for notice in judged.notices {
+        tell.that(Happening::Notice(notice)).await;
+    }
+    judged.verdict.unwrap_or_else(|| {
+        let passed = sentence::passed(began.elapsed(), &timings(stages));
+        let reason = judged.figure.map_or(passed.clone(), |figure| sentence::with_figure(&passed, &figure));
+        Verdict::new(Outcome::Passed, reason)
+    })
 }
 
 fn environment_of(

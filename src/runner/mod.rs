@@ -4,6 +4,8 @@
 //! step's environment is made; [`diagnosis`] says whose fault a failure is. The runner knows no store and no HTTP: it
 //! tells what [happens](Happening) and whoever listens keeps it.
 
+mod artifacts;
+mod budget;
 pub mod build;
 mod checkout;
 pub mod diagnosis;
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::blobs::Artifacts;
 use crate::config::secret::Secret;
 use crate::config::server::Network;
 use crate::confine::Layers;
@@ -84,6 +87,8 @@ pub struct Parts {
     pub tools: Toolbox,
     /// Where the agent's own tools are installed, if not under `data_dir`: `run` and `demo` share theirs.
     pub shared_tools: Option<PathBuf>,
+    /// Where files that builds wrote are kept; `None` keeps none.
+    pub artifacts: Option<Artifacts>,
     /// Bounds the steps that run at once, over all builds of this agent.
     pub permits: Arc<Semaphore>,
 }

@@ -10,8 +10,14 @@ use crate::plan::{self, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes
 
 use super::Job;
 
+/// A plan, and the repository file from which it was made.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    pub(super) file: RepoFile,
+}
+
 /// Plans a build. What can't be planned is the repository's fault and says which file and what mends it.
-pub(super) fn plan(job: &Job, listing: &Listing) -> Result<Plan, Verdict> {
+pub(super) fn plan(job: &Job, listing: &Listing) -> Result<Planned, Verdict> {
     let failed = |why: String| Verdict::new(Outcome::Failed, sentence::one_line(&why, sentence::MAX_CHARS));
     let file = match listing.text(repo_file::FILE_NAME) {
         Some(text) => RepoFile::parse(text, repo_file::FILE_NAME).map_err(|problems| failed(first(&problems)))?,
@@ -25,7 +31,8 @@ pub(super) fn plan(job: &Job, listing: &Listing) -> Result<Plan, Verdict> {
         scripts: job.scripts,
         network: job.bundle_network && job.build.trust != Trust::Fork,
     };
-    plan::plan(listing, &wishes(file, job.build.trust), &settings).map_err(|bad| failed(bad.to_string()))
+    let plan = plan::plan(listing, &wishes(file.clone(), job.build.trust), &settings);
+    plan.map(|plan| Planned { plan, file }).map_err(|bad| failed(bad.to_string()))
 }
 
 /// The first problem, on one line: `.hookmill.toml:3:1: …`. All of them are in `hookmill check`.

@@ -67,11 +67,11 @@ impl From<Unavailable> for Refused {
 
 impl From<std::io::Error> for Refused {
     fn from(error: std::io::Error) -> Self {
-        tracing::error!(%error, "a log could not be read");
+        tracing::error!(%error, "what a build left could not be read");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "log_unreadable",
-            "the log is there but can't be read; see the server's log",
+            "unreadable",
+            "it is there but can't be read; see the server's log",
         )
     }
 }

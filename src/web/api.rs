@@ -190,19 +190,9 @@ pub(super) async fn not_built_yet(
     headers: HeaderMap,
 ) -> Refused {
     match readable(&pages, &id, query.as_deref(), &headers).await {
-        Ok(_) => Refused::not_built_yet("bundle reports and artefacts"),
+        Ok(_) => Refused::not_built_yet("bundle reports"),
         Err(refused) => refused,
     }
-}
-
-/// `GET /api/v1/builds/{id}/artifacts/{path}`
-pub(super) async fn artifact(
-    state: State<Arc<Pages>>,
-    Path((id, _path)): Path<(String, String)>,
-    query: RawQuery,
-    headers: HeaderMap,
-) -> Refused {
-    not_built_yet(state, Path(id), query, headers).await
 }
 
 /// Changes that a later version makes.

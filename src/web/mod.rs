@@ -6,6 +6,7 @@
 mod ansi;
 mod answer;
 mod api;
+mod artifacts;
 mod asset;
 pub mod auth;
 mod body;
@@ -14,6 +15,7 @@ pub mod hook;
 pub mod listener;
 mod log;
 mod pages;
+mod ranged;
 mod records;
 mod stream;
 mod view;
@@ -25,7 +27,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::map_response;
 use axum::routing::{get, post};
 
-use crate::blobs::Logs;
+use crate::blobs::{Artifacts, Logs};
 use crate::live::Hub;
 
 pub use auth::Site;
@@ -38,8 +40,10 @@ const BODY_MAX: usize = 16 * 1024;
 pub struct Pages {
     /// What is known of builds.
     pub records: Arc<dyn Records>,
-    /// What builds wrote.
+    /// What builds wrote, line by line.
     pub logs: Logs,
+    /// What builds left to be kept.
+    pub artifacts: Artifacts,
     /// Who is told when there is news.
     pub hub: Hub,
     /// The last requests that the hooks refused, newest first.
@@ -47,16 +51,26 @@ pub struct Pages {
     site: RwLock<Arc<Site>>,
 }
 
+/// What is kept of builds beside their records.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Step output.
+    pub logs: Logs,
+    /// Files.
+    pub artifacts: Artifacts,
+}
+
 impl Pages {
     /// The parts, joined.
     pub fn new(
         site: Site,
         records: Arc<dyn Records>,
-        logs: Logs,
+        kept: Kept,
         hub: Hub,
         refusals: impl Fn() -> Vec<Refusal> + Send + Sync + 'static,
     ) -> Self {
-        Pages { records, logs, hub, refusals: Box::new(refusals), site: RwLock::new(Arc::new(site)) }
+        let Kept { logs, artifacts } = kept;
+        Pages { records, logs, artifacts, hub, refusals: Box::new(refusals), site: RwLock::new(Arc::new(site)) }
     }
 
     /// Takes a configuration that was read again; requests that are being answered keep the old one.
@@ -80,8 +94,8 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/log", get(log::log))
         .route("/api/v1/builds/{id}/events", get(stream::events))
         .route("/api/v1/builds/{id}/stats", get(api::not_built_yet))
-        .route("/api/v1/builds/{id}/artifacts", get(api::not_built_yet))
-        .route("/api/v1/builds/{id}/artifacts/{*path}", get(api::artifact))
+        .route("/api/v1/builds/{id}/artifacts", get(artifacts::list))
+        .route("/api/v1/builds/{id}/artifacts/{*path}", get(artifacts::file))
         .route("/api/v1/deliveries", get(api::deliveries))
         .route("/api/v1/openapi.json", get(api::openapi))
         .route("/", get(pages::list))

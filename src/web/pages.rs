@@ -17,7 +17,7 @@ use super::api::{build_id, filter, page_of_builds, parameter, readable};
 use super::asset::short_hash;
 use super::auth::{ADMIN, local_path};
 use super::records::BuildFilter;
-use super::view::{Frame, Lane, Mark, Summary, lanes, now, path_encoded};
+use super::view::{Frame, KeptFiles, Lane, Mark, Summary, lanes, now, path_encoded};
 use super::{BODY_MAX, Pages};
 
 /// How much of a step's log stands on the page; the whole is a link away.
@@ -201,6 +201,7 @@ struct BuildPage {
     trust: &'static str,
     waited: Option<String>,
     sandbox: String,
+    kept: Option<KeptFiles>,
     attempt: u32,
     rerun_of: Option<BuildId>,
     superseded_by: Option<BuildId>,
@@ -242,6 +243,7 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
     let (logs, id) = (pages.logs.clone(), build.id);
     let tails = tokio::task::spawn_blocking(move || logs.tails(id, TAIL_LINES, TAIL_BYTES));
     let tails = tails.await.map_err(|_stopping| std::io::Error::other("the server is stopping"))??;
+    let kept = KeptFiles::of(&super::artifacts::of_build(pages, &build).await?);
     let (site, now) = (pages.site(), now());
     let events = format!("{}/api/v1/builds/{id}/events?after={}", site.base(), tails.cursor);
     let summary = Summary::new(&build, now);
@@ -258,6 +260,7 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         trust: build.trust.as_str(),
         waited: build.started_at.map(|start| crate::domain::time::brief(start.since(build.created_at))),
         sandbox: super::ansi::shown(&build.sandbox),
+        kept,
         attempt: build.attempt,
         rerun_of: build.rerun_of,
         superseded_by: build.superseded_by,

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use axum::http::{HeaderMap, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::blobs::{Snapshot, StepTail};
+use crate::blobs::{Artifact, Snapshot, StepTail};
 use crate::domain::build::{Build, BuildId, CacheUse, State, Step, StepKind, StepState};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::sentence::size;
 use crate::domain::time::{Timestamp, brief};
 
 use super::ansi::{Painter, Run, shown};
@@ -230,6 +231,46 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
         }
     };
     build.steps.iter().enumerate().map(lane).collect()
+}
+
+/// How many artifacts a page names; all are in the API's list.
+const ARTIFACTS_SHOWN: usize = 100;
+
+/// What a build left to be kept.
+pub(super) struct KeptFiles {
+    /// `1 file`, `12 files`.
+    pub(super) count: String,
+    /// The size of all of them.
+    pub(super) total: String,
+    pub(super) files: Vec<KeptFile>,
+    /// How many are not shown.
+    pub(super) more: usize,
+}
+
+/// One artifact.
+pub(super) struct KeptFile {
+    pub(super) path: String,
+    /// The exact path, percent-encoded.
+    pub(super) address: String,
+    pub(super) size: String,
+}
+
+impl KeptFiles {
+    /// `None` when nothing is kept.
+    pub(super) fn of(artifacts: &[Artifact]) -> Option<Self> {
+        let file = |artifact: &Artifact| KeptFile {
+            path: shown(&artifact.path),
+            address: path_encoded(&artifact.path),
+            size: size(artifact.bytes),
+        };
+        let count = artifacts.len();
+        (count > 0).then(|| KeptFiles {
+            count: format!("{count} {}", if count == 1 { "file" } else { "files" }),
+            total: size(artifacts.iter().map(|artifact| artifact.bytes).sum()),
+            files: artifacts.iter().take(ARTIFACTS_SHOWN).map(file).collect(),
+            more: count.saturating_sub(ARTIFACTS_SHOWN),
+        })
+    }
 }
 
 fn is_at_fault(outcome: Outcome) -> bool {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use hookmill::blobs::Logs;
+use hookmill::blobs::{Artifacts, Logs};
 use hookmill::config::secret::Secret;
 use hookmill::config::server::{Listen, Read, Web};
 use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, State, Step, StepKind, StepState};
@@ -17,7 +17,7 @@ use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::live::Hub;
 use hookmill::web::{
-    Answer, BuildFilter, ChangeRefused, Counts, Delivery, Pages, Part, Records, Refusal, Site, router,
+    Answer, BuildFilter, ChangeRefused, Counts, Delivery, Kept, Pages, Part, Records, Refusal, Site, router,
     under_public_path,
 };
 
@@ -226,8 +226,13 @@ impl Server {
                 headers: vec!["x-hub-signature-256".into()],
             }]
         };
-        let pages =
-            Pages::new(site.clone(), Arc::clone(&memory) as Arc<dyn Records>, logs.clone(), hub.clone(), refusals);
+        let pages = Pages::new(
+            site.clone(),
+            Arc::clone(&memory) as Arc<dyn Records>,
+            Kept { logs: logs.clone(), artifacts: Artifacts::new("/nonexistent") },
+            hub.clone(),
+            refusals,
+        );
         let app = under_public_path(&site, router(Arc::new(pages)));
         let listener = runtime.block_on(tokio::net::TcpListener::bind(listen)).expect("a free port");
         let address = listener.local_addr().expect("bound");
