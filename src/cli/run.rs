@@ -84,6 +84,7 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, RunError> {
         layers: Arc::new(layers),
         network: Arc::clone(&server.network),
         tools: Toolbox::default(),
+        toolchain: Arc::clone(&server.toolchain),
         shared_tools: None,
         // What it wrote is gone with its workspace: DIR is never written to, and a second place would be searched in vain.
         artifacts: None,
