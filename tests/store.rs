@@ -52,6 +52,8 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         network: false,
         scripts: true,
+        git_dependencies: false,
+        registries: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,

@@ -96,6 +96,8 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, RunError> {
         limits: server.agent.limits.clone(),
         scripts: true,
         bundle_network: false,
+        registries: Vec::new(),
+        git: None,
         env: BTreeMap::new(),
         url: String::new(),
     };

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
 use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
@@ -86,6 +87,24 @@ fn authorities(network: &Network) -> Result<Vec<Certificate<'static>>, Unusable>
         }
     }
     Ok(found)
+}
+
+/// The authorities of [`client`] as one PEM file: for programs that take a file of them instead of the system's.
+///
+/// # Errors
+/// When `network.ca_file` can't be read.
+pub fn authorities_pem(network: &Network) -> Result<String, Unusable> {
+    let mut text = String::new();
+    for certificate in authorities(network)? {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(certificate.der());
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        for line in encoded.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

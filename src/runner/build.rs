@@ -6,13 +6,15 @@ use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::repo_file::RepoFile;
+use crate::config::server::{Access, Registry};
 use crate::confine::{DOOR, Holder, Seen};
-use crate::domain::build::{Build, Cause, Step, StepState};
+use crate::domain::build::{Build, Cause, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
+use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
@@ -20,6 +22,8 @@ use super::planning::Planned;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
 use super::workspace::Workspace;
+use super::environment::committed;
+use super::environment::home::Settings;
 use super::{Happening, Job, Parts, Stop, Tell, artifacts, budget, environment, planning};
 
 /// Builds `job` in slot number `slot`. A failing build is a verdict like any other; so is one that we could not run.
@@ -77,10 +81,13 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     let tools = Tools::gather(&plan, parts, tell).await?;
     let view = workspace.view(readable(&tools, &tree));
     join_layers(parts, &view).await.map_err(no_workspace)?;
-    tools.furnish(&view).map_err(no_workspace)?;
-    holder.mount(&view).await.map_err(no_holder)?;
     let place = parts.layers.seen(&view);
-    let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec);
+    let settings = tools.settings(job, parts, &place.home).map_err(no_settings)?;
+    settings.write(&view.home, false).map_err(no_home)?;
+    holder.mount(&view).await.map_err(no_holder)?;
+    let committed = |spec: &StepSpec| committed::variables(&workspace.sources(), spec, &job.registries);
+    let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec, &committed(spec));
+    let withheld: Vec<&Registry> = job.registries.iter().filter(|one| one.access == Access::Withheld).collect();
     let root = place.build.to_string_lossy();
     let scene = Scene {
         parts,
@@ -91,8 +98,9 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         processes: job.limits.processes,
         trust: job.build.trust,
         root: &root,
+        withheld: &withheld,
     };
-    let ended = run_stages(&scene, &plan).await;
+    let ended = run_stages(&scene, &plan, &settings, &view.home).await;
     holder.close().await;
     let written = written(parts, &view);
     let verdict = match ended {
@@ -137,6 +145,7 @@ fn environment_of(
     tools: &Tools,
     place: &Seen,
     step: &StepSpec,
+    committed: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut build = Build { built_sha: Some(tree.sha.clone()), ..job.build.clone() };
     if build.cause == Cause::Local {
@@ -155,6 +164,8 @@ fn environment_of(
         certificates: &tools.certificates,
         node_options: None,
         scripts: job.scripts,
+        committed,
+        registry_tokens: job.registries.iter().any(|one| matches!(one.access, Access::Token(_))),
         server_env: &job.env,
     })
 }
@@ -175,10 +186,22 @@ async fn join_layers(parts: &Parts, view: &View) -> std::io::Result<()> {
 }
 
 /// Runs the stages in order; the first that does not succeed is the verdict, and nothing later starts.
-async fn run_stages(scene: &Scene<'_>, plan: &Plan) -> Result<Vec<Vec<Ended>>, Verdict> {
+async fn run_stages(
+    scene: &Scene<'_>,
+    plan: &Plan,
+    settings: &Settings,
+    home: &Path,
+) -> Result<Vec<Vec<Ended>>, Verdict> {
     let mut ended = Vec::new();
     let mut place = 1;
+    let mut with_tokens = false;
     for stage in &plan.stages {
+        // All steps of a build see one HOME: its tokens are there while nothing but installs runs.
+        let installs = stage.steps.iter().all(|step| step.kind == StepKind::Install);
+        if settings.holds_tokens() && installs != with_tokens {
+            settings.write(home, installs).map_err(no_home)?;
+            with_tokens = installs;
+        }
         let steps: Vec<Placed<'_>> =
             stage.steps.iter().enumerate().map(|(at, spec)| Placed { place: place + at, spec }).collect();
         let results = stage::run(scene, &steps).await;
@@ -233,6 +256,14 @@ fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(&str, Duration)>> {
         _ => Duration::ZERO,
     };
     stages.iter().map(|stage| stage.iter().map(|one| (one.step.name.as_str(), length(&one.step))).collect()).collect()
+}
+
+fn no_home(error: tree::TreeError) -> Verdict {
+    Verdict::new(Outcome::Broken, sentence::broken(&format!("the build's HOME could not be written: {error}"), 1))
+}
+
+fn no_settings(error: outside::Unusable) -> Verdict {
+    Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1))
 }
 
 fn no_workspace(error: std::io::Error) -> Verdict {

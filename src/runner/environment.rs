@@ -4,6 +4,9 @@
 //! folders of its tools, and the proxy and certificates by which the outside is reached. The names
 //! are a contract (design 4.6). Whoever needs another variable in steps adds it here or nowhere.
 
+pub mod committed;
+pub mod home;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -82,6 +85,10 @@ pub struct Facts<'a> {
     pub node_options: Option<&'a str>,
     /// False keeps packages' install scripts from running.
     pub scripts: bool,
+    /// What the repository's own settings of package managers name; see [`committed`].
+    pub committed: &'a BTreeMap<String, String>,
+    /// Whether HOME holds a token of a registry while the step runs.
+    pub registry_tokens: bool,
     /// `env` of the server's configuration.
     pub server_env: &'a BTreeMap<String, String>,
 }
@@ -98,25 +105,12 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
     if let Some(options) = facts.node_options {
         env.set("NODE_OPTIONS", options);
     }
+    for (name, value) in facts.committed {
+        env.0.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     env.add(facts.server_env);
     env.add(&facts.step.env);
     env.0
-}
-
-/// Files for the private HOME, by name: what the agent's own user has configured and a step's
-/// would not see. As files of the user, and not as variables, they give way to a repository's own.
-///
-/// `registry` is where the agent's npm goes, `certificates` what git must trust for bower's clones.
-pub fn home_files(registry: Option<&str>, certificates: &Certificates) -> Vec<(&'static str, String)> {
-    let mut files = Vec::new();
-    if let Some(registry) = registry {
-        files.push((".npmrc", format!("registry={registry}\n")));
-        files.push((".yarnrc.yml", format!("npmRegistryServer: \"{}\"\n", registry.trim_end_matches('/'))));
-    }
-    if let Some(file) = &certificates.ssl {
-        files.push((".gitconfig", format!("[http]\n\tsslCAInfo = \"{}\"\n", file.display())));
-    }
-    files
 }
 
 /// A folder of the private HOME for what package managers download. It is beside `.cache`, because
@@ -236,6 +230,10 @@ impl Environment {
         if facts.step.tool == "pnpm" {
             self.set_path("npm_config_store_dir", &downloads.join("pnpm"));
             self.set_path("pnpm_config_store_dir", &downloads.join("pnpm"));
+        }
+        // Only for yarn 1, which sends a token with packages that have no scope only when it is told so.
+        if facts.step.tool == "yarn" && facts.registry_tokens {
+            self.set("npm_config_always_auth", "true");
         }
         if !facts.scripts && facts.step.kind == StepKind::Install {
             self.set("npm_config_ignore_scripts", "true");

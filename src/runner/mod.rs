@@ -26,12 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Artifacts;
 use crate::config::secret::Secret;
-use crate::config::server::{self, Network};
+use crate::config::server::{self, Network, Registry};
 use crate::confine::Layers;
 use crate::domain::build::{Build, Step};
 use crate::domain::repo::CommitId;
 use crate::domain::spec::{Decision, Limits};
 
+pub use environment::home::GitAccess;
 pub use tools::Toolbox;
 
 /// What is to be built.
@@ -47,6 +48,10 @@ pub struct Job {
     pub scripts: bool,
     /// Whether the bundle may reach the network.
     pub bundle_network: bool,
+    /// The package registries for it; a fork's without their tokens.
+    pub registries: Vec<Registry>,
+    /// How its installs read private git dependencies; never for a fork.
+    pub git: Option<GitAccess>,
     /// The server's additions to every step's environment.
     pub env: BTreeMap<String, String>,
     /// The build's page, without a key; `CI_BUILD_URL`.

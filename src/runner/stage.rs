@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use crate::config::server::Registry;
 use crate::confine::{Holder, HolderError};
 use crate::domain::build::{Step, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
@@ -48,6 +49,8 @@ pub(super) struct Scene<'a> {
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
     pub(super) root: &'a str,
+    /// Registries whose tokens this build was not given.
+    pub(super) withheld: &'a [&'a Registry],
 }
 
 /// A step of the stage with its place in the plan.
@@ -229,6 +232,7 @@ fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &st
         root: scene.root,
         exit,
         output,
+        withheld: scene.withheld,
     });
     match (found.outcome, found.retry) {
         (Outcome::Broken, true) => Once::Outage(found.reason),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -12,11 +12,12 @@ use crate::config::server::Network;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Plan, StepSpec, Wanted};
-use crate::domain::view::View;
+use crate::outside;
 use crate::toolchain::{self, Given, Outfit, Supply, TOOLS, Toolchain, Unmet};
 
-use super::environment::{Certificates, home_files};
-use super::{Happening, Parts, Tell};
+use super::environment::Certificates;
+use super::environment::home::{AUTHORITIES, Settings};
+use super::{Happening, Job, Parts, Tell};
 
 /// The toolchain of this machine, looked at once and again when something is missing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -84,12 +85,18 @@ impl Tools {
         self.paths.get(&wanted(step)).map_or(&[], Vec::as_slice)
     }
 
-    /// Writes into the private HOME what the agent's own user has configured for the package managers.
-    pub(super) fn furnish(&self, view: &View) -> std::io::Result<()> {
-        for (name, text) in home_files(self.registry.as_deref(), &self.certificates) {
-            std::fs::write(view.home.join(name), text)?;
-        }
-        Ok(())
+    /// What the private HOME of a build holds; `home` is where its steps see it.
+    pub(super) fn settings(&self, job: &Job, parts: &Parts, home: &Path) -> Result<Settings, outside::Unusable> {
+        // git takes one file instead of the system's authorities, so a configured one is written beside them.
+        let added = self.certificates.ssl.is_none() && parts.network.ca_file.is_some();
+        Ok(Settings {
+            registry: self.registry.clone(),
+            registries: job.registries.clone(),
+            git: job.git.clone(),
+            git_authorities: self.certificates.ssl.clone().or_else(|| added.then(|| home.join(AUTHORITIES))),
+            authorities: if added { Some(outside::authorities_pem(&parts.network)?) } else { None },
+            home: home.to_owned(),
+        })
     }
 }
 

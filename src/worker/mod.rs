@@ -20,8 +20,9 @@ use crate::config::server::{Agent, Forges, Statuses, Web};
 use crate::domain::build::Build;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
+use crate::domain::trust::Trust;
 use crate::live::Hub;
-use crate::runner::{self, Job, Parts, Source, Tell};
+use crate::runner::{self, GitAccess, Job, Parts, Source, Tell};
 use crate::store::{Claimed, Store};
 use crate::tree;
 
@@ -167,12 +168,18 @@ impl Worker {
         };
         let rules = forges.rules(&build.repo).ok_or_else(gone)?;
         let forge = forges.by_name.get(&build.repo.forge).ok_or_else(gone)?;
+        // Nothing that runs a fork's build holds a token that it must not have.
+        let fork = build.trust == Trust::Fork;
+        let registries = rules.registries.iter().map(|one| if fork { one.without_token() } else { one.clone() });
+        let git_token = forge.read_token.as_ref().or(forge.token.as_ref()).filter(|_| rules.git_dependencies && !fork);
         Ok(Job {
             build: build.clone(),
             source: Source::Forge { clone_url: rules.clone_url, token: forge.token.clone() },
             limits: rules.limits,
             scripts: rules.scripts,
             bundle_network: rules.network,
+            registries: registries.collect(),
+            git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
             env: rules.env,
             url: format!("{}/builds/{}", self.web.base(), build.id),
         })
