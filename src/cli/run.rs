@@ -94,6 +94,7 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, RunError> {
         scripts: true,
         bundle_network: false,
         env: BTreeMap::new(),
+        passed: Vec::new(),
         url: String::new(),
     };
     let stop = stop_on_signals();

@@ -64,6 +64,10 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         checkout::run(job, parts, &workspace, tell, stop),
     );
     let (tree, holder) = (tree?, holder.map_err(no_holder)?);
+    if let Some(needless) = &tree.done.needless {
+        left_alone(&tree, tell).await;
+        return Ok(Verdict::new(Outcome::Skipped, sentence::needless(&needless.globs, &needless.since)));
+    }
     let plan = planning::plan(job, &tree.done.listing);
     announce(&tree, plan.as_ref(), tell).await;
     let plan = plan?;
@@ -186,6 +190,14 @@ async fn announce(tree: &CheckedOut, plan: Result<&Plan, &Verdict>, tell: &Tell)
             ended.reason = Some(verdict.reason.clone());
         }
     }
+    tell.that(Happening::Step(0, ended)).await;
+}
+
+/// Ends a checkout after which nothing is planned.
+async fn left_alone(tree: &CheckedOut, tell: &Tell) {
+    tell.that(Happening::CheckedOut(tree.sha.clone())).await;
+    let outcome = Some(Outcome::Passed);
+    let ended = Step { state: StepState::Finished, finished_at: Some(now()), outcome, ..tree.step.clone() };
     tell.that(Happening::Step(0, ended)).await;
 }
 
