@@ -99,6 +99,7 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, RunError> {
         registries: Vec::new(),
         git: None,
         env: BTreeMap::new(),
+        passed: Vec::new(),
         url: String::new(),
     };
     let stop = stop_on_signals();

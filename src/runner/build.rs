@@ -71,6 +71,10 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         checkout::run(job, parts, &workspace, tell, stop),
     );
     let (tree, holder) = (tree?, holder.map_err(no_holder)?);
+    if let Some(needless) = &tree.done.needless {
+        left_alone(&tree, tell).await;
+        return Ok(Verdict::new(Outcome::Skipped, sentence::needless(&needless.globs, &needless.since)));
+    }
     let planned = planning::plan(job, &tree.done.listing);
     announce(&tree, planned.as_ref().map(|planned| &planned.plan), tell).await;
     let Planned { plan, file } = planned?;
@@ -246,6 +250,14 @@ async fn announce(tree: &CheckedOut, plan: Result<&Plan, &Verdict>, tell: &Tell)
             ended.reason = Some(verdict.reason.clone());
         }
     }
+    tell.that(Happening::Step(0, ended)).await;
+}
+
+/// Ends a checkout after which nothing is planned.
+async fn left_alone(tree: &CheckedOut, tell: &Tell) {
+    tell.that(Happening::CheckedOut(tree.sha.clone())).await;
+    let outcome = Some(Outcome::Passed);
+    let ended = Step { state: StepState::Finished, finished_at: Some(now()), outcome, ..tree.step.clone() };
     tell.that(Happening::Step(0, ended)).await;
 }
 

@@ -54,6 +54,9 @@ pub struct Job {
     pub git: Option<GitAccess>,
     /// The server's additions to every step's environment.
     pub env: BTreeMap<String, String>,
+    /// Commits of the repository that passed, newest first; see [`checkout::Remote`](crate::checkout::Remote). Empty for
+    /// a build that somebody asked for by hand.
+    pub passed: Vec<CommitId>,
     /// The build's page, without a key; `CI_BUILD_URL`.
     pub url: String,
 }

@@ -17,8 +17,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::server::{Agent, Forges, Statuses, Web};
-use crate::domain::build::Build;
+use crate::domain::build::{Build, Cause};
 use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
 use crate::domain::trust::Trust;
 use crate::live::Hub;
@@ -121,7 +122,7 @@ impl Worker {
         let (tell, happenings) = Tell::channel();
         let mut keeper = Keeper::new(self, claimed);
         let running = async {
-            match self.job(&build) {
+            match self.job(&build).await {
                 Ok(job) => tokio::select! {
                     verdict = runner::build::build(&job, &self.parts, slot, tell, &stop) => verdict,
                     // What runs again from its start is not asked to end: with the future goes the holder, and with
@@ -159,8 +160,31 @@ impl Worker {
         }
     }
 
+    /// The commits with which a build's tree is compared under `[paths] ignore`: the newest of its own ref that passed, and
+    /// those of the branch that it came from or wants to go into. Nothing for a tag, from which things are published,
+    /// and for what somebody asked for by hand.
+    async fn passed(&self, build: &Build) -> Vec<CommitId> {
+        /// A branch begins at a commit of its base that is at most so many builds old, or is built once.
+        const OF_THE_BASE: u32 = 20;
+        if !matches!(build.cause, Cause::Push | Cause::PullRequest | Cause::MergeGroup | Cause::Sweep) {
+            return Vec::new();
+        }
+        let base = build.base_branch.as_deref().or(build.default_branch.as_deref());
+        let base = base.and_then(|name| RefName::branch(name).ok()).filter(|base| *base != build.git_ref);
+        let mut passed = Vec::new();
+        for (git_ref, most) in [(Some(build.git_ref.clone()), 1), (base, OF_THE_BASE)] {
+            let Some(git_ref) = git_ref else { continue };
+            match self.store.passed_commits(&build.repo, &git_ref, most).await {
+                Ok(found) => passed.extend(found),
+                // It is built then, which is never wrong.
+                Err(error) => tracing::warn!(%error, "what passed before could not be read"),
+            }
+        }
+        passed
+    }
+
     /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more.
-    fn job(&self, build: &Build) -> Result<Job, Verdict> {
+    async fn job(&self, build: &Build) -> Result<Job, Verdict> {
         let forges = self.forges.borrow().clone();
         let gone = || {
             let why = format!("{} is no longer in the server's configuration", build.repo);
@@ -181,6 +205,7 @@ impl Worker {
             registries: registries.collect(),
             git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
             env: rules.env,
+            passed: self.passed(build).await,
             url: format!("{}/builds/{}", self.web.base(), build.id),
         })
     }
