@@ -3,11 +3,13 @@
 //! Exit codes: 0; 1 refused or not found; 2 usage or configuration; those of a build are
 //! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
+mod account;
 mod builds;
 mod check;
 mod completions;
 pub mod demo;
 mod fields;
+mod folder;
 mod hook;
 mod init;
 mod lanes;

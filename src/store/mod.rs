@@ -11,6 +11,7 @@
 mod builds;
 mod clock;
 mod deliveries;
+mod explanations;
 mod facts;
 mod outbox;
 mod queue;
