@@ -81,6 +81,22 @@ pub async fn ensure(toolchain: &Toolchain, data_dir: &Path) -> Result<Bower, NoB
     Ok(Bower { folder: bin(&home), readable: vec![home], version: VERSION.to_owned() })
 }
 
+/// Where bower is configured to search, by its own defaults and the files of the agent's user; `None` when there is no
+/// bower yet, or it does not say.
+pub async fn registry(toolchain: &Toolchain, data_dir: &Path) -> Option<url::Url> {
+    const ASK: &str = "let r = require(process.argv[1]).read('/').registry; \
+                       console.log(r.search ? [].concat(r.search)[0] : r)";
+    let ours = bin(&data_dir.join("tools").join(format!("bower-{VERSION}"))).join("bower");
+    let program = toolchain.get("bower").map(|tool| tool.path.clone()).unwrap_or(ours).canonicalize().ok()?;
+    let reader = program.parent()?.parent()?.join("lib/node_modules/bower-config");
+    let node = toolchain.get("node")?;
+    let mut command = Command::new(&node.path);
+    command.args(["-e", ASK, "--"]).arg(reader).current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(10), command.output()).await.ok()?.ok()?;
+    let said = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    url::Url::parse(said.trim()).ok()
+}
+
 fn bin(home: &Path) -> PathBuf {
     home.join("node_modules/.bin")
 }
