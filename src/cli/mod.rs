@@ -8,6 +8,7 @@ mod builds;
 mod check;
 mod completions;
 pub mod demo;
+mod doctor;
 mod fields;
 mod folder;
 mod hook;
@@ -62,6 +63,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Validates configuration and repository files; names file, line, key and fix.
     Check(check::CheckArgs),
+    /// Tries everything that builds need and names a fix for each fault.
+    Doctor(doctor::DoctorArgs),
     /// Webhooks of the configured repositories.
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
@@ -76,9 +79,6 @@ pub enum Command {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Agent(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Doctor(Unbuilt),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Forge(Unbuilt),
@@ -156,6 +156,7 @@ impl Command {
         Ok(match self {
             Command::Init(args) => init::run(args, &mut out),
             Command::Check(args) => check::run(&args, &mut out),
+            Command::Doctor(args) => doctor::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
@@ -169,7 +170,6 @@ impl Command {
                 demo::run(&args)
             }
             Command::Agent(_) => unbuilt("agent"),
-            Command::Doctor(_) => unbuilt("doctor"),
             Command::Forge(_) => unbuilt("forge"),
             Command::Cache(_) => unbuilt("cache"),
             Command::Audit(_) => unbuilt("audit"),
