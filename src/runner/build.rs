@@ -88,6 +88,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         processes: job.limits.processes,
         trust: job.build.trust,
         root: &root,
+        sources: &view.lowers[0],
     };
     let ended = run_stages(&scene, &plan).await;
     holder.close().await;

@@ -4,6 +4,7 @@
 //! *cancelled*; what was stopped never counts as a failure of its own.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::domain::spec::{StepCommand, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::process::{Event, Exit, Running};
+use crate::tree::Dir;
 
 use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
 use super::{Happening, Parts, Stop, Tell};
@@ -46,6 +48,8 @@ pub(super) struct Scene<'a> {
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
     pub(super) root: &'a str,
+    /// The sources on this machine, which no step changes.
+    pub(super) sources: &'a Path,
 }
 
 /// A step of the stage with its place in the plan.
@@ -161,6 +165,8 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         step.started_at = Some(now());
         scene.tell.that(Happening::Step(placed.place, step.clone())).await;
     }
+    // What would have mended an earlier try says nothing of this one.
+    step.mend = None;
     let watched = watch(scene, placed.place, &mut running, stop, deadline).await;
     step.exit_code = watched.exit.and_then(Exit::code);
     step.signal = watched.exit.and_then(Exit::signal_name);
@@ -176,12 +182,12 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
     }
     match watched.exit {
         Some(Exit::Code(0)) => Once::Ended(Verdict::new(Outcome::Passed, "")),
-        exit => diagnosed(scene, spec, exit, &watched.output.text()),
+        exit => diagnosed(scene, spec, exit, &watched.output.text(), step),
     }
 }
 
-/// Whose fault a run was that did not end with status 0.
-fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &str) -> Once {
+/// Whose fault a run was that did not end with status 0; what mends it goes into `step`.
+fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &str, step: &mut Step) -> Once {
     let broken = |why: &str| Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(why, 1)));
     let exit = match exit {
         Some(Exit::Code(code)) => diagnosis::Exit::Code(code),
@@ -198,9 +204,11 @@ fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &st
         network: spec.network.clone(),
         trust: scene.trust,
         root: scene.root,
+        names: &|folder| names(scene.sources, folder),
         exit,
         output,
     });
+    step.mend = found.mend;
     match (found.outcome, found.retry) {
         (Outcome::Broken, true) => Once::Outage(found.reason),
         (Outcome::Broken, false) => broken(&found.reason),
@@ -208,6 +216,12 @@ fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &st
             Once::Failed(Verdict::new(outcome, sentence::step_failed(spec.kind, &spec.name, &found.reason)))
         }
     }
+}
+
+/// The names in a folder of the sources; none where there is no such folder.
+fn names(sources: &Path, folder: &str) -> Vec<String> {
+    let names = Dir::open(sources).and_then(|root| root.open_dir(Path::new(folder))).and_then(|dir| dir.names());
+    names.unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok()).collect()
 }
 
 /// Why a step was ended before it ended itself.
