@@ -61,6 +61,7 @@ impl Lanes {
             StepState::Finished => {
                 self.close(&step.name);
                 self.say(&finished(step));
+                mending(step).iter().for_each(|line| self.say(line));
             }
         }
     }
@@ -124,6 +125,12 @@ fn finished(step: &Step) -> String {
     };
     let reason = step.reason.as_deref().map(|reason| format!(": {}", harmless(reason))).unwrap_or_default();
     format!("  {:NAME_WIDTH$} {word}{took}{reason}", step.name)
+}
+
+/// The lines that mend a step, each a little to the right of the step's own.
+fn mending(step: &Step) -> Vec<String> {
+    let Some(mend) = &step.mend else { return Vec::new() };
+    mend.lines().map(|line| format!("      {}", harmless(line)).trim_end().to_owned()).collect()
 }
 
 /// A line of a build, with nothing in it that a terminal would obey.

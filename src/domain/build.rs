@@ -309,6 +309,9 @@ pub struct Step {
     pub finished_at: Option<Timestamp>,
     /// The first useful line of a failure, one line. Hostile text.
     pub reason: Option<String>,
+    /// What mends it, where the cause is a known one: lines to paste, with the file that they belong into as a comment.
+    #[serde(default)]
+    pub mend: Option<String>,
 }
 
 impl Step {
@@ -325,6 +328,7 @@ impl Step {
             started_at: None,
             finished_at: None,
             reason: None,
+            mend: None,
         }
     }
 }

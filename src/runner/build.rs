@@ -103,6 +103,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         trust: job.build.trust,
         root: &root,
         withheld: &withheld,
+        sources: &view.lowers[0],
     };
     let ended = run_stages(&scene, &plan, &settings, &view.home).await;
     holder.close().await;

@@ -4,12 +4,23 @@
 //! decide between "theirs" (failed at once), and "ours or the registry's" (tried again, then
 //! broken), and to find the line that a person needs. It never turns a failure into a pass, and
 //! what it does not know is the repository's failure with the line that looks most like a cause.
+//! Where the cause is a known one, the reason names it first and then the shortest line that mends it;
+//! [`Diagnosis::mend`] has the lines whole.
 //! The patterns were taken from real outputs, kept in `tests/data/outputs/`.
 
+mod binary;
 mod bower;
+mod browser;
+mod bundlers;
+mod casing;
+mod checkers;
+mod history;
+mod mend;
+mod node;
 mod npm;
 mod outage;
 mod private;
+mod registry;
 mod siblings;
 mod webpack;
 
@@ -35,7 +46,7 @@ pub enum Exit {
 }
 
 /// A step that did not succeed.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Finished<'a> {
     /// The step's tool: `npm`, `bower`, `bundle`, a check's name.
     pub tool: &'a str,
@@ -49,6 +60,8 @@ pub struct Finished<'a> {
     pub trust: Trust,
     /// The tree's root as the step saw it (`/build`); taken off the paths in a reason.
     pub root: &'a str,
+    /// The names in a folder of the sources, which is given from the tree's root with `/`; the root is empty.
+    pub names: &'a dyn Fn(&str) -> Vec<String>,
     /// How its process ended.
     pub exit: Exit,
     /// What it printed, lossily decoded: the first [`HEAD_BYTES`], a line break where something was
@@ -56,6 +69,8 @@ pub struct Finished<'a> {
     pub output: &'a str,
     /// Registries that have a token and gave none to this build, because it is a fork's.
     pub withheld: &'a [&'a Registry],
+    /// What it asked for through its gate and was refused, as `host:port`.
+    pub refused: &'a [String],
 }
 
 /// The word on a failed step.
@@ -67,6 +82,8 @@ pub struct Diagnosis {
     pub retry: bool,
     /// One line that completes "npm install failed: …" or "Not your commit: …".
     pub reason: String,
+    /// What mends it, where the cause is a known one: lines to paste, with their file as a comment.
+    pub mend: Option<String>,
 }
 
 /// The longest reason. A sentence cuts it further; pages show it whole.
@@ -74,52 +91,112 @@ const MAX_REASON: usize = 300;
 
 impl Diagnosis {
     fn theirs(reason: impl AsRef<str>) -> Self {
-        Self { outcome: Outcome::Failed, retry: false, reason: one_line(reason.as_ref(), MAX_REASON) }
+        Self { outcome: Outcome::Failed, retry: false, reason: one_line(reason.as_ref(), MAX_REASON), mend: None }
     }
 
     fn ours(reason: impl AsRef<str>) -> Self {
-        Self { outcome: Outcome::Broken, retry: false, reason: one_line(reason.as_ref(), MAX_REASON) }
+        Self { outcome: Outcome::Broken, retry: false, reason: one_line(reason.as_ref(), MAX_REASON), mend: None }
     }
 
     fn outage(reason: impl AsRef<str>) -> Self {
         Self { retry: true, ..Self::ours(reason) }
     }
+
+    fn mended_by(self, lines: impl Into<String>) -> Self {
+        Self { mend: Some(lines.into()), ..self }
+    }
 }
 
 /// Reads what a failed step printed.
 pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
-    let plain = console::strip_ansi_codes(step.output).replace('\r', "\n");
-    the_agents_fault(step, &plain)
-        .or_else(|| out_of_memory(step, &plain))
+    // grunt rings the terminal's bell in the middle of a sentence.
+    let plain = console::strip_ansi_codes(step.output).replace('\r', "\n").replace('\u{7}', "");
+    let found = the_agents_fault(step, &plain)
+        .or_else(|| node::diagnose(&plain))
+        .or_else(|| killed(step))
         .or_else(|| private::diagnose(step, &plain))
         .or_else(|| match (step.kind, step.tool) {
-            (StepKind::Install, "npm") => npm::diagnose(&plain),
+            (StepKind::Install, "npm") => npm::diagnose(step, &plain),
             (StepKind::Install, "bower") => bower::diagnose(&plain),
-            (StepKind::Install, "yarn") => siblings::yarn(&plain),
-            (StepKind::Install, "pnpm") => siblings::pnpm(&plain),
-            (StepKind::Install, "bun") => siblings::bun(&plain),
+            (StepKind::Install, "yarn") => siblings::yarn(step, &plain),
+            (StepKind::Install, "pnpm") => siblings::pnpm(step, &plain),
+            (StepKind::Install, "bun") => siblings::bun(step, &plain),
             (StepKind::Install | StepKind::Checkout, _) => None,
-            (StepKind::Bundle | StepKind::Check, _) => webpack::diagnose(&plain, step.root)
-                .or_else(|| closed_network(step, &plain))
-                .or_else(|| npm::missing_script(&plain)),
+            (StepKind::Bundle | StepKind::Check, _) => of_a_script(step, &plain),
         })
-        .unwrap_or_else(|| anything_else(step, &plain))
+        .unwrap_or_else(|| anything_else(step, &plain));
+    Diagnosis { mend: found.mend.map(|lines| mend::for_trust(lines, step.trust)), ..found }
+}
+
+/// What the repository's own commands print, the surest signs first.
+fn of_a_script(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
+    casing::diagnose(step, output)
+        .or_else(|| webpack::diagnose(output, step.root))
+        .or_else(|| browser::diagnose(output))
+        .or_else(|| bundlers::diagnose(step, output))
+        .or_else(|| closed_network(step, output))
+        .or_else(|| checkers::diagnose(step, output))
+        .or_else(|| history::diagnose(output))
+        .or_else(|| npm::missing_script(output))
 }
 
 /// Programs that come from the agent: that one of them is not there is not the commit's fault.
 const AGENTS_PROGRAMS: [&str; 9] = ["node", "npm", "npx", "yarn", "pnpm", "bun", "bower", "git", "corepack"];
 
 fn the_agents_fault(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
+    if output.contains("System limit for number of file watchers reached") || output.contains("inotify_add_watch") {
+        return Some(
+            Diagnosis::ours(
+                "no inotify watch is left on the agent; a watcher (--watch) runs in this step, or raise the limit",
+            )
+            .mended_by("# on the agent\nsysctl fs.inotify.max_user_watches=524288"),
+        );
+    }
     if outage::disk_is_full(output) {
         return Some(Diagnosis::ours("no space left on the agent's disk"));
+    }
+    if step.kind == StepKind::Install
+        && let Some(found) = browser::library(output)
+    {
+        return Some(found);
     }
     let missing = missing_program(step, output)?;
     if AGENTS_PROGRAMS.contains(&missing) && step.exit != Exit::Code(0) {
         return Some(Diagnosis::ours(format!("{missing} is not installed on the agent")));
     }
-    let known = if missing == step.program { "not in node_modules/.bin or on PATH" } else { "command not found" };
-    Some(Diagnosis::theirs(format!("{missing}: {known}; is it in package.json?")))
+    Some(no_dependency(step, missing, output))
 }
+
+/// A program that no dependency brought.
+fn no_dependency(step: &Finished<'_>, missing: &str, output: &str) -> Diagnosis {
+    let package = PACKAGE_OF.iter().find(|(program, _)| *program == missing).map_or(missing, |(_, package)| *package);
+    let reason = match npm::running_script(output) {
+        Some(script) => {
+            format!("script \"{script}\" runs {missing}, which is not installed; is {package} in package.json?")
+        }
+        None if missing == step.program => {
+            format!("{missing}: not in node_modules/.bin or on PATH; is {package} in package.json?")
+        }
+        None => format!("{missing}: command not found; is {package} in package.json?"),
+    };
+    Diagnosis::theirs(reason).mended_by(mend::by_hand(&format!("npm install --save-dev {package}")))
+}
+
+/// Programs whose package has another name.
+const PACKAGE_OF: [(&str, &str); 12] = [
+    ("ng", "@angular/cli"),
+    ("tsc", "typescript"),
+    ("vue-cli-service", "@vue/cli-service"),
+    ("webpack-cli", "webpack-cli"),
+    ("rspack", "@rspack/cli"),
+    ("babel", "@babel/cli"),
+    ("nest", "@nestjs/cli"),
+    ("run-s", "npm-run-all"),
+    ("run-p", "npm-run-all"),
+    ("biome", "@biomejs/biome"),
+    ("grunt", "grunt-cli"),
+    ("storybook", "storybook"),
+];
 
 /// The program that a shell, env(1) or bubblewrap could not find.
 fn missing_program<'a>(step: &Finished<'a>, output: &'a str) -> Option<&'a str> {
@@ -127,11 +204,12 @@ fn missing_program<'a>(step: &Finished<'a>, output: &'a str) -> Option<&'a str> 
         if let Some(rest) = line.strip_prefix("bwrap: execvp ") {
             return rest.strip_suffix(": No such file or directory");
         }
-        if step.exit != Exit::Code(127) {
+        // pnpm makes 1 of the shell's 127, and says it in no other word.
+        if step.exit != Exit::Code(127) && !output.contains(" ELIFECYCLE ") {
             continue;
         }
         // dash: "sh: 1: x: not found"; bash: "sh: x: command not found", "sh: line 1: x: command not found".
-        let shell = line.strip_prefix("sh: ").or_else(|| line.strip_prefix("/bin/sh: "));
+        let shell = ["sh: ", "/bin/sh: ", "/usr/bin/bash: "].iter().find_map(|shell| line.strip_prefix(shell));
         if let Some(found) = shell
             .and_then(|rest| rest.strip_suffix(": command not found").or_else(|| rest.strip_suffix(": not found")))
             .and_then(|rest| rest.rsplit(": ").next())
@@ -147,15 +225,13 @@ fn missing_program<'a>(step: &Finished<'a>, output: &'a str) -> Option<&'a str> 
     (step.exit == Exit::Code(127) && output.trim().is_empty()).then_some(step.program)
 }
 
-fn out_of_memory(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
-    if output.contains("JavaScript heap out of memory") {
-        return Some(Diagnosis::theirs(
-            "out of memory, node's heap is full; raise it: NODE_OPTIONS = \"--max-old-space-size=4096\" under [env] in .hookmill.toml",
-        ));
-    }
+fn killed(step: &Finished<'_>) -> Option<Diagnosis> {
     // 137 is what a shell or npm makes of a child that KILL ended.
     let killed = matches!(&step.exit, Exit::Signal(name) if name == "KILL") || step.exit == Exit::Code(137);
-    killed.then(|| Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)"))
+    killed.then(|| {
+        Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)")
+            .mended_by(mend::server("[defaults]\nlimits = { memory = \"8GiB\" }"))
+    })
 }
 
 /// The step had no network and asked for it: names the host and the line that opens it.
@@ -163,18 +239,13 @@ fn closed_network(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
     if step.network == Network::Open {
         return None;
     }
-    let host = outage::unresolved_host(output)?;
-    Some(Diagnosis::theirs(closed_to(host, step.kind, step.trust)))
-}
-
-/// What a person is told of a host that a step asked for and may not reach.
-pub(super) fn closed_to(host: &str, kind: StepKind, trust: Trust) -> String {
-    let allow = match (trust, kind) {
-        (Trust::Fork, _) => "a fork's build has no network here",
-        (_, StepKind::Bundle) => "allow it: bundle.network in .hookmill.toml",
-        _ => "allow it: the check's network in .hookmill.toml",
+    let host = match step.refused.first() {
+        Some(address) => address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host),
+        None => outage::unresolved_host(output)?,
     };
-    format!("{host} is closed to this step; {allow}")
+    let addresses: Vec<String> =
+        if step.refused.is_empty() { vec![format!("{host}:443")] } else { step.refused.to_vec() };
+    Some(bundlers::closed(step, host, &addresses))
 }
 
 fn anything_else(step: &Finished<'_>, output: &str) -> Diagnosis {
@@ -208,6 +279,16 @@ fn is_noise(line: &str) -> bool {
         || line.starts_with("A complete log of this run")
         || line.starts_with("Node.js v")
         || !line.contains(char::is_alphanumeric)
+}
+
+/// What stands between the first mark and the end of its line.
+fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
+    text.split_once(mark)?.1.lines().next()
+}
+
+/// What stands between the first `from` and the next `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
+    text.split_once(from)?.1.split_once(to).map(|(inner, _)| inner)
 }
 
 #[cfg(test)]

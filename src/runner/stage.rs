@@ -4,6 +4,7 @@
 //! *cancelled*; what was stopped never counts as a failure of its own.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::egress::{Gate, Rules, Traffic};
 use crate::process::{Event, Exit, Running};
+use crate::tree::Dir;
 
 use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
 use super::{Happening, Parts, Stop, Tell};
@@ -51,6 +53,8 @@ pub(super) struct Scene<'a> {
     pub(super) root: &'a str,
     /// Registries whose tokens this build was not given.
     pub(super) withheld: &'a [&'a Registry],
+    /// The sources on this machine, which no step changes.
+    pub(super) sources: &'a Path,
 }
 
 /// A step of the stage with its place in the plan.
@@ -166,6 +170,8 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         step.started_at = Some(now());
         scene.tell.that(Happening::Step(placed.place, step.clone())).await;
     }
+    // What would have mended an earlier try says nothing of this one.
+    step.mend = None;
     let watched = watch(scene, placed.place, &mut running, stop, deadline).await;
     step.exit_code = watched.exit.and_then(Exit::code);
     step.signal = watched.exit.and_then(Exit::signal_name);
@@ -183,13 +189,10 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
     if let Some(line) = through_the_gate(&traffic) {
         scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
     }
-    match (watched.exit, traffic.refused.keys().next()) {
-        (Some(Exit::Code(0)), _) => Once::Ended(Verdict::new(Outcome::Passed, "")),
-        (Some(Exit::Code(_)), Some(closed)) => {
-            let reason = diagnosis::closed_to(closed, spec.kind, scene.trust);
-            Once::Failed(Verdict::new(Outcome::Failed, sentence::step_failed(spec.kind, &spec.name, &reason)))
-        }
-        (exit, _) => diagnosed(scene, spec, exit, &watched.output.text()),
+    let refused: Vec<String> = traffic.refused.into_keys().collect();
+    match watched.exit {
+        Some(Exit::Code(0)) => Once::Ended(Verdict::new(Outcome::Passed, "")),
+        exit => diagnosed(scene, spec, exit, &watched.output.text(), &refused, step),
     }
 }
 
@@ -212,8 +215,15 @@ fn through_the_gate(traffic: &Traffic) -> Option<String> {
     (!hosts.is_empty()).then(|| format!("\n== network: {} ==\n", hosts.join(", ")))
 }
 
-/// Whose fault a run was that did not end with status 0.
-fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &str) -> Once {
+/// Whose fault a run was that did not end with status 0; what mends it goes into `step`.
+fn diagnosed(
+    scene: &Scene<'_>,
+    spec: &StepSpec,
+    exit: Option<Exit>,
+    output: &str,
+    refused: &[String],
+    step: &mut Step,
+) -> Once {
     let broken = |why: &str| Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(why, 1)));
     let exit = match exit {
         Some(Exit::Code(code)) => diagnosis::Exit::Code(code),
@@ -230,10 +240,13 @@ fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &st
         network: spec.network.clone(),
         trust: scene.trust,
         root: scene.root,
+        names: &|folder| names(scene.sources, folder),
         exit,
         output,
         withheld: scene.withheld,
+        refused,
     });
+    step.mend = found.mend;
     match (found.outcome, found.retry) {
         (Outcome::Broken, true) => Once::Outage(found.reason),
         (Outcome::Broken, false) => broken(&found.reason),
@@ -241,6 +254,12 @@ fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &st
             Once::Failed(Verdict::new(outcome, sentence::step_failed(spec.kind, &spec.name, &found.reason)))
         }
     }
+}
+
+/// The names in a folder of the sources; none where there is no such folder.
+fn names(sources: &Path, folder: &str) -> Vec<String> {
+    let names = Dir::open(sources).and_then(|root| root.open_dir(Path::new(folder))).and_then(|dir| dir.names());
+    names.unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok()).collect()
 }
 
 /// Why a step was ended before it ended itself.

@@ -10,7 +10,7 @@ use super::sqlite::{BEGIN, COUNT_TABLES, Connection};
 /// One step of the schema's history.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Migration {
-    /// The version that the schema has afterwards; consecutive, from 1.
+    /// The version that the schema has afterwards; rising, from 1.
     pub(super) version: i64,
     /// What makes it so.
     pub(super) sql: &'static str,
@@ -65,13 +65,15 @@ mod tests {
     use super::*;
     use crate::store::sqlite::{MIGRATIONS, writer};
 
-    const NEWEST: i64 = MIGRATIONS.len() as i64;
-    const NEXT: Migration = Migration { version: NEWEST + 1, sql: "ALTER TABLE builds ADD COLUMN mood TEXT" };
-    const BROKEN: Migration =
-        Migration { version: NEWEST + 1, sql: "CREATE TABLE half (a TEXT); CREATE TABLE half (b TEXT)" };
+    const NEXT: &str = "ALTER TABLE builds ADD COLUMN mood TEXT";
+    const BROKEN: &str = "CREATE TABLE half (a TEXT); CREATE TABLE half (b TEXT)";
 
-    fn with(extra: Migration) -> Vec<Migration> {
-        MIGRATIONS.iter().copied().chain([extra]).collect()
+    fn newest() -> i64 {
+        MIGRATIONS.last().expect("there is a first").version
+    }
+
+    fn with(sql: &'static str) -> Vec<Migration> {
+        MIGRATIONS.iter().copied().chain([Migration { version: newest() + 1, sql }]).collect()
     }
 
     #[tokio::test]
@@ -84,8 +86,8 @@ mod tests {
         migrate(&mut connection, &path, &with(NEXT)).await.expect("nothing left to do");
         sqlx::query("SELECT mood FROM builds").fetch_all(&mut connection).await.expect("the new column");
         let refusal = migrate(&mut connection, &path, MIGRATIONS).await.expect_err("refused").to_string();
-        let named = |version: i64| refusal.contains(&format!("version {version}"));
-        assert!(named(NEWEST + 1) && named(NEWEST), "{refusal}");
+        let (found, known) = (format!("version {}", newest() + 1), format!("version {}", newest()));
+        assert!(refusal.contains(&found) && refusal.contains(&known), "{refusal}");
     }
 
     #[tokio::test]
@@ -95,7 +97,7 @@ mod tests {
         let mut connection = writer(&path).await.expect("opens");
         migrate(&mut connection, &path, MIGRATIONS).await.expect("first");
         migrate(&mut connection, &path, &with(BROKEN)).await.expect_err("fails in its second statement");
-        assert_eq!(version(&mut connection, &path).await.expect("readable"), NEWEST);
+        assert_eq!(version(&mut connection, &path).await.expect("readable"), newest());
         sqlx::query("SELECT a FROM half").fetch_all(&mut connection).await.expect_err("nothing of it is left");
         migrate(&mut connection, &path, &with(NEXT)).await.expect("a mended one still applies");
     }

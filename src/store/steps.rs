@@ -41,8 +41,8 @@ impl Store {
             Box::pin(async move {
                 let updated = sqlx::query(concat!(
                     "UPDATE steps SET state = $1, outcome = $2, exit_code = $3, signal = $4, cache = $5, \
-                     started_at = $6, finished_at = $7, reason = $8 WHERE build_id = $9 AND name = $10 AND ",
-                    held!("$9", "$11")
+                     started_at = $6, finished_at = $7, reason = $8, mend = $9 WHERE build_id = $10 AND name = $11 AND ",
+                    held!("$10", "$12")
                 ))
                 .bind(step.state.as_str())
                 .bind(step.outcome.map(|outcome| outcome.as_str()))
@@ -52,6 +52,7 @@ impl Store {
                 .bind(step.started_at.map(|at| at.0))
                 .bind(step.finished_at.map(|at| at.0))
                 .bind(step.reason)
+                .bind(step.mend)
                 .bind(claim.build.0)
                 .bind(step.name)
                 .bind(claim.fence)
@@ -102,7 +103,7 @@ async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> 
     }
     let mut statement = QueryBuilder::<Database>::new(
         "INSERT INTO steps (build_id, position, name, kind, state, outcome, exit_code, signal, cache, started_at, \
-         finished_at, reason) ",
+         finished_at, reason, mend) ",
     );
     statement.push_values(steps.iter().zip(0_i64..), |mut values, (step, position)| {
         values.push_bind(build.0).push_bind(position).push_bind(step.name.clone());
@@ -110,7 +111,7 @@ async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> 
         values.push_bind(step.outcome.map(|outcome| outcome.as_str())).push_bind(step.exit_code);
         values.push_bind(step.signal.clone()).push_bind(step.cache.as_str());
         values.push_bind(step.started_at.map(|at| at.0)).push_bind(step.finished_at.map(|at| at.0));
-        values.push_bind(step.reason.clone());
+        values.push_bind(step.reason.clone()).push_bind(step.mend.clone());
     });
     statement.build().execute(connection).await?;
     Ok(())
@@ -128,5 +129,6 @@ fn step(from: &Row) -> Result<Step, StoreError> {
         started_at: row::time_if(from, "started_at")?,
         finished_at: row::time_if(from, "finished_at")?,
         reason: from.try_get("reason")?,
+        mend: from.try_get("mend")?,
     })
 }

@@ -45,6 +45,12 @@ impl Dir {
         Ok(Dir { fd })
     }
 
+    /// The names in this folder, in byte order.
+    pub fn names(&self) -> Result<Vec<OsString>, TreeError> {
+        let names = names(self.fd.as_fd()).map_err(|errno| TreeError::from_errno(Path::new("."), errno))?;
+        Ok(names.into_iter().map(|(name, _)| name).collect())
+    }
+
     /// Reads the regular file `rel`, at most `max_bytes` bytes of it.
     pub fn read_file(&self, rel: &Path, max_bytes: u64) -> Result<Vec<u8>, TreeError> {
         let file = self.open_file(rel)?;

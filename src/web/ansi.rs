@@ -139,6 +139,11 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
+/// The same for a text of several lines.
+pub(super) fn shown_lines(text: &str) -> String {
+    text.lines().map(shown).collect::<Vec<_>>().join("\n")
+}
+
 fn push_shown(text: &mut String, c: char) {
     match c {
         '\t' => text.push('\t'),

@@ -13,7 +13,7 @@ use crate::domain::sentence::size;
 use crate::domain::spec::Decision;
 use crate::domain::time::{Timestamp, brief};
 
-use super::ansi::{Painter, Run, shown};
+use super::ansi::{Painter, Run, shown, shown_lines};
 use super::auth::Site;
 
 /// What may stand in a path as it is.
@@ -187,6 +187,8 @@ pub(super) struct Lane {
     pub(super) note: &'static str,
     pub(super) ending: Option<String>,
     pub(super) reason: Option<String>,
+    /// Lines to paste that mend it.
+    pub(super) mend: Option<String>,
     /// Where its bar begins and how long it is, in percent of the build's time.
     pub(super) bar: Option<(String, String)>,
     pub(super) log: Option<Tail>,
@@ -238,6 +240,7 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
             note: note(step),
             ending: ending(step),
             reason: step.reason.as_deref().map(shown),
+            mend: step.mend.as_deref().map(shown_lines),
             bar: ran.map(|(began, took)| {
                 (percent(began.since(start).min(whole - hair), whole), percent(took.max(hair), whole))
             }),

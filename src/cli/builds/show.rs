@@ -65,8 +65,19 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
         lines.push(String::new());
         // Whoever asks for one build wants to read all of its reasons.
         lines.extend(aligned(&rows, usize::MAX));
+        for step in &build.steps {
+            lines.extend(mending(step));
+        }
     }
     lines
+}
+
+/// What mends a step, under its name.
+fn mending(step: &Step) -> Vec<String> {
+    let Some(mend) = &step.mend else { return Vec::new() };
+    let heading = format!("What mends {}:", one_line(&step.name));
+    // Indented as in a file, so the line breaks are theirs and the blanks before a key too.
+    [String::new(), heading].into_iter().chain(mend.lines().map(|line| format!("  {}", one_line(line)))).collect()
 }
 
 /// One step in a sentence, for `log -f`.

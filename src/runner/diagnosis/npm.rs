@@ -1,42 +1,67 @@
 //! npm, from version 6 (`npm ERR!`) to 11 (`npm error`).
 
-use super::{Diagnosis, outage};
+use super::registry::Refusal;
+use super::{Diagnosis, Finished, MAX_REASON, after, binary, mend, node, outage};
+use crate::domain::sentence::one_line;
 
 const REGISTRY: &str = "the npm registry";
 
 /// Reads npm's own error report, which ends every failed run.
-pub(super) fn diagnose(output: &str) -> Option<Diagnosis> {
+pub(super) fn diagnose(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
     let report: Vec<&str> = output.lines().filter(|line| is_report(line)).map(without_prefix).collect();
     let text = report.join("\n");
     let code = report.iter().rev().find_map(|line| line.strip_prefix("code "))?.trim();
     Some(match code {
         "ERESOLVE" => Diagnosis::theirs(conflict(&report)),
-        "EUSAGE" => Diagnosis::theirs(lockfile(&report)),
-        "E404" => match quoted(&text) {
-            Some(package) => Diagnosis::theirs(format!("E404, {package} is not in the registry")),
-            None => Diagnosis::theirs("E404, a package is not in the registry"),
-        },
+        "EUSAGE" => {
+            Diagnosis::theirs(lockfile(&report)).mended_by(mend::by_hand("npm install && git add package-lock.json"))
+        }
+        "E404" | "E401" | "E403" => refused(step, code, &text),
         "ETARGET" | "ENOVERSIONS" => {
             let wanted = after(&text, "No matching version found for ").unwrap_or("a package");
             Diagnosis::theirs(format!("{code}, there is no {}", wanted.trim_end_matches('.')))
         }
-        "E401" | "ENEEDAUTH" => Diagnosis::theirs(format!(
-            "{code}, the registry wants a token; the server's configuration names it: [[registry]]"
-        )),
-        "E403" => {
-            Diagnosis::theirs(format!("E403, the registry refuses {}", last_of_url(&text).unwrap_or("a package")))
-        }
+        "ENEEDAUTH" => refused(step, code, &text),
         "EINTEGRITY" => Diagnosis::theirs("EINTEGRITY, a package is not the one that the lockfile was written for"),
-        "EBADENGINE" | "EBADPLATFORM" => Diagnosis::theirs(format!("{code}, {}", refusal(&report))),
+        "EBADENGINE" => engine(&report).unwrap_or_else(|| Diagnosis::theirs(format!("{code}, {}", refusal(&report)))),
+        "EBADPLATFORM" => Diagnosis::theirs(format!("{code}, {}", refusal(&report))),
         "EJSONPARSE" => Diagnosis::theirs("package.json is not JSON"),
         "EMFILE" | "ENFILE" => Diagnosis::ours("too many open files on the agent"),
         "ENOENT" if text.contains("spawn git") => Diagnosis::ours("git is not installed on the agent"),
         _ if text.contains("command git") || text.contains("git error") => git(&text),
-        _ => match script(output, &report, code) {
+        _ => match script(step, output, &report, code) {
             Some(of_a_script) => of_a_script,
             None => outage::of_registry(REGISTRY, &text)
                 .unwrap_or_else(|| Diagnosis::theirs(format!("{code}, {}", first_words(&report)))),
         },
+    })
+}
+
+/// A registry's no, with the package and the address that npm names.
+fn refused(step: &Finished<'_>, code: &str, text: &str) -> Diagnosis {
+    let url = after(text, "GET ").and_then(Refusal::url_in);
+    let package = quoted(text).map(str::to_owned).or_else(|| Refusal::package_of(url?));
+    let status = code.trim_start_matches('E').parse().unwrap_or(401);
+    Refusal { code, status, package, url }.diagnosis(step)
+}
+
+/// `Required: {"node":">=22"}` and `Actual:   {"node":"v20.20.2"}` below the package that asks.
+fn engine(report: &[&str]) -> Option<Diagnosis> {
+    let who = refusal(report).strip_prefix("Not compatible with your version of node/npm: ")?;
+    let field = |name: &str| {
+        let json = report.iter().find_map(|line| line.strip_prefix("notsup ")?.strip_prefix(name))?;
+        let versions: serde_json::Value = serde_json::from_str(json.trim()).ok()?;
+        Some(versions["node"].as_str()?.to_owned())
+    };
+    Some(node::engine(who, &field("Required:")?, field("Actual:").as_deref()))
+}
+
+/// The script of package.json that runs last: npm and pnpm announce it as `> shop@1.0.0 build`.
+pub(super) fn running_script(output: &str) -> Option<&str> {
+    output.lines().rev().find_map(|line| {
+        let mut words = line.strip_prefix("> ")?.split_whitespace();
+        words.next().filter(|name| name.contains('@'))?;
+        words.next()
     })
 }
 
@@ -93,7 +118,7 @@ const LIFECYCLE: [&str; 8] =
     ["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare", "dependencies"];
 
 /// A failed install script: npm names its folder, then what it printed.
-fn script(output: &str, report: &[&str], code: &str) -> Option<Diagnosis> {
+fn script(step: &Finished<'_>, output: &str, report: &[&str], code: &str) -> Option<Diagnosis> {
     let at = report.iter().position(|line| line.trim() == "command failed")?;
     let path = report.iter().find_map(|line| line.strip_prefix("path "))?;
     let printed: Vec<&str> = report[at + 1..]
@@ -106,13 +131,19 @@ fn script(output: &str, report: &[&str], code: &str) -> Option<Diagnosis> {
         // npm announces each: "> shop@1.0.0 postinstall".
         let announced = output.lines().rev().filter_map(|line| line.strip_prefix("> ")?.split_whitespace().last());
         let name = announced.into_iter().find(|word| LIFECYCLE.contains(word)).unwrap_or("install");
-        return Some(Diagnosis::theirs(format!("the {name} script of package.json ended with {code}{said}")));
+        let of_package = format!("the {name} script of package.json");
+        // Often a build: what a bundle dies of, it dies of too.
+        return Some(match super::of_a_script(step, &printed.join("\n")) {
+            Some(found) => {
+                Diagnosis { reason: one_line(&format!("{of_package}: {}", found.reason), MAX_REASON), ..found }
+            }
+            None => Diagnosis::theirs(format!("{of_package} ended with {code}{said}")),
+        });
     };
-    // Scripts of packages fetch binaries from places of their own; when those are away it is nobody's commit.
-    if outage::of_registry("", &printed.join("\n")).is_some_and(|found| found.retry) {
-        return Some(Diagnosis::outage(format!("the install script of {package} could not download{said}")));
-    }
-    Some(Diagnosis::theirs(format!("the install script of {package} ended with {code}{said}")))
+    Some(
+        binary::diagnose(package, &printed.join("\n"))
+            .unwrap_or_else(|| Diagnosis::theirs(format!("the install script of {package} ended with {code}{said}"))),
+    )
 }
 
 fn git(text: &str) -> Diagnosis {
@@ -136,18 +167,7 @@ fn first_words<'a>(report: &[&'a str]) -> &'a str {
         .unwrap_or("npm says no more")
 }
 
-/// What stands between the first mark and the end of its line.
-fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
-    text.split_once(mark)?.1.lines().next()
-}
-
 /// The first `'name@version'`.
 fn quoted(text: &str) -> Option<&str> {
     text.split('\'').skip(1).step_by(2).find(|inner| inner.contains('@') && !inner.contains(char::is_whitespace))
-}
-
-/// The package in `GET https://registry/left-pad`, for messages that name only an address.
-fn last_of_url(text: &str) -> Option<&str> {
-    let url = after(text, "GET ")?.split_whitespace().next()?;
-    url.rsplit('/').next().filter(|name| !name.is_empty())
 }

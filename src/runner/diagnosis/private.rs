@@ -61,7 +61,9 @@ mod tests {
                 root: "/build",
                 exit: Exit::Code(1),
                 output,
+                names: &|_| Vec::new(),
                 withheld: &[&registry],
+                refused: &[],
             });
             assert_eq!(said.outcome, Outcome::Failed, "{output}");
             let told = said.reason == format!("{expected} is private, and a fork's build gets no registry token");

@@ -1,14 +1,18 @@
 //! npm's siblings: yarn (1 and later), pnpm, bun.
 
-use super::{Diagnosis, outage};
+use super::registry::Refusal;
+use super::{Diagnosis, Finished, between, binary, mend, node, outage};
 
 const REGISTRY: &str = "the npm registry";
 
 /// yarn 1 prints `error …`, later versions `YN0028: …`.
-pub(super) fn yarn(output: &str) -> Option<Diagnosis> {
+pub(super) fn yarn(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
     let stale = ["Your lockfile needs to be updated", "The lockfile would have been modified by this install"];
     if stale.iter().any(|words| output.contains(words)) {
         return Some(out_of_date("yarn.lock", "yarn install"));
+    }
+    if let Some(refused) = yarn_refused(step, output) {
+        return Some(refused);
     }
     if let Some(package) = between(output, "Couldn't find package \"", "\"") {
         return Some(Diagnosis::theirs(format!("{package} is not in the registry")));
@@ -21,21 +25,84 @@ pub(super) fn yarn(output: &str) -> Option<Diagnosis> {
     }
     let yarn_modern =
         |said: &str| output.lines().find_map(|line| line.split_once("│ ")?.1.trim_end().strip_suffix(said));
-    if let Some(package) = yarn_modern(": Package not found") {
-        return Some(Diagnosis::theirs(format!("{} is not in the registry", package.replacen("@npm:", "@", 1))));
+    if let Some(package) = yarn_modern(": The remote archive doesn't match the expected checksum") {
+        return Some(
+            Diagnosis::theirs(format!("YN0018, {} is not the one that yarn.lock was written for", plain(package)))
+                .mended_by(mend::by_hand(
+                    "# when the new archive is the right one\nYARN_CHECKSUM_BEHAVIOR=update yarn install",
+                )),
+        );
     }
     if let Some(package) = yarn_modern(": No candidates found") {
-        return Some(Diagnosis::theirs(format!("there is no {}", package.replacen("@npm:", "@", 1))));
+        return Some(Diagnosis::theirs(format!("there is no {}", plain(package))));
     }
     if let Some(path) = output.lines().find_map(|line| line.strip_prefix("error ")?.strip_suffix(": Command failed.")) {
         let package = path.rsplit_once("/node_modules/").map_or("package.json", |(_, package)| package);
-        return Some(Diagnosis::theirs(format!("the install script of {package} failed")));
+        let printed = output.split_once("\nOutput:\n").map_or("", |(_, printed)| printed);
+        return Some(of_script(package, printed));
+    }
+    // `YN0009: │ cypress@npm:13.6.0 couldn't be built successfully (…)`; what it printed stands above, marked STDERR.
+    if let Some(line) = output.lines().find(|line| line.contains("YN0009: │ ") && line.contains(" couldn't be built"))
+    {
+        let package = line.split_once("│ ").and_then(|(_, rest)| rest.split_whitespace().next()).unwrap_or_default();
+        let printed: Vec<&str> =
+            output.lines().filter_map(|line| line.split_once(" STDERR ").map(|(_, said)| said)).collect();
+        return Some(of_script(without_version(&plain(package)), &printed.join("\n")));
     }
     outage::of_registry(REGISTRY, output)
 }
 
+/// A failed install script of `package` and what it printed.
+fn of_script(package: &str, printed: &str) -> Diagnosis {
+    binary::diagnose(package, printed).unwrap_or_else(|| {
+        let said = super::telling_line(printed).map(|line| format!(": {line}")).unwrap_or_default();
+        Diagnosis::theirs(format!("the install script of {package} failed{said}"))
+    })
+}
+
+/// `is-number@npm:7.0.0` as everybody else writes it.
+fn plain(package: &str) -> String {
+    package.replacen("@npm:", "@", 1)
+}
+
+/// yarn 1 says `error Error: https://registry/@acme%2fui: Not found`, or `Request failed "401 Unauthorized"`; later ones
+/// `YN0041: … Invalid authentication` or `YN0035` with `Response Code: 403`.
+fn yarn_refused(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
+    let line = |signs: &[&str]| output.lines().find(|line| signs.iter().any(|sign| line.contains(sign)));
+    if let Some(line) = line(&["YN0041: │ "]) {
+        let package = line.split_once("│ ")?.1.split(": ").next().map(plain);
+        return Some(Refusal { code: "YN0041", status: 401, package, url: None }.diagnosis(step));
+    }
+    if let Some(line) = line(&["YN0035: │ "]) {
+        let status = outage::http_status(output).filter(|status| matches!(status, 401 | 403 | 404))?;
+        let package = line.split_once("│ ")?.1.split(": ").next().map(plain);
+        let url = between(output, "Request URL: ", "\n");
+        return Some(Refusal { code: "YN0035", status, package, url }.diagnosis(step));
+    }
+    let line = line(&["error Error: http", "error An unexpected error occurred: \"http"])?;
+    let url = Refusal::url_in(line)?;
+    let said = line.split_once(url)?.1.to_lowercase();
+    let status = match outage::http_status(line) {
+        Some(status @ (401 | 403 | 404)) => status,
+        Some(_) => return None,
+        None if said.contains("not found") => 404,
+        None if said.contains("auth") || said.contains("forbidden") || said.contains("permission") => 401,
+        None => return None,
+    };
+    let code = status.to_string();
+    Some(Refusal { code: &code, status, package: Refusal::package_of(url), url: Some(url) }.diagnosis(step))
+}
+
 /// pnpm ends with `ERR_PNPM_CODE  message`.
-pub(super) fn pnpm(output: &str) -> Option<Diagnosis> {
+pub(super) fn pnpm(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
+    // `.../node_modules/cypress postinstall: Failed`, below what the script printed in lines that begin alike.
+    if let Some(mark) = output.lines().find_map(|line| line.strip_suffix(": Failed")) {
+        let printed: Vec<&str> =
+            output.lines().filter_map(|line| line.strip_prefix(mark)?.strip_prefix(": ")).collect();
+        let folder = mark.rsplit_once(' ').map_or(mark, |(folder, _)| folder);
+        let package = folder.rsplit_once("node_modules/").map_or("package.json", |(_, package)| package);
+        return Some(of_script(package, &printed.join("\n")));
+    }
     let line = output.lines().rev().find(|line| line.trim_start().starts_with("ERR_PNPM_"));
     // pnpm puts a thin space after the code.
     let (code, message) = line?.trim().split_once(char::is_whitespace)?;
@@ -45,8 +112,25 @@ pub(super) fn pnpm(output: &str) -> Option<Diagnosis> {
         "OUTDATED_LOCKFILE" | "NO_LOCKFILE" | "LOCKFILE_CONFIG_MISMATCH" => {
             out_of_date("pnpm-lock.yaml", "pnpm install")
         }
-        "FETCH_404" => {
-            Diagnosis::theirs(format!("{} is not in the registry", package_of(message).unwrap_or("a package")))
+        "FETCH_401" | "FETCH_403" | "FETCH_404" => refused(step, name, name, message),
+        "UNSUPPORTED_ENGINE" => {
+            let wanted = between(output, "Expected version: ", "\n").map(str::trim);
+            let got = between(output, "\nGot: ", "\n").map(str::trim);
+            match (output.contains("Your Node version is incompatible"), wanted) {
+                (true, Some(wanted)) => node::engine("package.json", wanted, got),
+                _ => Diagnosis::theirs(format!("{name}, {}", message)),
+            }
+        }
+        "IGNORED_BUILDS" => {
+            let packages = message.trim_start_matches("Ignored build scripts: ").trim_end_matches('.');
+            let list = packages.split(", ").map(|package| format!("  - {}", without_version(package)));
+            Diagnosis::theirs(format!(
+                "pnpm did not run the install scripts of {packages}; list them in onlyBuiltDependencies"
+            ))
+            .mended_by(format!(
+                "# pnpm-workspace.yaml\nonlyBuiltDependencies:\n{}",
+                list.collect::<Vec<_>>().join("\n")
+            ))
         }
         "NO_MATCHING_VERSION" => {
             let wanted = between(message, "No matching version found for ", " ").unwrap_or("a package");
@@ -58,28 +142,31 @@ pub(super) fn pnpm(output: &str) -> Option<Diagnosis> {
 }
 
 /// bun prints `error: …` lines, the cause first.
-pub(super) fn bun(output: &str) -> Option<Diagnosis> {
+pub(super) fn bun(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
     if output.contains("lockfile is frozen") {
         return Some(out_of_date("bun.lock", "bun install"));
     }
     let cause = output.lines().find_map(|line| line.strip_prefix("error: "))?;
-    if outage::http_status(cause) == Some(404) {
-        let package = package_of(cause).unwrap_or("a package");
-        return Some(Diagnosis::theirs(format!("{package} is not in the registry")));
+    if let Some(status @ (401 | 403 | 404)) = outage::http_status(cause) {
+        return Some(refused(step, &status.to_string(), &format!("FETCH_{status}"), cause));
     }
     Some(outage::of_registry(REGISTRY, cause).unwrap_or_else(|| Diagnosis::theirs(cause)))
 }
 
-fn out_of_date(lockfile: &str, mend: &str) -> Diagnosis {
-    Diagnosis::theirs(format!("{lockfile} is out of date; run {mend} and commit it"))
+fn out_of_date(lockfile: &str, command: &str) -> Diagnosis {
+    Diagnosis::theirs(format!("{lockfile} is out of date; run {command} and commit it"))
+        .mended_by(mend::by_hand(&format!("{command} && git add {lockfile}")))
 }
 
-/// The package in `GET https://registry/left-pad…`.
-fn package_of(message: &str) -> Option<&str> {
-    let url = message.split_once("GET ")?.1.split([' ', '\n']).next()?.trim_end_matches(':');
-    url.rsplit('/').next().filter(|name| !name.is_empty())
+/// `GET https://registry/@acme%2fui: Not Found - 404`.
+fn refused(step: &Finished<'_>, code: &str, fetch: &str, message: &str) -> Diagnosis {
+    let url = Refusal::url_in(message);
+    let status = fetch.trim_start_matches("FETCH_").parse().unwrap_or(404);
+    Refusal { code, status, package: url.and_then(Refusal::package_of), url }.diagnosis(step)
 }
 
-fn between<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
-    text.split_once(from)?.1.split(to).next()
+/// `tool@1.0.0` without its version; a scope's `@` stays.
+fn without_version(package: &str) -> &str {
+    let end = package.char_indices().skip(1).find(|(_, c)| *c == '@').map_or(package.len(), |(at, _)| at);
+    &package[..end]
 }

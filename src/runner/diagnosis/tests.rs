@@ -1,4 +1,8 @@
+//! Tables over real outputs; the known causes, with what mends them, stand in `causes`.
+
 use super::*;
+
+mod causes;
 
 fn sample(name: &str) -> String {
     let path = format!("{}/tests/data/outputs/{name}.txt", env!("CARGO_MANIFEST_DIR"));
@@ -8,7 +12,19 @@ fn sample(name: &str) -> String {
 fn finished<'a>(kind: StepKind, tool: &'a str, output: &'a str) -> Finished<'a> {
     let network = if kind == StepKind::Install { Network::Open } else { Network::Closed };
     let program = if kind == StepKind::Install { tool } else { "npm" };
-    Finished { tool, kind, program, network, trust: Trust::Trusted, root: "/build", exit: Exit::Code(1), output, withheld: &[] }
+    Finished {
+        tool,
+        kind,
+        program,
+        network,
+        trust: Trust::Trusted,
+        root: "/build",
+        names: &|_| Vec::new(),
+        exit: Exit::Code(1),
+        output,
+        withheld: &[],
+        refused: &[],
+    }
 }
 
 fn install(tool: &str, name: &str) -> String {
@@ -20,7 +36,7 @@ fn bundle(name: &str) -> String {
 }
 
 fn told(step: &Finished<'_>) -> String {
-    let Diagnosis { outcome, retry, reason } = diagnose(step);
+    let Diagnosis { outcome, retry, reason, .. } = diagnose(step);
     format!("{}{}: {reason}", outcome.as_str(), if retry { ", again" } else { "" })
 }
 
@@ -37,13 +53,19 @@ fn npm() {
     check("npm-no-lock", "failed: npm ci needs a package-lock.json; run npm install and commit it");
     check("npm-script", "failed: the install script of bad-script ended with 3: no binary for this machine");
     check("npm-ownscript", "failed: the postinstall script of package.json ended with 4");
-    check("npm-engine", "failed: EBADENGINE, Not compatible with your version of node/npm: shop@1.0.0");
+    check("npm-engine", "failed: shop@1.0.0 wants node >=99, this is 20.20.2; [toolchain] node = \">=99\"");
     check(
         "npm-platform",
         "failed: EBADPLATFORM, Unsupported platform for fsevents@2.3.3: wanted {\"os\":\"darwin\"} (current: {\"os\":\"linux\"})",
     );
-    check("npm-401", "failed: E401, the registry wants a token; the server's configuration names it: [[registry]]");
-    check("npm-403", "failed: E403, the registry refuses left-pad");
+    check(
+        "npm-401",
+        "failed: E401, 127.0.0.1 wants a token for left-pad; [[registry]] in the server's configuration gives a token",
+    );
+    check(
+        "npm-403",
+        "failed: E403, 127.0.0.1 refuses left-pad; [[registry]] in the server's configuration gives a token",
+    );
     check("npm-503", "broken, again: the npm registry answered 503");
     check("npm-429", "broken, again: the npm registry answered 429");
     check("npm-refused", "broken, again: the npm registry refused the connection (ECONNREFUSED)");
@@ -76,12 +98,12 @@ fn npms_siblings() {
     check("yarn", "yarn4-503", "broken, again: the npm registry answered 503");
     check("yarn", "yarn4-refused", "broken, again: the npm registry refused the connection (ECONNREFUSED)");
     check("yarn", "yarn4-target", "failed: there is no left-pad@99.0.0");
-    check("yarn", "yarn4-404", "failed: left-padd@1.3.0 is not in the registry");
+    check("yarn", "yarn4-404", "failed: YN0035, left-padd@1.3.0 is not in the registry");
     check("yarn", "yarn4-lock", "failed: yarn.lock is out of date; run yarn install and commit it");
     check("pnpm", "pnpm-503", "broken, again: the npm registry answered 503");
     check("pnpm", "pnpm-refused", "broken, again: the npm registry refused the connection (ECONNREFUSED)");
     check("pnpm", "pnpm-target", "failed: there is no left-pad@99.0.0");
-    check("pnpm", "pnpm-404", "failed: left-padd is not in the registry");
+    check("pnpm", "pnpm-404", "failed: FETCH_404, left-padd is not in the registry");
     check("pnpm", "pnpm-lock", "failed: pnpm-lock.yaml is out of date; run pnpm install and commit it");
     check("bun", "bun-503", "broken, again: the npm registry answered 503");
     check("bun", "bun-refused", "broken, again: the npm registry refused the connection (ConnectionRefused)");
@@ -90,7 +112,7 @@ fn npms_siblings() {
         "bun-target",
         "failed: No version matching \"99.0.0\" found for specifier \"left-pad\" (but package exists)",
     );
-    check("bun", "bun-404", "failed: left-padd is not in the registry");
+    check("bun", "bun-404", "failed: 404, left-padd is not in the registry");
     check("bun", "bun-lock", "failed: bun.lock is out of date; run bun install and commit it");
 }
 
@@ -111,11 +133,11 @@ fn webpack() {
     check("webpack-no-cli", "failed: webpack-cli is not installed; add it to devDependencies");
     check(
         "webpack-openssl",
-        "failed: this webpack needs NODE_OPTIONS = \"--openssl-legacy-provider\" on node 17 and later; put it under [env] in .hookmill.toml",
+        "failed: ERR_OSSL_EVP_UNSUPPORTED, this webpack is too old for node 17 and later; [env] NODE_OPTIONS = \"--openssl-legacy-provider\"",
     );
     check(
         "node-heap",
-        "failed: out of memory, node's heap is full; raise it: NODE_OPTIONS = \"--max-old-space-size=4096\" under [env] in .hookmill.toml",
+        "failed: out of memory, node's heap is full; [env] NODE_OPTIONS = \"--max-old-space-size=4096\" raises it",
     );
     check("npm-missingscript", "failed: package.json has no script \"build\"");
 }
@@ -147,7 +169,7 @@ fn a_missing_program_is_ours_or_theirs() {
     };
     assert_eq!(
         with_exit(127, StepKind::Bundle, "npm", &sample("npm-notfound")),
-        "failed: webpackx: command not found; is it in package.json?"
+        "failed: script \"build\" runs webpackx, which is not installed; is webpackx in package.json?"
     );
     assert_eq!(
         with_exit(127, StepKind::Install, "bower", "/usr/bin/env: 'node': No such file or directory"),
@@ -159,7 +181,7 @@ fn a_missing_program_is_ours_or_theirs() {
     );
     assert_eq!(
         with_exit(1, StepKind::Bundle, "webpack", "bwrap: execvp webpack: No such file or directory"),
-        "failed: webpack: not in node_modules/.bin or on PATH; is it in package.json?"
+        "failed: webpack: not in node_modules/.bin or on PATH; is webpack in package.json?"
     );
     assert_eq!(
         with_exit(127, StepKind::Install, "pnpm", "sh: line 1: pnpm: command not found"),
@@ -173,7 +195,7 @@ fn scripts_that_download_are_an_outage_only_when_the_network_was() {
                   npm error command sh -c node lib/install.js\nnpm error Error: getaddrinfo EAI_AGAIN files.example\n";
     assert_eq!(
         told(&finished(StepKind::Install, "npm", output)),
-        "broken, again: the install script of gifsicle could not download: Error: getaddrinfo EAI_AGAIN files.example"
+        "broken, again: gifsicle could not fetch its binary from files.example"
     );
 }
 

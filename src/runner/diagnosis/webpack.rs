@@ -5,9 +5,8 @@ use super::Diagnosis;
 /// Counts the errors of a compilation and names the first with its place.
 pub(super) fn diagnose(output: &str, root: &str) -> Option<Diagnosis> {
     let output = &output.replace(&format!("{root}/"), "");
-    let before_compiling = openssl(output).or_else(|| cli(output));
-    if before_compiling.is_some() {
-        return before_compiling;
+    if let Some(before_compiling) = cli(output) {
+        return Some(before_compiling);
     }
     let errors = blocks(output);
     let first = errors.first()?;
@@ -20,19 +19,14 @@ pub(super) fn diagnose(output: &str, root: &str) -> Option<Diagnosis> {
     }))
 }
 
-/// webpack 4 hashes with MD4, which OpenSSL 3 (node 17 and later) no longer has.
-fn openssl(output: &str) -> Option<Diagnosis> {
-    output.contains("ERR_OSSL_EVP_UNSUPPORTED").then(|| {
-        Diagnosis::theirs(
-            "this webpack needs NODE_OPTIONS = \"--openssl-legacy-provider\" on node 17 and later; put it under [env] in .hookmill.toml",
-        )
-    })
-}
-
 /// What webpack-cli says when it never came to compiling.
 fn cli(output: &str) -> Option<Diagnosis> {
     if output.contains("CLI for webpack must be installed") {
         return Some(Diagnosis::theirs("webpack-cli is not installed; add it to devDependencies"));
+    }
+    // webpack 1 to 3 with --bail.
+    if let Some(said) = output.lines().find_map(|line| line.strip_prefix("ModuleNotFoundError: Module not found: ")) {
+        return Some(Diagnosis::theirs(said.trim_start_matches("Error: ")));
     }
     let mut lines = output.lines().skip_while(|line| !line.starts_with("[webpack-cli] "));
     let first = lines.next()?.trim_start_matches("[webpack-cli] ");
@@ -135,6 +129,8 @@ impl<'a> Block<'a> {
         if let Some(typescript) = self.body.iter().map(|line| line.trim()).find(|line| is_typescript(line)) {
             line = typescript;
         }
+        // rspack puts a cross before what webpack says.
+        let line = line.trim_start_matches("× ");
         let line = line.strip_prefix("Module not found: ").unwrap_or(line);
         let line = line.strip_prefix("Error: ").unwrap_or(line);
         let line = line.split_once("' in '").map_or(line.to_owned(), |(what, _)| format!("{what}'"));

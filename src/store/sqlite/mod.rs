@@ -30,6 +30,7 @@ pub(super) const MAX_ROWS: usize = 512;
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, sql: include_str!("migrations/0001_first.sql") },
     Migration { version: 2, sql: include_str!("migrations/0002_explanations.sql") },
+    Migration { version: 3, sql: include_str!("migrations/0003_mend.sql") },
 ];
 
 /// Whether the database holds tables at all, ours or somebody else's.
