@@ -10,6 +10,7 @@ use super::document::Table;
 use super::limits::PartialLimits;
 use super::parts::base_url;
 use super::problem::{Findings, Kind, Place, Problem};
+use super::schema::Shape;
 use super::secret::{self, Secret};
 use super::section::{Located, Section};
 use super::server::{Forge, ForgeKind, Forges, Forks, RepoRules, Supersede};
@@ -91,9 +92,7 @@ pub(super) fn forges(
 fn forge(mut section: Section<'_>, around: &Surroundings) -> Option<Forge> {
     let place = section.place();
     for key in ["name", "kind"] {
-        if !section.has(key) {
-            section.wrong(&place, format!("a [[forge]] needs a `{key}`"), format!("write {key} = \"github\""));
-        }
+        section.require(key, format!("a [[forge]] needs a `{key}`"), format!("write {key} = \"github\""));
     }
     for key in ["app_id", "app_key_file"] {
         section.refuse(key, "GitHub Apps; use token_file");
@@ -161,7 +160,7 @@ fn parsed<T: std::str::FromStr<Err = crate::domain::repo::BadName>>(
 pub(super) fn defaults(table: Table, around: &Surroundings, findings: &mut Findings) -> PartialRules {
     let mut section = Section::new("defaults", table, findings);
     for key in ["forge", "name", "clone_url"] {
-        if let Some(entry) = section.take(key) {
+        if let Some(entry) = section.take_as(key, Shape::Refused) {
             let message = format!("`{key}` belongs to one repository, not to [defaults]");
             section.wrong(&entry.key, message, "move it into its [[repo]]");
         }
@@ -211,11 +210,8 @@ fn repo(
     forges: &BTreeMap<ForgeName, Arc<Forge>>,
     around: &Surroundings,
 ) -> Option<Located<RepoBlock>> {
-    let place = section.place();
     for (key, example) in [("forge", "github"), ("name", "acme/shop")] {
-        if !section.has(key) {
-            section.wrong(&place, format!("a [[repo]] needs a `{key}`"), format!("write {key} = {example:?}"));
-        }
+        section.require(key, format!("a [[repo]] needs a `{key}`"), format!("write {key} = {example:?}"));
     }
     let forge = section.text("forge").and_then(|text| known_forge(&mut section, &text, forges));
     let name = section.text("name").and_then(|text| pattern(&mut section, &text));

@@ -113,6 +113,13 @@ pub fn from_text(text: &str, base: &Path) -> Result<Loaded, Problems> {
     layers.check(&around, Vec::new(), findings)
 }
 
+/// Reads one text over the embedded default for the keys that are asked for; what is wrong in it does not matter.
+pub(super) fn note_keys(text: &str, base: &Path, findings: &mut Findings) {
+    let mut layers = Layers::embedded(base, findings);
+    layers.add_text("specimen".to_owned(), base, text, false, findings);
+    layers.read(&Surroundings::bare(base), findings);
+}
+
 /// The file to read, or where there was none. A file that somebody names is read, and missed, by name.
 fn locate(flag: Option<&Path>, around: &Surroundings) -> Result<PathBuf, Vec<PathBuf>> {
     let named = flag.map(PathBuf::from).or_else(|| around.variable("HOOKMILL_CONFIG").map(PathBuf::from));
@@ -248,11 +255,16 @@ impl Layers {
     }
 
     /// Makes the settings out of what the layers say.
-    fn check(mut self, around: &Surroundings, files: Vec<PathBuf>, mut findings: Findings) -> Result<Loaded, Problems> {
+    fn check(self, around: &Surroundings, files: Vec<PathBuf>, mut findings: Findings) -> Result<Loaded, Problems> {
         if self.incomplete {
             return Err(Problems(findings.problems));
         }
-        let found = &mut findings;
+        let server = self.read(around, &mut findings);
+        findings.verdict().map(|warnings| Loaded { server, warnings, files })
+    }
+
+    /// What is wrong is noted, and something harmless stands in its place.
+    fn read(mut self, around: &Surroundings, found: &mut Findings) -> Server {
         for table in self.lists.remove("registry").unwrap_or_default() {
             let message = "not built yet: tokens of private registries ([[registry]])";
             found.push(Problem::at(Kind::NotBuilt, &table.place, message).fix("take it out until a later version"));
@@ -265,7 +277,7 @@ impl Layers {
         let repos = self.lists.remove("repo").unwrap_or_default();
         let blocks = blocks::repos(repos, &by_name, &defaults, around, found);
         let forges = Forges { by_name, blocks, defaults, limits: Some(agent.limits.clone()) };
-        let server = Server {
+        Server {
             web: Arc::new(parts::web(self.section("server", found), around)),
             store: Arc::new(parts::store(self.section("store", found))),
             data_dir: parts::data_dir(self.section("data", found)),
@@ -276,8 +288,7 @@ impl Layers {
             statuses: Arc::new(parts::statuses(self.section("statuses", found))),
             retention: Arc::new(parts::retention(self.section("retention", found))),
             forges: Arc::new(forges),
-        };
-        findings.verdict().map(|warnings| Loaded { server, warnings, files })
+        }
     }
 
     fn section<'f>(&mut self, key: &'static str, findings: &'f mut Findings) -> Section<'f> {

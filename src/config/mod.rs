@@ -13,6 +13,7 @@ pub mod problem;
 pub mod repo_file;
 mod repo_reader;
 mod repo_values;
+pub mod schema;
 pub mod secret;
 mod section;
 pub mod server;
