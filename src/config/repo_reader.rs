@@ -184,9 +184,8 @@ fn budget(table: Table, findings: &mut Findings) -> Budget {
     let measure = section.word("measure", &[("raw", Some(Measure::Raw)), ("gzip", Some(Measure::Gzip))]);
     let mut assets = BTreeMap::new();
     for (name, bytes) in section.sizes("assets") {
-        if let Some(pattern) = glob(&name.place, &name.value, section.findings) {
-            assets.insert(pattern, bytes);
-        }
+        let pattern = glob(&name.place, &name.value, section.findings);
+        assets.extend(pattern.zip(bytes));
     }
     section.finish();
     Budget { total, measure: measure.unwrap_or_default(), assets }

@@ -196,15 +196,14 @@ impl<'f> Section<'f> {
         self.size_of(key, &node)
     }
 
-    /// A table of sizes under names that are the writer's own.
-    pub(super) fn sizes(&mut self, key: &'static str) -> Vec<(Located<String>, u64)> {
+    /// A table of sizes under names that are the writer's own; `None` for a size that was reported.
+    pub(super) fn sizes(&mut self, key: &'static str) -> Vec<(Located<String>, Option<u64>)> {
         let entries = self.table(key).map(|table| table.entries).unwrap_or_default();
         self.refine(key, Shape::Sizes);
         let mut sizes = Vec::with_capacity(entries.len());
         for (name, entry) in entries {
-            if let Some(bytes) = self.size_of(&format!("{key}.{name:?}"), &entry.node) {
-                sizes.push((Located { place: entry.key, value: name }, bytes));
-            }
+            let bytes = self.size_of(&format!("{key}.{name:?}"), &entry.node);
+            sizes.push((Located { place: entry.key, value: name }, bytes));
         }
         sizes
     }
