@@ -35,6 +35,7 @@ pub mod tree;
 // abilities: each knows one outside thing, none knows another
 pub mod blobs;
 pub mod checkout;
+pub mod egress;
 pub mod forge;
 pub mod live;
 pub mod plan;

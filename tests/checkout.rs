@@ -236,19 +236,36 @@ async fn a_mirror_that_the_disk_spoilt_is_made_anew() {
 #[tokio::test]
 async fn a_whole_history_is_shown_when_asked_for_and_tags_lead_to_their_commit() {
     let bench = Workbench::new();
-    for n in 0..5 {
+    for n in 0..3 {
         bench.push(&[("a.js", &n.to_string())]);
     }
-    let sha = bench.push(&[("a.js", "last")]);
+    bench.git(&["tag", "-a", "v0", "-m", "nought"]);
+    bench.git(&["tag", "light"]);
+    bench.git(&["push", "-q", "origin", "v0", "light"]);
+    for (asked, count, described) in [
+        ("depth = 0\ntags = true", "4", Some("v0-1-g")),
+        ("", "1", None),
+        ("depth = 5\ntags = true", "5", Some("v0-3-g")),
+        ("depth = 2", "2", None),
+    ] {
+        let sha = bench.push(&[(".hookmill.toml", &format!("[checkout]\n{asked}\n"))]);
+        bench.checkout(&sha).await.expect("a commit");
+        assert_eq!(bench.git_in(&bench.src(), &["rev-list", "--count", "HEAD"]), count, "{asked}");
+        match described {
+            Some(begin) => {
+                assert_eq!(bench.git_in(&bench.src(), &["tag"]), "light\nv0");
+                let told = bench.git_in(&bench.src(), &["describe"]);
+                assert!(told.starts_with(begin), "{told}");
+            }
+            None => assert_eq!(bench.git_in(&bench.src(), &["tag"]), ""),
+        }
+        assert_eq!(bench.status(), "");
+    }
     bench.git(&["tag", "-a", "v1", "-m", "one"]);
     bench.git(&["push", "-q", "origin", "v1"]);
     let tag = bench.git(&["rev-parse", "refs/tags/v1"]);
-    for (depth, count) in [(0, "6"), (1, "1"), (3, "3")] {
-        let job = Job { depth, ..bench.job(&tag, "refs/tags/v1") };
-        let done = run(&job).await.expect("a tag");
-        assert_eq!(done.commit.map(String::from), Some(sha.clone()));
-        assert_eq!(bench.git_in(&bench.src(), &["rev-list", "--count", "HEAD"]), count);
-    }
+    let done = run(&bench.job(&tag, "refs/tags/v1")).await.expect("a tag");
+    assert_eq!(done.commit.map(String::from), Some(bench.git(&["rev-parse", "HEAD"])));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! the first checkout is the difference to nothing. Trees are parsed here and not by libgit2, so
 //! that a malformed one is the commit's fault, said with its path, and not a broken mirror.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
@@ -46,9 +46,22 @@ pub(super) struct Difference {
     pub(super) totals: Totals,
 }
 
-/// Compares `old` (nothing, for a first checkout) with `new`.
-pub(super) fn compare(odb: &Odb<'_>, old: Option<Oid>, new: Oid, meter: Meter) -> Result<Difference, Stop> {
-    let mut walk = Walk { odb, meter, sizes: HashMap::new(), found: Difference::default() };
+/// The trees of submodules, by their paths: where a walk goes on into another repository.
+pub(super) type Trees = BTreeMap<String, Oid>;
+
+/// A tree and the submodules in it.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) tree: Oid,
+    pub(super) submodules: &'a Trees,
+}
+
+/// Compares `old` (nothing, for a first checkout) with `new`. Two commits of a submodule are one folder that changed.
+pub(super) fn compare(odb: &Odb<'_>, old: Option<Side<'_>>, new: Side<'_>, meter: Meter) -> Result<Difference, Stop> {
+    let none = Trees::new();
+    let submodules = (old.map_or(&none, |old| old.submodules), new.submodules);
+    let mut walk = Walk { odb, meter, submodules, sizes: HashMap::new(), found: Difference::default() };
+    let (old, new) = (old.map(|old| old.tree), new.tree);
     if old != Some(new) {
         walk.folders(&mut Vec::new(), old, Some(new), 0)?;
     }
@@ -65,6 +78,8 @@ struct Entry {
 struct Walk<'a> {
     odb: &'a Odb<'a>,
     meter: Meter,
+    /// Before and after.
+    submodules: (&'a Trees, &'a Trees),
     /// Sizes of files already asked for: in a bomb all files are the same object.
     sizes: HashMap<Oid, u64>,
     found: Difference,
@@ -108,14 +123,18 @@ impl Walk<'_> {
         if let Some(after) = &after {
             self.judge(path, &after.name)?;
         }
-        let folder = |entry: &Option<Entry>| entry.as_ref().filter(|e| e.kind == Kind::Folder).map(|e| e.id);
-        let (old_folder, new_folder) = (folder(&before), folder(&after));
+        let (old_folder, new_folder) =
+            (folder(path, before.as_ref(), self.submodules.0), folder(path, after.as_ref(), self.submodules.1));
+        let (before_kind, after_kind) = (before.as_ref().map(|e| e.kind), after.as_ref().map(|e| e.kind));
         if let Some(before) = before
             && before.kind != Kind::Folder
         {
             let size = self.size(path, &before)?;
             self.meter.remove_file(size);
-            self.found.gone.push(path.clone());
+            // With its folder would go the files that stay.
+            if before.kind != Kind::Submodule || after.as_ref().is_none_or(|after| after.kind != Kind::Submodule) {
+                self.found.gone.push(path.clone());
+            }
         }
         if old_folder.is_some() || new_folder.is_some() {
             match (old_folder, new_folder) {
@@ -123,7 +142,16 @@ impl Walk<'_> {
                 (Some(_), None) => self.meter.remove_folder(),
                 _ => {}
             }
-            self.folders(path, old_folder, new_folder, depth + 1)?;
+            if old_folder.is_some()
+                && new_folder.is_some()
+                && (before_kind == Some(Kind::Submodule)) != (after_kind == Some(Kind::Submodule))
+            {
+                // They belong to two repositories: nothing of the one stays for the other.
+                self.folders(path, old_folder, None, depth + 1)?;
+                self.folders(path, None, new_folder, depth + 1)?;
+            } else {
+                self.folders(path, old_folder, new_folder, depth + 1)?;
+            }
         }
         if let Some(after) = after
             && after.kind != Kind::Folder
@@ -180,6 +208,15 @@ impl Walk<'_> {
             return Err(Refusal::tree(&twice[0].name, "is there twice in one folder").into());
         }
         Ok(entries)
+    }
+}
+
+/// The tree that an entry stands for, if it is a folder or a submodule that is there.
+fn folder(path: &[u8], entry: Option<&Entry>, submodules: &Trees) -> Option<Oid> {
+    match entry?.kind {
+        Kind::Folder => Some(entry?.id),
+        Kind::Submodule => submodules.get(std::str::from_utf8(path).ok()?).copied(),
+        _ => None,
     }
 }
 
@@ -257,7 +294,8 @@ mod tests {
             ("\"in\" is a folder that git can't read", b"100644 a\0short".to_vec()),
         ] {
             let meter = Meter::new(budget, Totals::default());
-            match compare(&odb, None, top(&tree), meter) {
+            let side = Side { tree: top(&tree), submodules: &Trees::new() };
+            match compare(&odb, None, side, meter) {
                 Err(Stop::Refused(refusal)) => assert!(refusal.message.ends_with(words), "{words}: {refusal}"),
                 other => panic!("{words}: {other:?}"),
             }

@@ -1,6 +1,6 @@
 //! The `.git` that the steps see: a detached HEAD, borrowed objects, no credential.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use git2::{Oid, Repository};
@@ -10,7 +10,7 @@ use super::refusal::Stop;
 use crate::tree::{Dir, NewFile, TreeError};
 
 /// What a workspace's `.git` says; equal heads need no writing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
     /// The commit at which HEAD stands.
     pub(super) commit: String,
@@ -20,6 +20,10 @@ pub(super) struct Head {
     pub(super) alternates: Vec<PathBuf>,
     /// Commits whose parents are not shown.
     pub(super) shallow: BTreeSet<String>,
+    /// Tags by their full names, with the ids at which they stand.
+    pub(super) tags: BTreeMap<String, String>,
+    /// Submodules that are there: their names and addresses.
+    pub(super) submodules: BTreeMap<String, String>,
 }
 
 /// The commits at which a history of `depth` commits is cut off; none for a whole history (0).
@@ -50,9 +54,13 @@ pub(super) fn write(src: &Dir, head: &Head) -> Result<(), TreeError> {
     let git = src.open_dir(Path::new(".git"))?;
     let file = |name: &str, text: String| git.write_new(Path::new(name), text.as_bytes(), PLAIN);
     file("HEAD", format!("{}\n", head.commit))?;
-    file("config", config(head.origin.as_deref()))?;
+    file("config", config(head))?;
     let lines = |lines: Vec<String>| lines.into_iter().map(|line| line + "\n").collect::<String>();
     file("objects/info/alternates", lines(head.alternates.iter().map(|path| path.display().to_string()).collect()))?;
+    if !head.tags.is_empty() {
+        // No header: git then looks at each tag itself to see whether it is annotated (git-pack-refs(1)).
+        file("packed-refs", lines(head.tags.iter().map(|(name, id)| format!("{id} {name}")).collect()))?;
+    }
     if !head.shallow.is_empty() {
         file("shallow", lines(head.shallow.iter().cloned().collect()))?;
     }
@@ -62,14 +70,18 @@ pub(super) fn write(src: &Dir, head: &Head) -> Result<(), TreeError> {
 /// The index holds sizes and the times that we gave the files. A step sees the same files through
 /// an overlay or in a copy, with other inodes, owners and change times: `checkStat = minimal` and
 /// `trustctime = false` keep those out of it, so that `git status` need not read every file.
-fn config(origin: Option<&str>) -> String {
-    let core = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = false\n\
-                \tcheckStat = minimal\n\ttrustctime = false\n[gc]\n\tauto = 0\n";
-    match origin {
-        Some(url) => {
-            let url = url.replace('\\', "\\\\").replace('"', "\\\"");
-            format!("{core}[remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n")
-        }
-        None => core.to_owned(),
+fn config(head: &Head) -> String {
+    let mut text =
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = false\n\
+                    \tcheckStat = minimal\n\ttrustctime = false\n[gc]\n\tauto = 0\n"
+            .to_owned();
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    if let Some(url) = &head.origin {
+        let url = quoted(url);
+        text += &format!("[remote \"origin\"]\n\turl = \"{url}\"\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
     }
+    for (name, url) in &head.submodules {
+        text += &format!("[submodule \"{}\"]\n\tactive = true\n\turl = \"{}\"\n", quoted(name), quoted(url));
+    }
+    text
 }

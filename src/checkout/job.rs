@@ -22,8 +22,6 @@ pub struct Job {
     pub mirror: PathBuf,
     /// Under which path the steps will see the mirror's `objects`, if not under its own.
     pub objects_seen_at: Option<PathBuf>,
-    /// How many commits of history the steps see; 0 is all of it.
-    pub depth: u32,
     /// How much a commit may bring.
     pub budget: Budget,
     /// After this time the child gives up, whatever it is doing.
@@ -50,10 +48,24 @@ pub struct Remote {
     pub git_ref: RefName,
     /// The commit.
     pub sha: CommitId,
+    /// For a fork's pull request: where the repository file is read, and whose submodules may see the credential.
+    pub base: Option<Base>,
+    /// Commits of this repository whose builds passed or were skipped, newest first. A tree that differs from one of
+    /// theirs only in ignored paths needs no build. Empty: it is built whatever changed.
+    pub passed: Vec<CommitId>,
     /// Who we are to the forge, if it wants to know.
     pub credential: Option<Credential>,
     /// How the outside is reached.
     pub network: Network,
+}
+
+/// The commit that a fork's pull request wants to go into.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Base {
+    /// Its branch, for servers that do not give commits by their id.
+    pub git_ref: RefName,
+    /// The commit, as the forge named it. Without it there is no repository file.
+    pub sha: Option<CommitId>,
 }
 
 /// A folder's tracked and not ignored files; everything but packages, where it is no git repository.
@@ -131,6 +143,8 @@ pub struct Done {
     pub committed_at: Option<Timestamp>,
     /// What a plan is made from.
     pub listing: Listing,
+    /// Set when nothing but ignored paths changed since a commit that passed.
+    pub needless: Option<Needless>,
     /// What a person should know: LFS pointers, submodules. One sentence each.
     pub notices: Vec<String>,
     /// Files in the tree.
@@ -145,6 +159,15 @@ pub struct Done {
     pub mirror_had_it: bool,
     /// Folders of git objects that the steps must be able to read for `git` to work in `src`.
     pub objects: Vec<PathBuf>,
+}
+
+/// Why a tree needs no build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needless {
+    /// The commit that passed.
+    pub since: CommitId,
+    /// The globs of `[paths] ignore` that the changed paths fall under, in the order of the file.
+    pub globs: Vec<String>,
 }
 
 /// The one line that the child process prints.

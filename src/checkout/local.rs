@@ -10,12 +10,15 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 
 use super::budget::{Budget, MAX_FILE};
+use super::contents::LfsSources;
 use super::gitdir::{self, Head};
 use super::mirror::{self, Mirror};
 use super::refusal::{Refusal, RefusalKind, Stop};
-use super::run::fill;
+use super::run::{Filled, fill};
+use super::settings::{self, Settings};
+use super::submodules::{GITLINK, Modules};
 use super::workspace::Workspace;
-use super::{Done, Job, Local};
+use super::{Done, Job, Local, lfs};
 use crate::tree::{self, Dir, Kind, TreeError, Visit};
 
 /// Not part of a folder's own files, where no `.gitignore` says so.
@@ -56,21 +59,41 @@ pub(super) fn from_folder(job: &Job, local: &Local) -> Result<Done, Stop> {
     let objects: Vec<PathBuf> = std::iter::once(mirror.objects()).chain(borrowed).collect();
     // In a part of a repository git would look for the rest of it.
     let shown = commit.filter(|_| prefix.as_os_str().is_empty());
+    let settings = Settings::read(settings::file_of(&mirror.repo, tree).as_deref());
     let head = match (shown, &theirs) {
         (Some(id), Some(repo)) => {
-            let mut shallow = gitdir::cut_off(&mirror.repo, id, job.depth)?;
+            let mut shallow = gitdir::cut_off(&mirror.repo, id, settings.checkout.depth)?;
             // A shallow clone stays one, whatever depth was asked for.
             let cut = std::fs::read_to_string(repo.commondir().join("shallow")).unwrap_or_default();
             shallow.extend(cut.lines().map(str::to_owned));
+            let tags = if settings.checkout.tags { tags_of(repo)? } else { BTreeMap::new() };
             let commit = mirror.repo.find_commit(id)?;
-            Some((commit, Head { commit: id.to_string(), origin: None, alternates: objects.clone(), shallow }))
+            let head = Head { commit: id.to_string(), alternates: objects.clone(), shallow, tags, ..Head::default() };
+            Some((commit, head))
         }
         _ => None,
     };
     let head = head.as_ref().map(|(commit, head)| (commit, head.clone()));
-    let done = fill(job, &mut workspace, &mirror.repo, tree, head, objects)?;
+    let mut lfs = LfsSources::new();
+    if let Some(repo) = theirs.as_ref().filter(|_| settings.checkout.lfs) {
+        let objects = repo.commondir().join("lfs/objects");
+        lfs.insert(String::new(), lfs::Source::Folder { objects, dir: dir.clone() });
+    }
+    let filled = Filled { tree, head, objects, modules: Modules::new(), lfs, settings };
+    let done = fill(job, &mut workspace, &mirror.repo, filled)?;
     workspace.finish();
     Ok(done)
+}
+
+/// The tags of a person's repository, with the ids at which they stand.
+fn tags_of(repo: &Repository) -> Result<BTreeMap<String, String>, Stop> {
+    let mut tags = BTreeMap::new();
+    for reference in repo.references_glob("refs/tags/*")?.flatten() {
+        if let (Ok(name), Some(id)) = (reference.name(), reference.target()) {
+            tags.insert(name.to_owned(), id.to_string());
+        }
+    }
+    Ok(tags)
 }
 
 /// The repository that `dir` is (a part of), if it is one and does not ignore `dir`.
@@ -176,7 +199,11 @@ fn tree_of_worktree(
     for entry in theirs.index()?.iter() {
         let Some(path) = within(&entry.path) else { continue };
         if !changed.contains_key(&entry.path) {
-            gathered.known(path, entry.mode, entry.id)?;
+            let its_own = (entry.mode == GITLINK).then(|| checked_out(dir, &path)).flatten();
+            match its_own {
+                Some(repo) => submodule(&mut gathered, &repo, &path, 0)?,
+                None => gathered.known(path, entry.mode, entry.id)?,
+            }
         }
     }
     for (path, status) in &changed {
@@ -191,6 +218,34 @@ fn tree_of_worktree(
         }
     }
     gathered.tree()
+}
+
+/// The repository of a submodule that is checked out.
+fn checked_out(dir: &Path, path: &[u8]) -> Option<Repository> {
+    let dir = dir.join(std::ffi::OsStr::from_bytes(path));
+    // Not a repository further up, which is what an empty folder is a part of.
+    dir.join(".git").symlink_metadata().ok()?;
+    Repository::open(dir).ok()
+}
+
+/// The files of a submodule as they lie there: its objects are elsewhere, so they are read one by one.
+fn submodule(gathered: &mut Gathered<'_>, repo: &Repository, path: &[u8], nesting: usize) -> Result<(), Stop> {
+    const MAX_NESTING: usize = 8;
+    let at = |inner: &[u8]| [path, b"/", inner].concat();
+    for entry in repo.index()?.iter() {
+        let nested = repo.workdir().filter(|_| entry.mode == GITLINK && nesting < MAX_NESTING);
+        match nested.and_then(|dir| checked_out(dir, &entry.path)) {
+            Some(nested) => submodule(gathered, &nested, &at(&entry.path), nesting + 1)?,
+            None if entry.mode == GITLINK => {}
+            None => gathered.read(at(&entry.path))?,
+        }
+    }
+    for (inner, status) in changed_paths(repo)? {
+        if status.intersects(Status::WT_NEW) && !inner.ends_with(b"/") {
+            gathered.read(at(&inner))?;
+        }
+    }
+    Ok(())
 }
 
 /// Paths whose contents in the folder differ from the index, and those that are new.

@@ -3,6 +3,7 @@
 //! It holds whole history. A shallow mirror would make the first fetch smaller and every later one
 //! dearer: libgit2 asks twice when it deepens, and the boundary moves with each commit.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -11,18 +12,20 @@ use sha2::{Digest, Sha256};
 
 use super::refusal::Stop;
 use super::transport::Link;
-use super::{Refusal, RefusalKind, Remote};
+use super::{Refusal, RefusalKind};
+use crate::domain::repo::RefName;
 use crate::tree::{self, Visit};
 
 /// The name of a repository's mirror in the folder of mirrors.
 pub fn folder_name(clone_url: &url::Url) -> String {
     // The address without credentials: a new token must not mean a new clone.
     let plain = super::transport::address(clone_url).unwrap_or_else(|_| clone_url.clone());
-    format!("{}.git", &hex(plain.as_str().trim_end_matches('/').as_bytes())[..32])
+    format!("{}.git", &hex(&Sha256::digest(plain.as_str().trim_end_matches('/')))[..32])
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An open mirror.
@@ -96,56 +99,97 @@ fn clear_leftovers(path: &Path) {
     }
 }
 
-/// Fetches the commit. The mirror's lock is held.
-pub(super) fn fetch(mirror: &Mirror, remote: &Remote, id: Oid, link: &Link) -> Result<(), Stop> {
-    if let Err(error) = fetch_by_id(mirror, remote, id)
+/// What is to be fetched.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The repository, `http` or `https`.
+    pub(super) url: &'a url::Url,
+    /// The commit or tag.
+    pub(super) id: Oid,
+    /// The ref that it was pushed to; `None` where only the commit is known, as of a submodule.
+    pub(super) git_ref: Option<&'a str>,
+}
+
+/// Fetches an object and all that leads to it. The mirror's lock is held, and `link` leads to the repository.
+pub(super) fn fetch(mirror: &Mirror, wanted: Wanted<'_>, link: &Link) -> Result<(), Stop> {
+    if let Err(error) = fetch_by_id(mirror, wanted)
         && !gives_no_such_id(&error, link)
     {
-        return Err(words(error, remote, link));
+        return Err(words(error, wanted, link));
     }
-    if !mirror.holds(id) {
-        fetch_ref(mirror, remote).map_err(|error| words(error, remote, link))?;
+    if !mirror.holds(wanted.id) {
+        fetch_refs(mirror, wanted).map_err(|error| words(error, wanted, link))?;
     }
-    if !mirror.holds(id) {
-        return Err(Refusal::gone(&remote.sha).into());
+    if !mirror.holds(wanted.id) {
+        return Err(Refusal::gone(wanted.id).into());
     }
     // One ref for each ref of the forge: what the next fetch says we have. Never the forge's own
     // names: one may be a folder of another.
-    let name = format!("refs/hookmill/{}", &hex(remote.git_ref.as_str().as_bytes())[..32]);
-    mirror.repo.reference(&name, id, true, "")?;
+    let name = format!("refs/hookmill/{}", &hex(&Sha256::digest(wanted.git_ref.unwrap_or_default()))[..32]);
+    mirror.repo.reference(&name, wanted.id, true, "")?;
     Ok(())
 }
 
 /// The wanted object only: by the name of a ref that stands at it (every server gives those), else
 /// by its id, which GitHub, Gitea and Forgejo give.
-fn fetch_by_id(mirror: &Mirror, remote: &Remote, id: Oid) -> Result<(), git2::Error> {
-    let mut origin = mirror.repo.remote_anonymous(remote.clone_url.as_str())?;
+fn fetch_by_id(mirror: &Mirror, Wanted { url, id, git_ref }: Wanted<'_>) -> Result<(), git2::Error> {
+    let mut origin = mirror.repo.remote_anonymous(url.as_str())?;
     let mut connection = origin.connect_auth(Direction::Fetch, None, None)?;
     let at_it: Vec<&str> = connection.list()?.iter().filter(|head| head.oid() == id).map(|head| head.name()).collect();
-    let named = at_it.iter().find(|name| **name == remote.git_ref.as_str());
+    let named = at_it.iter().find(|name| Some(**name) == git_ref);
     let source = match named.or_else(|| at_it.iter().find(|name| !name.ends_with("^{}"))) {
         Some(name) => (*name).to_owned(),
         None => id.to_string(),
     };
-    download(connection.remote(), &source)
+    download(connection.remote(), &[source])
 }
 
-/// For servers that do not give commits by their id: the ref, with all that leads to it.
-fn fetch_ref(mirror: &Mirror, remote: &Remote) -> Result<(), git2::Error> {
-    let mut origin = mirror.repo.remote_anonymous(remote.clone_url.as_str())?;
+/// For servers that do not give commits by their id: the ref (every branch and tag, where none is known), with all
+/// that leads to it.
+fn fetch_refs(mirror: &Mirror, Wanted { url, git_ref, .. }: Wanted<'_>) -> Result<(), git2::Error> {
+    let mut origin = mirror.repo.remote_anonymous(url.as_str())?;
     let mut connection = origin.connect_auth(Direction::Fetch, None, None)?;
-    if !connection.list()?.iter().any(|head| head.name() == remote.git_ref.as_str()) {
+    let fits = |name: &str| match git_ref {
+        Some(git_ref) => name == git_ref,
+        None => (name.starts_with("refs/heads/") || name.starts_with("refs/tags/")) && !name.ends_with("^{}"),
+    };
+    let sources: Vec<String> =
+        connection.list()?.iter().map(|head| head.name()).filter(|name| fits(name)).map(str::to_owned).collect();
+    if sources.is_empty() {
         // The ref is gone too: the caller will not find the commit and say so.
         return Ok(());
     }
-    download(connection.remote(), remote.git_ref.as_str())
+    download(connection.remote(), &sources)
 }
 
-fn download(remote: &mut git2::Remote<'_>, source: &str) -> Result<(), git2::Error> {
+/// Fetches every tag of the repository that the mirror does not know yet, and forgets those that are gone; answers
+/// with their names and ids. The mirror's lock is held.
+pub(super) fn fetch_tags(mirror: &Mirror, url: &url::Url, link: &Link) -> Result<BTreeMap<String, String>, Stop> {
+    let told = |error| words(error, Wanted { url, id: Oid::ZERO_SHA1, git_ref: None }, link);
+    let mut origin = mirror.repo.remote_anonymous(url.as_str())?;
+    let mut connection = origin.connect_auth(Direction::Fetch, None, None).map_err(told)?;
+    let tags: BTreeMap<String, Oid> = connection
+        .list()
+        .map_err(told)?
+        .iter()
+        .filter(|head| head.name().starts_with("refs/tags/") && !head.name().ends_with("^{}"))
+        .map(|head| (head.name().to_owned(), head.oid()))
+        .collect();
+    let missing: Vec<String> =
+        tags.iter().filter(|(_, id)| !mirror.holds(**id)).map(|(name, _)| name.clone()).collect();
+    if !missing.is_empty() {
+        download(connection.remote(), &missing).map_err(told)?;
+    }
+    let legal = |name: &str| name.parse::<RefName>().is_ok();
+    Ok(tags.into_iter().filter(|(name, _)| legal(name)).map(|(name, id)| (name, id.to_string())).collect())
+}
+
+fn download(remote: &mut git2::Remote<'_>, sources: &[String]) -> Result<(), git2::Error> {
     let mut options = FetchOptions::new();
     options.download_tags(AutotagOption::None).update_fetchhead(false);
     // The refs are written by `fetch`, once the commit is known to be there.
-    remote.download(&[format!("+{source}:refs/hookmill/wanted")], Some(&mut options))
+    let specs: Vec<String> = sources.iter().map(|source| format!("+{source}:refs/hookmill/wanted")).collect();
+    remote.download(&specs, Some(&mut options))
 }
 
 /// True when the server speaks to us and does not give this object by its id: it never does, or
@@ -156,7 +200,7 @@ fn gives_no_such_id(error: &git2::Error, link: &Link) -> bool {
         || link.take_complaint().is_some_and(|text| text.contains("not our ref"))
 }
 
-fn words(error: git2::Error, remote: &Remote, link: &Link) -> Stop {
+fn words(error: git2::Error, wanted: Wanted<'_>, link: &Link) -> Stop {
     if let Some(refusal) = link.take_fault() {
         return refusal.into();
     }
@@ -164,7 +208,7 @@ fn words(error: git2::Error, remote: &Remote, link: &Link) -> Stop {
     if said.is_none() && !matches!(error.class(), ErrorClass::Net | ErrorClass::Http) {
         return error.into();
     }
-    let host = remote.clone_url.host_str().unwrap_or_default();
+    let host = wanted.url.host_str().unwrap_or_default();
     let text = format!("the fetch from {host} failed: {}", said.as_deref().unwrap_or(error.message()));
     Refusal::new(RefusalKind::Unreachable, text).into()
 }

@@ -9,24 +9,33 @@
 //! A child process, because libgit2 can't be interrupted and has no bound on memory: a server that
 //! sends a byte a second or a tree of 10^9 files costs a process, not the agent.
 
+mod attributes;
 mod budget;
 pub mod client;
+mod contents;
+mod convert;
 mod diff;
 mod gitdir;
+mod gitmodules;
 mod guard;
 mod job;
+mod lfs;
 mod listing;
 mod local;
 mod mirror;
 mod names;
+mod needless;
 mod refusal;
 mod run;
+mod settings;
+mod submodules;
 mod transport;
 mod workspace;
+mod writer;
 
 pub use budget::Budget;
 pub use guard::prepare;
-pub use job::{Answer, Credential, Done, Job, Local, Network, Remote, Source};
+pub use job::{Answer, Base, Credential, Done, Job, Local, Needless, Network, Remote, Source};
 pub use mirror::folder_name;
 pub use refusal::{Refusal, RefusalKind};
 pub use run::run;

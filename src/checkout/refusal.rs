@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::outcome::{Outcome, Verdict};
-use crate::domain::repo::CommitId;
 use crate::domain::time::brief;
 
 /// What kind of trouble it was; decides whose fault it is and whether to try again.
@@ -66,9 +65,18 @@ impl Refusal {
         Verdict::new(outcome, self.message.clone())
     }
 
-    pub(super) fn gone(sha: &CommitId) -> Self {
-        let text = format!("commit {} is no longer at the forge (force-pushed away?)", sha.short());
+    pub(super) fn gone(id: git2::Oid) -> Self {
+        let text = format!("commit {:.7} is no longer at the forge (force-pushed away?)", id.to_string());
         Refusal::new(RefusalKind::CommitGone, text)
+    }
+
+    /// The same, said of a submodule. A submodule that can't be had is the commit's fault, an outage is nobody's.
+    pub(super) fn of_submodule(self, path: &str) -> Self {
+        let kind = match self.kind {
+            RefusalKind::Forbidden | RefusalKind::Untrusted | RefusalKind::CommitGone => RefusalKind::Unacceptable,
+            kind => kind,
+        };
+        Refusal::new(kind, format!("submodule {}: {}", path.escape_debug(), self.message))
     }
 
     pub(super) fn tree(path: &[u8], rule: impl fmt::Display) -> Self {

@@ -15,13 +15,68 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 use url::Url;
 
-use super::job::Network;
-use super::{Refusal, RefusalKind, Remote};
+use super::job::{Credential, Network};
+use super::{Refusal, RefusalKind};
 use crate::config::server;
 use crate::outside::{self, Unusable};
 
 /// Redirects that are followed within the origin: forges answer a renamed repository's old address so.
 const MAX_REDIRECTS: usize = 5;
+
+/// Bytes that came in, over all repositories of one checkout.
+pub(super) struct Traffic {
+    received: AtomicU64,
+    most: u64,
+}
+
+impl Traffic {
+    /// Counts from nothing; more than `most` bytes end the fetch.
+    pub(super) fn new(most: u64) -> Arc<Traffic> {
+        Arc::new(Traffic { received: AtomicU64::new(0), most })
+    }
+
+    /// Bytes of answers so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Counts what came in, and refuses what is too much.
+    pub(super) fn count(&self, bytes: usize) -> Result<(), Refusal> {
+        let so_far = self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if so_far > self.most {
+            let text = format!("more than {} bytes to fetch (limits.checkout_bytes)", self.most);
+            return Err(Refusal::too_much(text));
+        }
+        Ok(())
+    }
+}
+
+/// What libgit2 knows of us: one transport for all of the process, which leads to the link in use.
+pub(super) struct Switchboard(Arc<Mutex<Option<Arc<Link>>>>);
+
+impl Switchboard {
+    /// Takes over every `http` and `https` address of libgit2's. Once in a process, before any other use of git.
+    pub(super) fn register() -> Result<Switchboard, git2::Error> {
+        let in_use = Arc::new(Mutex::new(None::<Arc<Link>>));
+        for scheme in ["http", "https"] {
+            let in_use = Arc::clone(&in_use);
+            // SAFETY: registering has to be synchronised with the making of transports: the child
+            // process of a checkout does one job on one thread, and no remote was opened yet.
+            unsafe {
+                git2::transport::register(scheme, move |remote| match &*lock(&in_use) {
+                    Some(link) => Transport::smart(remote, true, Subtransport(Arc::clone(link))),
+                    None => Err(git2::Error::from_str("no repository is being fetched")),
+                })?;
+            }
+        }
+        Ok(Switchboard(in_use))
+    }
+
+    /// Leads what libgit2 asks from now on through `link`.
+    pub(super) fn connect(&self, link: &Arc<Link>) {
+        *lock(&self.0) = Some(Arc::clone(link));
+    }
+}
 
 /// The connection to one repository, shared with libgit2's callbacks.
 pub(super) struct Link {
@@ -30,47 +85,34 @@ pub(super) struct Link {
     authorization: Option<String>,
     /// The repository's address; moves with redirects within the origin.
     base: Mutex<Url>,
-    received: AtomicU64,
-    most: u64,
+    traffic: Arc<Traffic>,
     fault: Mutex<Option<Refusal>>,
     complaint: Mutex<Option<String>>,
 }
 
 impl Link {
-    /// Checks the address and prepares the client; nothing is sent. `most`: bytes that may come in all.
-    pub(super) fn new(remote: &Remote, most: u64) -> Result<Arc<Link>, Refusal> {
+    /// Checks the address and prepares the client; nothing is sent.
+    pub(super) fn new(
+        url: &Url,
+        credential: Option<&Credential>,
+        network: &Network,
+        traffic: &Arc<Traffic>,
+    ) -> Result<Arc<Link>, Refusal> {
         let untrusted = |text: String| Refusal::new(RefusalKind::Untrusted, text);
-        let base = address(&remote.clone_url)?;
-        let authorization =
-            remote.credential.as_ref().filter(|known| known.origin.origin() == base.origin()).map(|known| {
-                let pair = format!("{}:{}", known.username, known.token);
-                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-            });
-        let agent = agent(&base, &remote.network).map_err(|unusable| untrusted(unusable.to_string()))?;
+        let base = address(url)?;
+        let authorization = credential.filter(|known| known.origin.origin() == base.origin()).map(|known| {
+            let pair = format!("{}:{}", known.username, known.token);
+            format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+        });
+        let agent = agent(&base, network).map_err(|unusable| untrusted(unusable.to_string()))?;
         Ok(Arc::new(Link {
             agent,
             authorization,
             base: Mutex::new(base),
-            received: AtomicU64::new(0),
-            most,
+            traffic: Arc::clone(traffic),
             fault: Mutex::new(None),
             complaint: Mutex::new(None),
         }))
-    }
-
-    /// Gives libgit2 this link for every `http` and `https` address. Once in a process, before any other use of git.
-    pub(super) fn register(self: &Arc<Link>) -> Result<(), git2::Error> {
-        for scheme in ["http", "https"] {
-            let link = Arc::clone(self);
-            // SAFETY: registering has to be synchronised with the making of transports: the child
-            // process of a checkout does one job on one thread, and no remote was opened yet.
-            unsafe {
-                git2::transport::register(scheme, move |remote| {
-                    Transport::smart(remote, true, Subtransport(Arc::clone(&link)))
-                })?;
-            }
-        }
-        Ok(())
     }
 
     /// What went wrong since the last call, if it went wrong here.
@@ -81,11 +123,6 @@ impl Link {
     /// What the server said in the place of a pack (`not our ref`), since the last call. libgit2 drops it.
     pub(super) fn take_complaint(&self) -> Option<String> {
         lock(&self.complaint).take()
-    }
-
-    /// Bytes of answers so far.
-    pub(super) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
     }
 
     fn fail(&self, refusal: Refusal) -> String {
@@ -127,6 +164,24 @@ impl Link {
         }
         let answer = request.send(body).map_err(|error| unreachable(&base, &error))?;
         accept(&base, answer, "application/x-git-upload-pack-result")
+    }
+
+    /// Asks the repository's LFS server, which is where the batch API says it is by default; nothing is followed.
+    pub(super) fn lfs_batch(&self, body: &[u8]) -> Result<Response<Body>, Refusal> {
+        const LFS: &str = "application/vnd.git-lfs+json";
+        let base = lock(&self.base).clone();
+        let suffix = if base.path().trim_end_matches('/').ends_with(".git") { "" } else { ".git" };
+        let url = format!("{}{suffix}/info/lfs/objects/batch", base.as_str().trim_end_matches('/'));
+        let mut request = self.agent.post(url).header("Content-Type", LFS).header("Accept", LFS);
+        if let Some(value) = &self.authorization {
+            request = request.header("Authorization", value);
+        }
+        request.send(body).map_err(|error| unreachable(&base, &error))
+    }
+
+    /// The repository's address, where it is now.
+    pub(super) fn base(&self) -> Url {
+        lock(&self.base).clone()
     }
 
     /// Where a redirect leads, if that is the same repository at the same origin.
@@ -178,7 +233,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn agent(base: &Url, network: &Network) -> Result<Agent, Unusable> {
+pub(super) fn agent(base: &Url, network: &Network) -> Result<Agent, Unusable> {
     let way = server::Network {
         proxy: network.proxy.clone(),
         no_proxy: network.no_proxy.clone(),
@@ -214,7 +269,7 @@ fn accept(base: &Url, answer: Response<Body>, kind: &str) -> Result<Response<Bod
 }
 
 /// Words for a request that got no answer.
-fn unreachable(base: &Url, error: &ureq::Error) -> Refusal {
+pub(super) fn unreachable(base: &Url, error: &ureq::Error) -> Refusal {
     let origin = base.origin().ascii_serialization();
     match error {
         ureq::Error::Rustls(error) => tls(&origin, error),
@@ -313,11 +368,7 @@ impl Read for Stream {
         if first && let Some(text) = buffer[..count].get(4..).and_then(|line| line.strip_prefix(b"ERR ")) {
             *lock(&self.link.complaint) = Some(String::from_utf8_lossy(text).trim().to_owned());
         }
-        let so_far = self.link.received.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
-        if so_far > self.link.most {
-            let text = format!("more than {} bytes of history to fetch (limits.checkout_bytes)", self.link.most);
-            return Err(io::Error::other(self.link.fail(Refusal::too_much(text))));
-        }
+        self.link.traffic.count(count).map_err(|refusal| io::Error::other(self.link.fail(refusal)))?;
         Ok(count)
     }
 }

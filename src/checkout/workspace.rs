@@ -4,26 +4,27 @@
 //! after the last, so a child that was killed in between leaves a workspace that nobody believes:
 //! it is moved away and written anew.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use git2::{Index, IndexEntry, IndexTime, ObjectType, Odb, Oid};
+use git2::{Odb, Oid};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, Meter, Totals};
-use super::diff::{self, Difference, Item, Kind};
+use super::contents::{AttributeFiles, Contents, LfsSources};
+use super::diff::{self, Difference, Kind, Side};
 use super::gitdir::{self, Head};
 use super::listing::{self, Watched};
 use super::refusal::{Refusal, Stop};
-use crate::tree::{self, Dir, NewFile, TreeError};
+use super::submodules::{self, Modules};
+use super::writer::{self, Indexes, Writer};
+use crate::tree::{self, Dir, NewFile};
 
 /// What a workspace holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(super) struct State {
     /// Changes with the meaning of this file; another one is not read.
     version: u32,
@@ -31,6 +32,17 @@ pub(super) struct State {
     boot: Option<String>,
     tree: String,
     head: Option<Head>,
+    /// Submodules that are there.
+    modules: Modules,
+    wishes: Wishes,
+    /// Attribute files, by which the other files were written.
+    attributes: AttributeFiles,
+    /// Sizes of the contents of Git LFS that are there.
+    large: BTreeMap<String, u64>,
+    /// True when contents of Git LFS are not there because the forge has none.
+    pub(super) no_lfs_server: bool,
+    /// True when attributes ask for an encoding that is not written here.
+    pub(super) encoded: bool,
     pub(super) totals: Totals,
     pub(super) watched: Watched,
     /// Files that hold a Git LFS pointer and not their contents.
@@ -39,7 +51,24 @@ pub(super) struct State {
     pub(super) submodules: BTreeSet<String>,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// What was asked for besides the tree. Another wish is another workspace: it is begun anew.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Wishes {
+    pub(super) submodules: bool,
+    pub(super) lfs: bool,
+}
+
+/// What a workspace is to hold.
+pub(super) struct Target<'a> {
+    pub(super) tree: Oid,
+    /// Its `.git`, if it gets one.
+    pub(super) head: Option<Head>,
+    pub(super) modules: Modules,
+    pub(super) wishes: Wishes,
+    pub(super) lfs: &'a LfsSources,
+}
 
 /// A slot's workspace, opened.
 pub(super) struct Workspace {
@@ -70,32 +99,47 @@ impl Workspace {
         self.slot.join("trash")
     }
 
-    /// Makes `src` hold exactly the files of `tree`, with `head` as its `.git`. Answers with what
-    /// it holds now and the number of paths that were touched.
-    pub(super) fn switch(
-        &mut self,
-        odb: &Odb<'_>,
-        tree: Oid,
-        head: Option<Head>,
-        budget: Budget,
-    ) -> Result<(State, u64), Stop> {
+    /// Makes `src` hold exactly the files of a target. Answers with what it holds now and the number of paths that were
+    /// touched.
+    pub(super) fn switch(&mut self, odb: &Odb<'_>, target: Target<'_>, budget: Budget) -> Result<(State, u64), Stop> {
         let src = self.src();
-        // A tree that the mirror no longer has can't be compared with.
-        let known = |state: &State| Oid::from_str(&state.tree).is_ok_and(|id| odb.exists(id)) && src.is_dir();
+        // A tree that the mirrors no longer have can't be compared with.
+        let holds = |tree: &str| Oid::from_str(tree).is_ok_and(|id| odb.exists(id));
+        let known = |state: &State| {
+            let whole = holds(&state.tree) && state.modules.values().all(|module| holds(&module.tree));
+            whole && state.wishes == target.wishes && src.is_dir()
+        };
         let state = self.state.take().filter(known);
         let old = state.as_ref().and_then(|state| Oid::from_str(&state.tree).ok());
         let totals = state.as_ref().map_or_else(Totals::default, |state| state.totals);
-        let difference = diff::compare(odb, old, tree, Meter::new(budget, totals))?;
-        let changed = touched(&difference);
-        let state = match state {
-            Some(state) if old == Some(tree) && state.head == head => return Ok((state, changed)),
-            other => other,
+        let (trees_before, trees) =
+            (state.as_ref().map(|state| submodules::trees(&state.modules)), submodules::trees(&target.modules));
+        let side_before = old.zip(trees_before.as_ref()).map(|(tree, submodules)| Side { tree, submodules });
+        let side = Side { tree: target.tree, submodules: &trees };
+        let mut difference = diff::compare(odb, side_before, side, Meter::new(budget, totals))?;
+        if let Some(state) = &state
+            && old == Some(target.tree)
+            && state.head == target.head
+            && state.modules == target.modules
+        {
+            return Ok((state.clone(), 0));
+        }
+        let (attributes, large) = match &state {
+            Some(state) => (state.attributes.clone(), state.large.clone()),
+            None => Default::default(),
         };
+        let mut contents = Contents::of(odb, &attributes, &difference)?;
+        if state.is_some() {
+            contents.add_reformed(odb, &attributes, side, &target.modules, budget, &mut difference)?;
+        }
+        let large = staying(large, &difference);
+        contents.obtain_lfs(odb, &difference, &target.modules, target.lfs, &large, budget)?;
+        let changed = touched(&difference);
         self.forget()?;
         if state.is_none() {
             self.clear()?;
         }
-        let state = self.apply(odb, state, &difference, tree, head)?;
+        let state = self.apply(odb, state, &difference, contents, large, target)?;
         self.remember(&state)?;
         Ok((state, changed))
     }
@@ -105,47 +149,76 @@ impl Workspace {
         odb: &Odb<'_>,
         state: Option<State>,
         difference: &Difference,
-        tree: Oid,
-        head: Option<Head>,
+        contents: Contents,
+        mut large: BTreeMap<String, u64>,
+        target: Target<'_>,
     ) -> Result<State, Stop> {
-        let (mut watched, mut lfs, mut submodules, old_head) = match state {
-            Some(state) => (state.watched, state.lfs, state.submodules, state.head),
-            None => Default::default(),
-        };
+        let mut known = state.unwrap_or_default();
         let src = Dir::open(&self.src())?;
-        let mut index = Index::open(&self.index())?;
-        remove_gone(&src, &difference.gone)?;
+        let mut indexes = Indexes::new(self.slot.clone());
+        writer::remove_gone(&src, &difference.gone)?;
         for path in &difference.gone {
-            index.remove(Path::new(OsStr::from_bytes(path)), 0)?;
+            indexes.remove(path, &known.modules)?;
             if let Ok(path) = std::str::from_utf8(path) {
-                lfs.remove(path);
-                submodules.remove(path);
+                known.lfs.remove(path);
+                known.submodules.remove(path);
             }
         }
-        let mut writer = Writer { odb, src: &src, at: None };
+        let mut writer = Writer { odb, src: &src, contents: &contents, modules: &target.modules, at: None };
+        let mut encoded = false;
         for item in &difference.put {
             let written = writer.put(item)?;
-            index.add(&index_entry(item, written.bytes))?;
-            let path = String::from_utf8_lossy(&item.path);
-            if written.is_lfs_pointer {
-                lfs.insert(path.into_owned());
-            } else if item.kind == Kind::Submodule {
-                submodules.insert(path.into_owned());
+            indexes.add(written.entry, &target.modules)?;
+            let path = String::from_utf8_lossy(&item.path).into_owned();
+            encoded |= written.encoded;
+            known.lfs.remove(&path);
+            if let Some(size) = written.lfs {
+                large.insert(path, size);
+            } else if written.is_lfs_pointer {
+                known.lfs.insert(path);
+            } else if item.kind == Kind::Submodule && !target.modules.contains_key(&path) {
+                known.submodules.insert(path);
             }
         }
-        listing::carry_on(&mut watched, difference);
-        index.write()?;
-        match &head {
-            Some(head) => {
-                if old_head.as_ref() != Some(head) {
-                    gitdir::write(&src, head)?;
-                }
-                self.give_index(&src)?;
+        listing::carry_on(&mut known.watched, difference);
+        self.give_git(&src, &known, &mut indexes, &target)?;
+        Ok(State {
+            version: VERSION,
+            boot: boot_id(),
+            tree: target.tree.to_string(),
+            head: target.head,
+            modules: target.modules,
+            wishes: target.wishes,
+            totals: difference.totals,
+            attributes: contents.files,
+            large,
+            no_lfs_server: (known.no_lfs_server || contents.no_server) && !known.lfs.is_empty(),
+            encoded: known.encoded || encoded,
+            ..known
+        })
+    }
+
+    /// Writes the `.git` of the root and of each submodule, where they differ from what is there.
+    fn give_git(&self, src: &Dir, known: &State, indexes: &mut Indexes, target: &Target<'_>) -> Result<(), Stop> {
+        let tops: Vec<String> =
+            std::iter::once(String::new()).chain(target.modules.keys().map(|path| format!("{path}/"))).collect();
+        indexes.write(&tops)?;
+        let Some(head) = &target.head else { return Ok(src.remove(Path::new(".git"))?) };
+        let modules = target.modules.iter().map(|(path, module)| (format!("{path}/"), &module.head));
+        for (top, head) in std::iter::once((String::new(), head)).chain(modules) {
+            let before = match top.strip_suffix('/') {
+                None => known.head.as_ref(),
+                Some(path) => known.modules.get(path).map(|module| &module.head),
+            };
+            let folder = src.open_dir(Path::new(&top))?;
+            if before != Some(head) {
+                gitdir::write(&folder, head)?;
             }
-            None => src.remove(Path::new(".git"))?,
+            let file = indexes.file(&top);
+            let bytes = std::fs::read(&file).map_err(|error| Refusal::disk(&file, &error))?;
+            folder.replace(Path::new(".git/index"), &bytes, NewFile { executable: false, modified: None })?;
         }
-        let totals = difference.totals;
-        Ok(State { version: VERSION, boot: boot_id(), tree: tree.to_string(), head, totals, watched, lfs, submodules })
+        Ok(())
     }
 
     /// Waits until what was moved away is gone.
@@ -154,16 +227,6 @@ impl Workspace {
             // What could not be removed stays in the trash for the next time.
             let _ = cleaning.join();
         }
-    }
-
-    /// Our own index; the one in `src` is a copy that a build may do anything to.
-    fn index(&self) -> PathBuf {
-        self.slot.join("index")
-    }
-
-    fn give_index(&self, src: &Dir) -> Result<(), Stop> {
-        let bytes = std::fs::read(self.index()).map_err(|error| Refusal::disk(&self.index(), &error))?;
-        Ok(src.replace(Path::new(".git/index"), &bytes, NewFile { executable: false, modified: None })?)
     }
 
     fn forget(&self) -> Result<(), Refusal> {
@@ -186,8 +249,9 @@ impl Workspace {
     fn clear(&mut self) -> Result<(), Stop> {
         let (src, trash) = (self.src(), self.trash());
         tree::rename_away(&src, &trash)?;
-        for left in ["index", "index.lock"] {
-            tree::remove(&self.slot.join(left))?;
+        let entries = std::fs::read_dir(&self.slot).map_err(|error| Refusal::disk(&self.slot, &error))?;
+        for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(b"index")) {
+            tree::remove(&entry.path())?;
         }
         std::fs::create_dir(&src).map_err(|error| Refusal::disk(&src, &error))?;
         self.cleaning = Some(std::thread::spawn(move || {
@@ -197,6 +261,17 @@ impl Workspace {
     }
 }
 
+/// The large files that a difference does not touch.
+fn staying(mut large: BTreeMap<String, u64>, difference: &Difference) -> BTreeMap<String, u64> {
+    let put = difference.put.iter().map(|item| &item.path);
+    for path in difference.gone.iter().chain(put) {
+        if let Ok(path) = std::str::from_utf8(path) {
+            large.remove(path);
+        }
+    }
+    large
+}
+
 /// Paths that were written or removed, each once.
 fn touched(difference: &Difference) -> u64 {
     let written: BTreeSet<&[u8]> = difference.put.iter().map(|item| item.path.as_slice()).collect();
@@ -204,141 +279,8 @@ fn touched(difference: &Difference) -> u64 {
     (written.len() + only_gone) as u64
 }
 
-/// Removes files and then the folders that they leave empty.
-fn remove_gone(src: &Dir, gone: &[Vec<u8>]) -> Result<(), TreeError> {
-    let mut folders = BTreeSet::new();
-    for path in gone {
-        let path = Path::new(OsStr::from_bytes(path));
-        src.remove(path)?;
-        folders.extend(path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()));
-    }
-    // Reverse order puts what lies inside before what it lies in.
-    for folder in folders.into_iter().rev() {
-        match src.remove_if_empty(folder) {
-            Err(error) if !error.is_not_found() => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Writes items, keeping the folder of the last one open.
-struct Writer<'a> {
-    odb: &'a Odb<'a>,
-    src: &'a Dir,
-    at: Option<(PathBuf, Dir)>,
-}
-
-struct Written {
-    bytes: u64,
-    is_lfs_pointer: bool,
-}
-
-impl Writer<'_> {
-    fn put(&mut self, item: &Item) -> Result<Written, Stop> {
-        let path = Path::new(OsStr::from_bytes(&item.path));
-        let (parent, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
-        let name = Path::new(name);
-        let dir = self.folder(parent)?;
-        if item.kind == Kind::Submodule {
-            dir.make_dir(name)?;
-            return Ok(Written { bytes: 0, is_lfs_pointer: false });
-        }
-        let blob = self.odb.read(item.id)?;
-        if blob.kind() != ObjectType::Blob {
-            return Err(Refusal::tree(&item.path, "is said to be a file and is none").into());
-        }
-        let data = blob.data();
-        let modified = Some(modified(item.id));
-        // Folders are opened afresh, so the borrow of `dir` ends with the read above.
-        let dir = self.folder(parent)?;
-        match item.kind {
-            Kind::Link => dir.replace_link(name, data, modified)?,
-            kind => {
-                let executable = kind == Kind::File { executable: true };
-                dir.replace(name, data, NewFile { executable, modified })?;
-            }
-        }
-        let is_lfs_pointer = item.kind != Kind::Link && is_lfs_pointer(data);
-        Ok(Written { bytes: data.len() as u64, is_lfs_pointer })
-    }
-
-    fn folder(&mut self, parent: &Path) -> Result<&Dir, TreeError> {
-        if self.at.as_ref().is_none_or(|(path, _)| path != parent) {
-            self.src.make_dir(parent)?;
-            self.at = Some((parent.to_owned(), self.src.open_dir(parent)?));
-        }
-        let (_, dir) = self.at.as_ref().expect("set just above");
-        Ok(dir)
-    }
-}
-
-/// A Git LFS pointer (git-lfs docs/spec.md): at most 1023 bytes, beginning with its version.
-fn is_lfs_pointer(data: &[u8]) -> bool {
-    data.len() < 1024 && data.starts_with(b"version https://git-lfs.github.com/spec/")
-}
-
-/// A file's time, from its content: the same content has the same time in every workspace, and
-/// webpack's persistent cache, which compares times first, holds. Within 2000 to 2003.
-fn modified(id: Oid) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds(id).into())
-}
-
-fn seconds(id: Oid) -> u32 {
-    const YEAR_2000: u32 = 946_684_800;
-    const FOUR_YEARS: u32 = 4 * 365 * 86_400;
-    let bytes = id.as_bytes();
-    YEAR_2000 + u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) % FOUR_YEARS
-}
-
-fn index_entry(item: &Item, bytes: u64) -> IndexEntry {
-    let zero = IndexTime::new(0, 0);
-    let mode = match item.kind {
-        Kind::File { executable: true } => 0o100_755,
-        Kind::Link => 0o120_000,
-        Kind::Submodule => 0o160_000,
-        Kind::File { executable: false } | Kind::Folder => 0o100_644,
-    };
-    IndexEntry {
-        ctime: zero,
-        mtime: IndexTime::new(i32::try_from(seconds(item.id)).unwrap_or(i32::MAX), 0),
-        dev: 0,
-        ino: 0,
-        mode,
-        uid: 0,
-        gid: 0,
-        // git keeps the low 32 bits, and so do we.
-        file_size: bytes as u32,
-        id: item.id,
-        flags: 0,
-        flags_extended: 0,
-        path: item.path.clone(),
-    }
-}
-
 /// Which start of the machine this is, where it tells.
 fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_stable_and_plausible() {
-        let id = |text: &str| Oid::from_str(text).expect("an id");
-        let (low, high) = (id(&"0".repeat(40)), id(&"f".repeat(40)));
-        assert_eq!(seconds(low), 946_684_800);
-        assert!(seconds(high) < 1_072_915_200, "before 2004");
-        assert_eq!(seconds(high), seconds(high));
-    }
-
-    #[test]
-    fn lfs_pointers_are_told_from_files_that_speak_of_them() {
-        assert!(is_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"));
-        assert!(!is_lfs_pointer(b"see version https://git-lfs.github.com/spec/v1"));
-        assert!(!is_lfs_pointer(&[b"version https://git-lfs.github.com/spec/v1".as_slice(), &[b' '; 2000]].concat()));
-    }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use url::Url;
 
 use super::document::Table;
-use super::limits::PartialLimits;
 use super::parts::base_url;
 use super::problem::{Findings, Kind, Place, Problem};
+use super::rules::{PartialRules, rules};
 use super::schema::Shape;
-use super::secret::{self, Secret};
+use super::secret;
 use super::section::{Located, Section};
 use super::server::{Forge, ForgeKind, Forges, Forks, RepoRules, Supersede};
 use super::surroundings::Surroundings;
@@ -26,21 +26,6 @@ const KINDS: [(&str, Option<ForgeKind>); 5] = [
     ("gitlab", None),
     ("bitbucket", None),
 ];
-
-/// The rules that one block names; the others come from wider blocks.
-#[derive(Debug, Clone, Default)]
-pub(super) struct PartialRules {
-    hook_secrets: Option<Vec<Secret>>,
-    clone_url: Option<Url>,
-    branches: Option<Vec<String>>,
-    tags: Option<bool>,
-    forks: Option<Forks>,
-    supersede: Option<Supersede>,
-    network: Option<bool>,
-    scripts: Option<bool>,
-    env: Option<BTreeMap<String, String>>,
-    limits: PartialLimits,
-}
 
 /// One `[[repo]]`, unmerged.
 #[derive(Debug, Clone)]
@@ -110,12 +95,13 @@ fn forge(mut section: Section<'_>, around: &Surroundings) -> Option<Forge> {
         section.findings.push(Problem::at(Kind::Warning, &place, message).fix("write token_file = \"…\""));
     }
     let token = secret::token(&mut section, &secret::TOKEN, around);
+    let read_token = secret::token(&mut section, &secret::READ_TOKEN, around);
     let hook_secrets = secret::hook_secrets(&mut section, around).unwrap_or_default();
     section.finish();
     let kind = kind?;
     let web_url = web_url.unwrap_or_else(|| constant("https://github.com"));
     let api_url = api_url.unwrap_or_else(|| api_of(kind, &web_url));
-    Some(Forge { name: name?, kind, api_url, web_url, token, hook_secrets })
+    Some(Forge { name: name?, kind, api_url, web_url, token, read_token, hook_secrets })
 }
 
 fn constant(address: &str) -> Url {
@@ -192,6 +178,14 @@ pub(super) fn repos(
     let blocks: Vec<RepoBlock> = blocks.into_iter().map(|block| block.value).collect();
     for (block, place) in blocks.iter().zip(&places) {
         let Some(forge) = forges.get(&block.forge) else { continue };
+        if forge.read_token.is_none()
+            && chain(&blocks, defaults, &block.forge, &block.pattern).find_map(|rules| rules.git_dependencies)
+                == Some(true)
+        {
+            let message = format!("install scripts of {:?} can read the token that sets statuses", block.pattern);
+            let fix = "give the [[forge]] a read_token_file that may only read; git_dependencies uses it";
+            findings.push(Problem::at(Kind::Warning, place, message).fix(fix));
+        }
         // A glob's own text stands for the names that it matches: a wider glob matches it too.
         let mut above = chain(&blocks, defaults, &block.forge, &block.pattern);
         if forge.hook_secrets.is_empty() && !above.any(|rules| rules.hook_secrets.is_some()) {
@@ -272,81 +266,6 @@ fn pattern(section: &mut Section<'_>, text: &Located<String>) -> Option<Located<
     Some(Located { place: text.place.clone(), value: (text.value.to_lowercase(), exact) })
 }
 
-/// The keys that `[[repo]]` and `[defaults]` share; ends the section.
-fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialRules {
-    if let Some(table) = section.tables("secret").first() {
-        section.not_built(&table.place, "secrets for steps ([[repo.secret]])", "take it out until a later version");
-    }
-    for key in ["ssh_key_file", "known_hosts_file"] {
-        section.refuse(key, "git over ssh; use https and the forge's token");
-    }
-    section.word("pull_requests", &[("head", Some(())), ("merge", None)]);
-    poll(&mut section);
-    section.flag("cache");
-    let rules = PartialRules {
-        hook_secrets: secret::hook_secrets(&mut section, around),
-        clone_url: clone_url(&mut section),
-        branches: branches(&mut section),
-        tags: section.flag("tags"),
-        forks: section
-            .word("forks", &[("approve", Some(Forks::Approve)), ("build", None), ("ignore", Some(Forks::Ignore))]),
-        supersede: section.word(
-            "supersede",
-            &[("branches", Some(Supersede::Branches)), ("all", Some(Supersede::All)), ("none", Some(Supersede::None))],
-        ),
-        network: section.flag("network"),
-        scripts: section.word("scripts", &[("all", Some(true)), ("none", Some(false))]),
-        env: section.variables("env"),
-        limits: match section.table("limits") {
-            Some(table) => PartialLimits::read(Section::new(section.key("limits"), table, section.findings)),
-            None => PartialLimits::default(),
-        },
-    };
-    section.finish();
-    rules
-}
-
-fn poll(section: &mut Section<'_>) {
-    let Some(text) = section.text("poll") else { return };
-    if text.value == "off" {
-        return;
-    }
-    if values::duration(&text.value).is_ok() {
-        section.not_built(
-            &text.place,
-            "asking the forge for new heads (poll)",
-            "write poll = \"off\", and set a webhook",
-        );
-    } else {
-        section.wrong(&text.place, format!("`poll` is \"off\" or a duration, not {:?}", text.value), "write \"off\"");
-    }
-}
-
-fn clone_url(section: &mut Section<'_>) -> Option<Url> {
-    let text = section.text("clone_url")?;
-    // `git@host:path` is how git writes ssh without its scheme.
-    let scp = !text.value.contains("://") && text.value.contains(':');
-    if scp || text.value.starts_with("ssh://") {
-        section.not_built(&text.place, "git over ssh", "write clone_url = \"https://host/path\", or take it out");
-        return None;
-    }
-    base_url(section, "clone_url", &text)
-}
-
-fn branches(section: &mut Section<'_>) -> Option<Vec<String>> {
-    let patterns = section.texts("branches")?;
-    for Located { place, value } in &patterns {
-        if value.is_empty() || fast_glob::validate(value).is_err() {
-            section.wrong(
-                place,
-                format!("{value:?} is not a branch pattern"),
-                "write \"main\", \"release/*\" or \"**\"",
-            );
-        }
-    }
-    Some(patterns.into_iter().map(|pattern| pattern.value).collect())
-}
-
 /// Every block that speaks for a repository, the most exact first, then `[defaults]`.
 fn chain<'a>(
     blocks: &'a [RepoBlock],
@@ -381,7 +300,9 @@ impl Forges {
             supersede: all.clone().find_map(|rules| rules.supersede).unwrap_or(Supersede::Branches),
             network: all.clone().find_map(|rules| rules.network).unwrap_or(false),
             scripts: all.clone().find_map(|rules| rules.scripts).unwrap_or(true),
+            git_dependencies: all.clone().find_map(|rules| rules.git_dependencies).unwrap_or(false),
             env: all.clone().find_map(|rules| rules.env.clone()).unwrap_or_default(),
+            registries: self.registries.iter().filter(|registry| registry.serves(repo)).cloned().collect(),
             limits: exact_first.iter().rev().fold(limits, |base, rules| rules.limits.over(&base)),
         })
     }

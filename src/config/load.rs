@@ -9,6 +9,7 @@ use super::document::{self, Table};
 use super::limits::PartialLimits;
 use super::parts;
 use super::problem::{Findings, Kind, Problem, Problems, display_name};
+use super::registries;
 use super::section::Section;
 use super::server::{Forges, Server};
 use super::surroundings::Surroundings;
@@ -265,10 +266,6 @@ impl Layers {
 
     /// What is wrong is noted, and something harmless stands in its place.
     fn read(mut self, around: &Surroundings, found: &mut Findings) -> Server {
-        for table in self.lists.remove("registry").unwrap_or_default() {
-            let message = "not built yet: tokens of private registries ([[registry]])";
-            found.push(Problem::at(Kind::NotBuilt, &table.place, message).fix("take it out until a later version"));
-        }
         let partial_limits = PartialLimits::read(self.section("limits", found));
         let agent = parts::agent(self.section("agent", found), &partial_limits, around);
         let by_name = blocks::forges(self.lists.remove("forge").unwrap_or_default(), around, found);
@@ -276,7 +273,8 @@ impl Layers {
         let defaults = defaults.map(|table| blocks::defaults(table, around, found)).unwrap_or_default();
         let repos = self.lists.remove("repo").unwrap_or_default();
         let blocks = blocks::repos(repos, &by_name, &defaults, around, found);
-        let forges = Forges { by_name, blocks, defaults, limits: Some(agent.limits.clone()) };
+        let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
+        let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
         Server {
             web: Arc::new(parts::web(self.section("server", found), around)),
             store: Arc::new(parts::store(self.section("store", found))),

@@ -51,6 +51,8 @@ impl Forms {
 pub(super) const ADMIN_TOKEN: Forms = Forms { plain: "admin_token", file: "admin_token_file", env: "admin_token_env" };
 /// A forge's token.
 pub(super) const TOKEN: Forms = Forms { plain: "token", file: "token_file", env: "token_env" };
+/// A forge's token that only reads.
+pub(super) const READ_TOKEN: Forms = Forms { plain: "read_token", file: "read_token_file", env: "read_token_env" };
 /// What a forge signs its deliveries with.
 pub(super) const HOOK_SECRET: Forms = Forms { plain: "hook_secret", file: "hook_secret_file", env: "hook_secret_env" };
 

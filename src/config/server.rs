@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::domain::repo::ForgeName;
 use crate::domain::spec::Limits;
 
-use super::blocks::{PartialRules, RepoBlock};
+use super::blocks::RepoBlock;
+use super::rules::PartialRules;
 use super::secret::Secret;
 
 /// Everything, checked. Each part is shared with the one consumer it is for, never the whole.
@@ -118,10 +119,12 @@ pub struct Network {
 }
 
 /// `[toolchain]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Toolchain {
     /// The node version for repositories that ask for none.
     pub node: String,
+    /// Where node's binaries are fetched instead of the package registry, in the layout of `nodejs.org/dist`.
+    pub node_mirror: Option<url::Url>,
 }
 
 /// `[sandbox] require`: what happens where the host can't confine.
@@ -206,8 +209,34 @@ pub struct Forge {
     pub web_url: url::Url,
     /// The token for statuses and for reading private repositories.
     pub token: Option<Secret>,
+    /// A token that only reads, for git dependencies; else [`Forge::token`] is.
+    pub read_token: Option<Secret>,
     /// The secrets of an organisation's one hook; empty when it has none.
     pub hook_secrets: Vec<Secret>,
+}
+
+/// What opens a registry to a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// It needs no token.
+    Open,
+    /// This token, sent as `Authorization: Bearer`.
+    Token(Secret),
+    /// There is a token, and this build gets none: it is a fork's.
+    Withheld,
+}
+
+/// `[[registry]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// Its address, without a slash at the end.
+    pub url: url::Url,
+    /// The scopes that come from it (`@acme`); without any it is the default registry.
+    pub scopes: Vec<String>,
+    /// Patterns of repositories in lower case; asked through [`Registry::serves`].
+    pub repos: Vec<String>,
+    /// What opens it.
+    pub access: Access,
 }
 
 /// What becomes of a fork's pull request.
@@ -249,8 +278,12 @@ pub struct RepoRules {
     pub network: bool,
     /// Whether install scripts of packages run (`scripts = "all"`), else managers get their ignore-scripts option.
     pub scripts: bool,
+    /// Whether installs of trusted and member builds may read the forge's private repositories.
+    pub git_dependencies: bool,
     /// Added to every step's environment.
     pub env: BTreeMap<String, String>,
+    /// The package registries that are meant for it, each with its token.
+    pub registries: Vec<Registry>,
     /// The server's limits with the block's own on top.
     pub limits: Limits,
 }
@@ -260,6 +293,8 @@ pub struct RepoRules {
 pub struct Forges {
     /// By name.
     pub by_name: BTreeMap<ForgeName, Arc<Forge>>,
+    /// Every `[[registry]]`.
+    pub registries: Vec<Registry>,
     /// Checked blocks, the most exact first; asked through [`Forges::rules`].
     pub(super) blocks: Vec<RepoBlock>,
     /// `[defaults]`.

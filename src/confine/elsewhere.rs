@@ -50,6 +50,17 @@ impl Holder {
         Ok(holder)
     }
 
+    /// Always `None`: there are no networks of one's own.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn start_with_door(
+        &self,
+        _command: &StepCommand,
+    ) -> Result<Option<(Running, std::net::TcpListener)>, HolderError> {
+        Ok(None)
+    }
+
     /// Starts a step.
     ///
     /// # Errors

@@ -67,6 +67,11 @@ impl Layers {
         self.mode() == Mode::Confined { overlay: true, netns: true }
     }
 
+    /// Whether a step's network can be closed, or narrowed to some hosts.
+    pub fn has_netns(&self) -> bool {
+        matches!(self.mode(), Mode::Confined { netns: true, .. })
+    }
+
     /// Who runs a build must put the whole tree into `View::joined` first.
     pub fn needs_joined_copy(&self) -> bool {
         !matches!(self.mode(), Mode::Confined { overlay: true, .. })

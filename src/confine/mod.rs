@@ -20,6 +20,10 @@ pub use layers::{Layers, Missing, Mode, Seen};
 #[cfg(target_os = "linux")]
 pub use linux::{Holder, bubblewrap, probe, wire};
 
+/// Where a step with a door finds it, in its own network: the proxy that its `HTTP_PROXY` names.
+pub const DOOR: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3128);
+
 /// Why a build could not be given its fence, or a step not be started in it. Ours to mend, never the build's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum HolderError {

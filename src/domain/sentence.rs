@@ -86,6 +86,16 @@ pub fn nothing_to_do() -> String {
     line("Passed: nothing to install or bundle (no package.json, bower.json or webpack configuration)")
 }
 
+/// `Passed without a build: only docs/** changed since 9f8e7d6`. The globs are hostile text.
+pub fn needless(globs: &[String], since: &CommitId) -> String {
+    let (begin, end) = ("Passed without a build: only ", format!(" changed since {}", since.short()));
+    let shown = match globs {
+        [first, second, _, ..] => format!("{first}, {second} and {} more", globs.len() - 2),
+        few => few.join(" and "),
+    };
+    format!("{begin}{}{end}", one_line(&shown, MAX_CHARS.saturating_sub(begin.len() + end.len())))
+}
+
 /// `npm install failed: ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1`. `step` is the step's name.
 pub fn install_failed(step: &str, reason: &str) -> String {
     line(format!("{} failed: {reason}", spoken_install(step)))

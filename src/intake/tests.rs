@@ -24,6 +24,8 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         network: false,
         scripts: true,
+        git_dependencies: false,
+        registries: Vec::new(),
         env: Default::default(),
         limits: Limits {
             step_timeout: minute,

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
 use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
@@ -37,7 +38,7 @@ pub enum Unusable {
 /// # Errors
 /// When what `[network]` names can't be used.
 pub fn client(network: &Network, origin: &Url) -> Result<ConfigBuilder<AgentScope>, Unusable> {
-    let proxy = network.proxy.as_deref().filter(|proxy| !proxy.is_empty() && !goes_direct(origin, &network.no_proxy));
+    let proxy = proxy_for(network, origin.host_str().unwrap_or_default());
     let tls = origin.scheme() == "https" || proxy.is_some_and(|proxy| proxy.starts_with("https:"));
     let mut client = Agent::config_builder()
         .user_agent(concat!("hookmill/", env!("CARGO_PKG_VERSION")))
@@ -55,10 +56,14 @@ pub fn client(network: &Network, origin: &Url) -> Result<ConfigBuilder<AgentScop
     Ok(client)
 }
 
+/// The proxy by which a host is reached, as it was written; `None` when it is reached directly.
+pub fn proxy_for<'a>(network: &'a Network, host: &str) -> Option<&'a str> {
+    network.proxy.as_deref().filter(|proxy| !proxy.is_empty() && !goes_direct(host, &network.no_proxy))
+}
+
 /// Whether a host is reached without the proxy: `acme.dev`, `.acme.dev` and `*.acme.dev` also mean every name
 /// below it, as for curl.
-fn goes_direct(origin: &Url, no_proxy: &[String]) -> bool {
-    let host = origin.host_str().unwrap_or_default();
+fn goes_direct(host: &str, no_proxy: &[String]) -> bool {
     no_proxy.iter().any(|entry| {
         let entry = entry.to_ascii_lowercase();
         let domain = entry.trim_start_matches('*').trim_start_matches('.');
@@ -84,6 +89,24 @@ fn authorities(network: &Network) -> Result<Vec<Certificate<'static>>, Unusable>
     Ok(found)
 }
 
+/// The authorities of [`client`] as one PEM file: for programs that take a file of them instead of the system's.
+///
+/// # Errors
+/// When `network.ca_file` can't be read.
+pub fn authorities_pem(network: &Network) -> Result<String, Unusable> {
+    let mut text = String::new();
+    for certificate in authorities(network)? {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(certificate.der());
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        for line in encoded.as_bytes().chunks(64) {
+            text.push_str(&String::from_utf8_lossy(line));
+            text.push('\n');
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,7 +118,7 @@ mod tests {
     #[test]
     fn which_hosts_go_past_the_proxy() {
         let check = |host: &str, entry: &str, direct| {
-            let found = goes_direct(&url(&format!("https://{host}/a/b")), &[entry.to_owned()]);
+            let found = goes_direct(host, &[entry.to_owned()]);
             assert_eq!(found, direct, "{host} with {entry:?}");
         };
         for entry in ["git.acme.dev", "acme.dev", ".acme.dev", "*.acme.dev", "ACME.dev", "*"] {
@@ -104,7 +127,7 @@ mod tests {
         for entry in ["", ".", "me.dev", "git.acme.de", "x.git.acme.dev", "acme.dev.evil"] {
             check("git.acme.dev", entry, false);
         }
-        check("127.0.0.1:3000", "127.0.0.1", true);
+        check("127.0.0.1", "127.0.0.1", true);
         check("127.0.0.10", "127.0.0.1", false);
     }
 

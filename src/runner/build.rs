@@ -6,16 +6,20 @@ use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::repo_file::RepoFile;
-use crate::confine::{Holder, Seen};
-use crate::domain::build::{Build, Cause, Step, StepState};
+use crate::config::server::{Access, Registry};
+use crate::confine::{DOOR, Holder, Seen};
+use crate::domain::build::{Build, Cause, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
+use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
+use super::environment::committed;
+use super::environment::home::Settings;
 use super::planning::Planned;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
@@ -67,6 +71,10 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         checkout::run(job, parts, &workspace, tell, stop),
     );
     let (tree, holder) = (tree?, holder.map_err(no_holder)?);
+    if let Some(needless) = &tree.done.needless {
+        left_alone(&tree, tell).await;
+        return Ok(Verdict::new(Outcome::Skipped, sentence::needless(&needless.globs, &needless.since)));
+    }
     let planned = planning::plan(job, &tree.done.listing);
     announce(&tree, planned.as_ref().map(|planned| &planned.plan), tell).await;
     let Planned { plan, file } = planned?;
@@ -74,13 +82,16 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()));
     }
 
-    let tools = Tools::gather(&plan, parts).await?;
+    let tools = Tools::gather(&plan, parts, tell).await?;
     let view = workspace.view(readable(&tools, &tree));
     join_layers(parts, &view).await.map_err(no_workspace)?;
-    tools.furnish(&view).map_err(no_workspace)?;
-    holder.mount(&view).await.map_err(no_holder)?;
     let place = parts.layers.seen(&view);
-    let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec);
+    let settings = tools.settings(job, parts, &place.home).map_err(no_settings)?;
+    settings.write(&view.home, false).map_err(no_home)?;
+    holder.mount(&view).await.map_err(no_holder)?;
+    let committed = |spec: &StepSpec| committed::variables(&workspace.sources(), spec, &job.registries);
+    let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec, &committed(spec));
+    let withheld: Vec<&Registry> = job.registries.iter().filter(|one| one.access == Access::Withheld).collect();
     let root = place.build.to_string_lossy();
     let scene = Scene {
         parts,
@@ -91,8 +102,9 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         processes: job.limits.processes,
         trust: job.build.trust,
         root: &root,
+        withheld: &withheld,
     };
-    let ended = run_stages(&scene, &plan).await;
+    let ended = run_stages(&scene, &plan, &settings, &view.home).await;
     holder.close().await;
     let written = written(parts, &view);
     let verdict = match ended {
@@ -137,6 +149,7 @@ fn environment_of(
     tools: &Tools,
     place: &Seen,
     step: &StepSpec,
+    committed: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let mut build = Build { built_sha: Some(tree.sha.clone()), ..job.build.clone() };
     if build.cause == Cause::Local {
@@ -149,11 +162,14 @@ fn environment_of(
         commit_time: tree.done.committed_at,
         step,
         place: &environment::Place { build: place.build.clone(), home: place.home.clone(), tmp: place.tmp.clone() },
-        path: &tools.path,
+        path: tools.path(step),
         network: &parts.network,
+        door: parts.layers.has_netns().then_some(DOOR),
         certificates: &tools.certificates,
         node_options: None,
         scripts: job.scripts,
+        committed,
+        registry_tokens: job.registries.iter().any(|one| matches!(one.access, Access::Token(_))),
         server_env: &job.env,
     })
 }
@@ -174,10 +190,22 @@ async fn join_layers(parts: &Parts, view: &View) -> std::io::Result<()> {
 }
 
 /// Runs the stages in order; the first that does not succeed is the verdict, and nothing later starts.
-async fn run_stages(scene: &Scene<'_>, plan: &Plan) -> Result<Vec<Vec<Ended>>, Verdict> {
+async fn run_stages(
+    scene: &Scene<'_>,
+    plan: &Plan,
+    settings: &Settings,
+    home: &Path,
+) -> Result<Vec<Vec<Ended>>, Verdict> {
     let mut ended = Vec::new();
     let mut place = 1;
+    let mut with_tokens = false;
     for stage in &plan.stages {
+        // All steps of a build see one HOME: its tokens are there while nothing but installs runs.
+        let installs = stage.steps.iter().all(|step| step.kind == StepKind::Install);
+        if settings.holds_tokens() && installs != with_tokens {
+            settings.write(home, installs).map_err(no_home)?;
+            with_tokens = installs;
+        }
         let steps: Vec<Placed<'_>> =
             stage.steps.iter().enumerate().map(|(at, spec)| Placed { place: place + at, spec }).collect();
         let results = stage::run(scene, &steps).await;
@@ -225,6 +253,14 @@ async fn announce(tree: &CheckedOut, plan: Result<&Plan, &Verdict>, tell: &Tell)
     tell.that(Happening::Step(0, ended)).await;
 }
 
+/// Ends a checkout after which nothing is planned.
+async fn left_alone(tree: &CheckedOut, tell: &Tell) {
+    tell.that(Happening::CheckedOut(tree.sha.clone())).await;
+    let outcome = Some(Outcome::Passed);
+    let ended = Step { state: StepState::Finished, finished_at: Some(now()), outcome, ..tree.step.clone() };
+    tell.that(Happening::Step(0, ended)).await;
+}
+
 /// Name and length of each finished step, stage by stage.
 fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(&str, Duration)>> {
     let length = |step: &Step| match (step.started_at, step.finished_at) {
@@ -232,6 +268,14 @@ fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(&str, Duration)>> {
         _ => Duration::ZERO,
     };
     stages.iter().map(|stage| stage.iter().map(|one| (one.step.name.as_str(), length(&one.step))).collect()).collect()
+}
+
+fn no_home(error: tree::TreeError) -> Verdict {
+    Verdict::new(Outcome::Broken, sentence::broken(&format!("the build's HOME could not be written: {error}"), 1))
+}
+
+fn no_settings(error: outside::Unusable) -> Verdict {
+    Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1))
 }
 
 fn no_workspace(error: std::io::Error) -> Verdict {

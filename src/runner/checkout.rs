@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::checkout::client;
-use crate::checkout::{self, Budget, Credential, Done, Local, Remote};
+use crate::checkout::{self, Base, Budget, Credential, Done, Local, Remote};
 use crate::domain::build::{Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
-use crate::domain::repo::CommitId;
+use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
 use crate::domain::time::brief;
+use crate::domain::trust::Trust;
 
 use super::build::now;
 use super::stage::jittered;
@@ -98,6 +99,8 @@ fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {
             clone_url: clone_url.clone(),
             git_ref: job.build.git_ref.clone(),
             sha: job.build.sha.clone(),
+            base: base(job),
+            passed: job.passed.clone(),
             credential: token.as_ref().map(|token| Credential {
                 username: "x-access-token".to_owned(),
                 token: String::from_utf8_lossy(token.expose()).into_owned(),
@@ -112,10 +115,16 @@ fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {
         slot: workspace.slot.clone(),
         mirror: mirror_dir(job, parts),
         objects_seen_at: None,
-        depth: 1,
         budget: Budget::from(&job.limits),
         deadline: job.limits.step_timeout,
     }
+}
+
+/// Where a fork's build reads the repository file.
+fn base(job: &Job) -> Option<Base> {
+    let branch = job.build.base_branch.as_deref().and_then(|name| RefName::branch(name).ok());
+    let git_ref = branch.unwrap_or_else(|| job.build.git_ref.clone());
+    (job.build.trust == Trust::Fork).then(|| Base { sha: job.build.base_sha.clone(), git_ref })
 }
 
 fn mirror_dir(job: &Job, parts: &Parts) -> PathBuf {
@@ -135,6 +144,10 @@ fn account(done: &Done) -> String {
     };
     let commit = done.commit.as_ref().map_or("the folder", |sha| sha.short());
     let age = done.committed_at.map_or_else(String::new, |at| format!(", committed {} ago", brief(now().since(at))));
+    if let Some(needless) = &done.needless {
+        let globs = needless.globs.join(", ");
+        return format!("{commit}{age}: only {globs} changed since {}, {from}", needless.since.short());
+    }
     format!("{commit}{age}: {} files, {} changed in the workspace, {from}", done.files, done.changed)
 }
 

@@ -9,9 +9,11 @@
 mod bower;
 mod npm;
 mod outage;
+mod private;
 mod siblings;
 mod webpack;
 
+use crate::config::server::Registry;
 use crate::domain::build::StepKind;
 use crate::domain::outcome::Outcome;
 use crate::domain::sentence::one_line;
@@ -52,6 +54,8 @@ pub struct Finished<'a> {
     /// What it printed, lossily decoded: the first [`HEAD_BYTES`], a line break where something was
     /// left out, and the last [`TAIL_BYTES`].
     pub output: &'a str,
+    /// Registries that have a token and gave none to this build, because it is a fork's.
+    pub withheld: &'a [&'a Registry],
 }
 
 /// The word on a failed step.
@@ -87,6 +91,7 @@ pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
     let plain = console::strip_ansi_codes(step.output).replace('\r', "\n");
     the_agents_fault(step, &plain)
         .or_else(|| out_of_memory(step, &plain))
+        .or_else(|| private::diagnose(step, &plain))
         .or_else(|| match (step.kind, step.tool) {
             (StepKind::Install, "npm") => npm::diagnose(&plain),
             (StepKind::Install, "bower") => bower::diagnose(&plain),
@@ -159,12 +164,17 @@ fn closed_network(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
         return None;
     }
     let host = outage::unresolved_host(output)?;
-    let allow = match (step.trust, step.kind) {
-        (Trust::Fork, _) => "a fork's build has no network here".to_owned(),
-        (_, StepKind::Bundle) => "allow it: bundle.network in .hookmill.toml".to_owned(),
-        _ => "allow it: the check's network in .hookmill.toml".to_owned(),
+    Some(Diagnosis::theirs(closed_to(host, step.kind, step.trust)))
+}
+
+/// What a person is told of a host that a step asked for and may not reach.
+pub(super) fn closed_to(host: &str, kind: StepKind, trust: Trust) -> String {
+    let allow = match (trust, kind) {
+        (Trust::Fork, _) => "a fork's build has no network here",
+        (_, StepKind::Bundle) => "allow it: bundle.network in .hookmill.toml",
+        _ => "allow it: the check's network in .hookmill.toml",
     };
-    Some(Diagnosis::theirs(format!("{host} is closed to this step; {allow}")))
+    format!("{host} is closed to this step; {allow}")
 }
 
 fn anything_else(step: &Finished<'_>, output: &str) -> Diagnosis {

@@ -4,8 +4,12 @@
 //! folders of its tools, and the proxy and certificates by which the outside is reached. The names
 //! are a contract (design 4.6). Whoever needs another variable in steps adds it here or nowhere.
 
+pub mod committed;
+pub mod home;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::server;
@@ -73,12 +77,18 @@ pub struct Facts<'a> {
     pub path: &'a [PathBuf],
     /// The proxy.
     pub network: &'a server::Network,
+    /// Where a step that may reach only some hosts finds the proxy that lets it; `None` where nothing can hold it back.
+    pub door: Option<SocketAddr>,
     /// The certificate authorities.
     pub certificates: &'a Certificates,
     /// What we ourselves ask of every node, before the repository's own options.
     pub node_options: Option<&'a str>,
     /// False keeps packages' install scripts from running.
     pub scripts: bool,
+    /// What the repository's own settings of package managers name; see [`committed`].
+    pub committed: &'a BTreeMap<String, String>,
+    /// Whether HOME holds a token of a registry while the step runs.
+    pub registry_tokens: bool,
     /// `env` of the server's configuration.
     pub server_env: &'a BTreeMap<String, String>,
 }
@@ -95,25 +105,12 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
     if let Some(options) = facts.node_options {
         env.set("NODE_OPTIONS", options);
     }
+    for (name, value) in facts.committed {
+        env.0.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     env.add(facts.server_env);
     env.add(&facts.step.env);
     env.0
-}
-
-/// Files for the private HOME, by name: what the agent's own user has configured and a step's
-/// would not see. As files of the user, and not as variables, they give way to a repository's own.
-///
-/// `registry` is where the agent's npm goes, `certificates` what git must trust for bower's clones.
-pub fn home_files(registry: Option<&str>, certificates: &Certificates) -> Vec<(&'static str, String)> {
-    let mut files = Vec::new();
-    if let Some(registry) = registry {
-        files.push((".npmrc", format!("registry={registry}\n")));
-        files.push((".yarnrc.yml", format!("npmRegistryServer: \"{}\"\n", registry.trim_end_matches('/'))));
-    }
-    if let Some(file) = &certificates.ssl {
-        files.push((".gitconfig", format!("[http]\n\tsslCAInfo = \"{}\"\n", file.display())));
-    }
-    files
 }
 
 /// A folder of the private HOME for what package managers download. It is beside `.cache`, because
@@ -234,6 +231,10 @@ impl Environment {
             self.set_path("npm_config_store_dir", &downloads.join("pnpm"));
             self.set_path("pnpm_config_store_dir", &downloads.join("pnpm"));
         }
+        // Only for yarn 1, which sends a token with packages that have no scope only when it is told so.
+        if facts.step.tool == "yarn" && facts.registry_tokens {
+            self.set("npm_config_always_auth", "true");
+        }
         if !facts.scripts && facts.step.kind == StepKind::Install {
             self.set("npm_config_ignore_scripts", "true");
             self.set("YARN_ENABLE_SCRIPTS", "false");
@@ -248,9 +249,20 @@ impl Environment {
         if let Some(file) = &facts.certificates.ssl {
             self.set_path("SSL_CERT_FILE", file);
         }
-        let Some(proxy) = &facts.network.proxy else { return };
         let mut direct = vec!["localhost", "127.0.0.1", "::1"];
-        direct.extend(facts.network.no_proxy.iter().map(String::as_str).filter(|host| !host.is_empty()));
+        let door = facts.door.filter(|_| matches!(facts.step.network, Network::Hosts(_)));
+        let proxy = match (door, &facts.network.proxy) {
+            (Some(door), _) => {
+                // node 24 and later: its own fetch goes by the proxy too.
+                self.set("NODE_USE_ENV_PROXY", "1");
+                format!("http://{door}")
+            }
+            (None, Some(proxy)) => {
+                direct.extend(facts.network.no_proxy.iter().map(String::as_str).filter(|host| !host.is_empty()));
+                proxy.clone()
+            }
+            (None, None) => return,
+        };
         // curl and git read only the lower-case http_proxy, others only the upper-case names.
         for (name, value) in
             [("HTTP_PROXY", proxy.clone()), ("HTTPS_PROXY", proxy.clone()), ("NO_PROXY", direct.join(","))]

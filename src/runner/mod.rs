@@ -26,12 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Artifacts;
 use crate::config::secret::Secret;
-use crate::config::server::Network;
+use crate::config::server::{self, Network, Registry};
 use crate::confine::Layers;
 use crate::domain::build::{Build, Step};
 use crate::domain::repo::CommitId;
 use crate::domain::spec::{Decision, Limits};
 
+pub use environment::home::GitAccess;
 pub use tools::Toolbox;
 
 /// What is to be built.
@@ -47,8 +48,15 @@ pub struct Job {
     pub scripts: bool,
     /// Whether the bundle may reach the network.
     pub bundle_network: bool,
+    /// The package registries for it; a fork's without their tokens.
+    pub registries: Vec<Registry>,
+    /// How its installs read private git dependencies; never for a fork.
+    pub git: Option<GitAccess>,
     /// The server's additions to every step's environment.
     pub env: BTreeMap<String, String>,
+    /// Commits of the repository that passed, newest first; see [`checkout::Remote`](crate::checkout::Remote). Empty for
+    /// a build that somebody asked for by hand.
+    pub passed: Vec<CommitId>,
     /// The build's page, without a key; `CI_BUILD_URL`.
     pub url: String,
 }
@@ -85,6 +93,8 @@ pub struct Parts {
     pub network: Arc<Network>,
     /// node, npm and the others, as this machine has them.
     pub tools: Toolbox,
+    /// Where node comes from when `PATH` has none that fits.
+    pub toolchain: Arc<server::Toolchain>,
     /// Where the agent's own tools are installed, if not under `data_dir`: `run` and `demo` share theirs.
     pub shared_tools: Option<PathBuf>,
     /// Where files that builds wrote are kept; `None` keeps none.
@@ -94,8 +104,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    fn tools_dir(&self) -> &std::path::Path {
-        self.shared_tools.as_deref().unwrap_or(&self.data_dir)
+    fn tools_dir(&self) -> PathBuf {
+        self.shared_tools.as_ref().unwrap_or(&self.data_dir).join("tools")
     }
 }
 

@@ -4,19 +4,22 @@
 //! *cancelled*; what was stopped never counts as a failure of its own.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::confine::Holder;
+use crate::config::server::Registry;
+use crate::confine::{Holder, HolderError};
 use crate::domain::build::{Step, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
-use crate::domain::spec::{StepCommand, StepSpec};
+use crate::domain::spec::{Network, StepCommand, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
+use crate::egress::{Gate, Rules, Traffic};
 use crate::process::{Event, Exit, Running};
 
 use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
@@ -46,6 +49,8 @@ pub(super) struct Scene<'a> {
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
     pub(super) root: &'a str,
+    /// Registries whose tokens this build was not given.
+    pub(super) withheld: &'a [&'a Registry],
 }
 
 /// A step of the stage with its place in the plan.
@@ -150,8 +155,8 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         network: spec.network.clone(),
         processes: scene.processes,
     };
-    let mut running = match scene.holder.start(&command).await {
-        Ok(running) => running,
+    let (mut running, gate) = match start(scene, &command).await {
+        Ok(started) => started,
         Err(error) => {
             return Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)));
         }
@@ -174,10 +179,37 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         Some(Cut::Stop) => return Once::Ended(stopped()),
         None => {}
     }
-    match watched.exit {
-        Some(Exit::Code(0)) => Once::Ended(Verdict::new(Outcome::Passed, "")),
-        exit => diagnosed(scene, spec, exit, &watched.output.text()),
+    let traffic = gate.map(|gate| gate.traffic()).unwrap_or_default();
+    if let Some(line) = through_the_gate(&traffic) {
+        scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
     }
+    match (watched.exit, traffic.refused.keys().next()) {
+        (Some(Exit::Code(0)), _) => Once::Ended(Verdict::new(Outcome::Passed, "")),
+        (Some(Exit::Code(_)), Some(closed)) => {
+            let reason = diagnosis::closed_to(closed, spec.kind, scene.trust);
+            Once::Failed(Verdict::new(Outcome::Failed, sentence::step_failed(spec.kind, &spec.name, &reason)))
+        }
+        (exit, _) => diagnosed(scene, spec, exit, &watched.output.text()),
+    }
+}
+
+/// Starts the command, behind a gate if it may reach only some hosts.
+async fn start(scene: &Scene<'_>, command: &StepCommand) -> Result<(Running, Option<Gate>), HolderError> {
+    if let Network::Hosts(hosts) = &command.network
+        && let Some((running, door)) = scene.holder.start_with_door(command).await?
+    {
+        let rules = Rules::new(hosts.iter().map(String::as_str));
+        return Ok((running, Some(Gate::open(door, rules, Arc::clone(&scene.parts.network))?)));
+    }
+    Ok((scene.holder.start(command).await?, None))
+}
+
+/// What a step reached and what it did not, as the last line of its log.
+fn through_the_gate(traffic: &Traffic) -> Option<String> {
+    let passed = traffic.passed.iter().map(|(host, bytes)| format!("{host} ({bytes} bytes)"));
+    let refused = traffic.refused.keys().map(|host| format!("{host} (closed)"));
+    let hosts: Vec<String> = passed.chain(refused).collect();
+    (!hosts.is_empty()).then(|| format!("\n== network: {} ==\n", hosts.join(", ")))
 }
 
 /// Whose fault a run was that did not end with status 0.
@@ -200,6 +232,7 @@ fn diagnosed(scene: &Scene<'_>, spec: &StepSpec, exit: Option<Exit>, output: &st
         root: scene.root,
         exit,
         output,
+        withheld: scene.withheld,
     });
     match (found.outcome, found.retry) {
         (Outcome::Broken, true) => Once::Outage(found.reason),

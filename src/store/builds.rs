@@ -7,7 +7,7 @@ use super::sqlite::{Connection, Database, MAX_ROWS, Row};
 use super::{Store, StoreError, row, steps};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
-use crate::domain::repo::RepoId;
+use crate::domain::repo::{CommitId, RefName, RepoId};
 use crate::domain::time::Timestamp;
 
 /// Which builds are listed, newest first.
@@ -69,6 +69,27 @@ impl Store {
         let mut builds: Vec<Build> = rows.iter().map(build).collect::<Result<_, _>>()?;
         steps::load(&mut connection, &mut builds).await?;
         Ok(builds)
+    }
+
+    /// The commits of a repository's ref whose builds passed or were skipped, newest first, each once.
+    pub async fn passed_commits(
+        &self,
+        repo: &RepoId,
+        git_ref: &RefName,
+        limit: u32,
+    ) -> Result<Vec<CommitId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT coalesce(built_sha, sha) AS commit_id, max(id) AS newest FROM builds \
+             WHERE forge = $1 AND repo = $2 AND git_ref = $3 AND outcome IN ('passed', 'skipped') \
+             GROUP BY coalesce(built_sha, sha) ORDER BY newest DESC LIMIT $4",
+        )
+        .bind(repo.forge.to_string())
+        .bind(repo.path.folded())
+        .bind(git_ref.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter().map(|from| row::parsed(from, "commit_id")).collect()
     }
 
     /// How many builds there are in each state.

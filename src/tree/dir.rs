@@ -73,13 +73,22 @@ impl Dir {
 
     /// Makes the file `rel` anew; anything that stands there already is an error.
     pub fn write_new(&self, rel: &Path, bytes: &[u8], new: NewFile) -> Result<(), TreeError> {
+        self.fill_new(rel, new, |file| file.write_all(bytes))
+    }
+
+    fn fill_new(
+        &self,
+        rel: &Path,
+        new: NewFile,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> Result<(), TreeError> {
         let mode = Mode::from_raw_mode(if new.executable { 0o755 } else { 0o644 });
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let fd = open_beneath(self.fd.as_fd(), checked(rel)?, flags, mode)
             .map_err(|errno| TreeError::from_errno(rel, errno))?;
         let failed = |source| TreeError::Io { path: rel.to_owned(), source };
         let mut file = File::from(fd);
-        file.write_all(bytes).map_err(failed)?;
+        fill(&mut file).map_err(failed)?;
         if let Some(modified) = new.modified {
             rustix::fs::futimens(&file, &times(modified)).map_err(|errno| failed(errno.into()))?;
         }
@@ -89,6 +98,13 @@ impl Dir {
     /// Makes the file `rel`, in the place of whatever stood there (a folder with all that is in it, too).
     pub fn replace(&self, rel: &Path, bytes: &[u8], new: NewFile) -> Result<(), TreeError> {
         self.clear_for(rel, || self.write_new(rel, bytes, new))
+    }
+
+    /// Makes the file `rel` a copy of the file at `from`, in the place of whatever stood there. What is copied is never in
+    /// memory as a whole.
+    pub fn replace_with_copy(&self, rel: &Path, from: &Path, new: NewFile) -> Result<(), TreeError> {
+        let copy = |file: &mut File| std::io::copy(&mut File::open(from)?, file).map(drop);
+        self.clear_for(rel, || self.fill_new(rel, new, copy))
     }
 
     /// Makes the symbolic link `rel` with the text `target`, which is never resolved here.

@@ -17,11 +17,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::server::{Agent, Forges, Statuses, Web};
-use crate::domain::build::Build;
+use crate::domain::build::{Build, Cause};
 use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
+use crate::domain::trust::Trust;
 use crate::live::Hub;
-use crate::runner::{self, Job, Parts, Source, Tell};
+use crate::runner::{self, GitAccess, Job, Parts, Source, Tell};
 use crate::store::{Claimed, Store};
 use crate::tree;
 
@@ -120,7 +122,7 @@ impl Worker {
         let (tell, happenings) = Tell::channel();
         let mut keeper = Keeper::new(self, claimed);
         let running = async {
-            match self.job(&build) {
+            match self.job(&build).await {
                 Ok(job) => tokio::select! {
                     verdict = runner::build::build(&job, &self.parts, slot, tell, &stop) => verdict,
                     // What runs again from its start is not asked to end: with the future goes the holder, and with
@@ -158,8 +160,31 @@ impl Worker {
         }
     }
 
+    /// The commits with which a build's tree is compared under `[paths] ignore`: the newest of its own ref that passed, and
+    /// those of the branch that it came from or wants to go into. Nothing for a tag, from which things are published,
+    /// and for what somebody asked for by hand.
+    async fn passed(&self, build: &Build) -> Vec<CommitId> {
+        /// A branch begins at a commit of its base that is at most so many builds old, or is built once.
+        const OF_THE_BASE: u32 = 20;
+        if !matches!(build.cause, Cause::Push | Cause::PullRequest | Cause::MergeGroup | Cause::Sweep) {
+            return Vec::new();
+        }
+        let base = build.base_branch.as_deref().or(build.default_branch.as_deref());
+        let base = base.and_then(|name| RefName::branch(name).ok()).filter(|base| *base != build.git_ref);
+        let mut passed = Vec::new();
+        for (git_ref, most) in [(Some(build.git_ref.clone()), 1), (base, OF_THE_BASE)] {
+            let Some(git_ref) = git_ref else { continue };
+            match self.store.passed_commits(&build.repo, &git_ref, most).await {
+                Ok(found) => passed.extend(found),
+                // It is built then, which is never wrong.
+                Err(error) => tracing::warn!(%error, "what passed before could not be read"),
+            }
+        }
+        passed
+    }
+
     /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more.
-    fn job(&self, build: &Build) -> Result<Job, Verdict> {
+    async fn job(&self, build: &Build) -> Result<Job, Verdict> {
         let forges = self.forges.borrow().clone();
         let gone = || {
             let why = format!("{} is no longer in the server's configuration", build.repo);
@@ -167,13 +192,20 @@ impl Worker {
         };
         let rules = forges.rules(&build.repo).ok_or_else(gone)?;
         let forge = forges.by_name.get(&build.repo.forge).ok_or_else(gone)?;
+        // Nothing that runs a fork's build holds a token that it must not have.
+        let fork = build.trust == Trust::Fork;
+        let registries = rules.registries.iter().map(|one| if fork { one.without_token() } else { one.clone() });
+        let git_token = forge.read_token.as_ref().or(forge.token.as_ref()).filter(|_| rules.git_dependencies && !fork);
         Ok(Job {
             build: build.clone(),
             source: Source::Forge { clone_url: rules.clone_url, token: forge.token.clone() },
             limits: rules.limits,
             scripts: rules.scripts,
             bundle_network: rules.network,
+            registries: registries.collect(),
+            git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
             env: rules.env,
+            passed: self.passed(build).await,
             url: format!("{}/builds/{}", self.web.base(), build.id),
         })
     }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::net::TcpListener;
 
+use hookmill::confine::DOOR;
 use hookmill::domain::spec::Network;
 use hookmill::process::Exit;
 
-use super::{Build, all, confined, until};
+use super::{Build, all, confined, until, within};
 
 #[tokio::test]
 async fn the_fence_hides_the_host() {
@@ -63,6 +64,44 @@ async fn a_closed_network_reaches_nothing_and_an_open_one_does() {
     command.network = Network::Open;
     let (text, exit, _) = all(holder.start(&command).await.expect("started")).await;
     assert_eq!((text.as_str(), exit), ("reached\n", Exit::Code(0)));
+    holder.close().await;
+}
+
+#[tokio::test]
+async fn a_network_with_a_door_has_one_way_out() {
+    let Some(layers) = confined().await else { return };
+    if layers.netns.is_err() {
+        eprintln!("NOT TRIED: {}", layers.name());
+        return;
+    }
+    let build = Build::new(&layers);
+    let outside = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = outside.local_addr().expect("bound").port();
+    let holder = build.open().await;
+    let mut command = build.command("");
+    let script = format!(
+        "exec 4<> /dev/tcp/127.0.0.1/{port}; exec 3<> /dev/tcp/{}/{} && echo knock >&3 && cat <&3",
+        DOOR.ip(),
+        DOOR.port()
+    );
+    command.argv = ["/bin/bash", "-c", &script].map(str::to_owned).to_vec();
+    command.network = Network::Hosts(vec!["fonts.example:443".to_owned()]);
+    let (running, door) = holder.start_with_door(&command).await.expect("started").expect("a network of its own");
+    let answered = tokio::task::spawn_blocking(move || {
+        use std::io::{BufRead as _, Write as _};
+        let (mut stream, _) = door.accept().expect("the step comes to the door");
+        let mut said = String::new();
+        std::io::BufReader::new(&stream).read_line(&mut said).expect("it knocks");
+        stream.write_all(b"come in\n").expect("answered");
+        said
+    });
+    let (text, exit, _) = all(running).await;
+    assert_eq!(within(answered).await.expect("answered"), "knock\n");
+    assert!(exit == Exit::Code(0) && text.ends_with("come in\n"), "{text}");
+    assert!(text.contains("refused"), "nothing but the door: {text}");
+    // Without somebody at the door there is no way out at all.
+    let (text, exit, _) = all(holder.start(&command).await.expect("started")).await;
+    assert!(exit != Exit::Code(0) && !text.contains("come in"), "{text}");
     holder.close().await;
 }
 

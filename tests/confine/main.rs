@@ -17,6 +17,7 @@ use hookmill::confine::{Holder, Layers, Mode, probe};
 use hookmill::domain::spec::{Network, StepCommand};
 use hookmill::domain::view::View;
 use hookmill::process::{Event, Exit, Running};
+use hookmill::tree;
 use tokio::sync::oneshot;
 
 /// Long enough for any machine; a story that is right never waits for it.
@@ -58,6 +59,7 @@ impl Build {
     }
 
     async fn open(&self) -> Holder {
+        self.clear_work();
         within(Holder::open(exe(), &self.layers, &self.view)).await.expect("a holder")
     }
 
@@ -110,13 +112,17 @@ impl Build {
     }
 }
 
+impl Build {
+    /// overlayfs leaves directories without any rights, which only root can remove as they are, and among them the
+    /// mark of a volatile overlay, over which there can be no second one.
+    fn clear_work(&self) {
+        tree::remove(&self.view.work.join("work")).expect("removed");
+    }
+}
+
 impl Drop for Build {
     fn drop(&mut self) {
-        // overlayfs leaves a directory without any rights; without them nobody but root can remove it.
-        let left = self.view.work.join("work");
-        if left.exists() {
-            fs::set_permissions(left, std::os::unix::fs::PermissionsExt::from_mode(0o700)).ok();
-        }
+        self.clear_work();
     }
 }
 

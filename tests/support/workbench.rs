@@ -98,11 +98,12 @@ impl Workbench {
                 clone_url,
                 git_ref: git_ref.parse().expect("a ref"),
                 sha: sha.parse().expect("a commit"),
+                base: None,
+                passed: Vec::new(),
                 credential: None,
                 network: Network::default(),
             })),
             objects_seen_at: None,
-            depth: 1,
             budget: Budget { files: 300_000, bytes: 4 << 30, depth: 100, path_bytes: 4000 },
             deadline: Duration::ZERO,
         }

@@ -1,5 +1,6 @@
 //! A step as arguments for bubblewrap, to be run inside a holder that has already built the root.
 
+use super::wire::Netns;
 use crate::domain::spec::StepCommand;
 use crate::domain::view::BUILD_DIR;
 use std::ffi::OsString;
@@ -14,10 +15,11 @@ pub const HOST_NAME: &str = "hookmill";
 /// `LD_PRELOAD` would then load into bubblewrap before there is a fence.
 ///
 /// The command itself follows on the argument list: bubblewrap takes none from `--args`.
-pub fn options(command: &StepCommand, netns: bool) -> Vec<u8> {
+pub fn options(command: &StepCommand, netns: Netns) -> Vec<u8> {
     let mut options = Options(Vec::with_capacity(4096));
     options.add(["--unshare-all"]);
-    if !netns {
+    // A network with a door is made before bubblewrap starts.
+    if netns != Netns::Own {
         options.add(["--share-net"]);
     }
     let uid = BUILD_UID.to_string();
@@ -87,6 +89,7 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wire::Netns;
     use std::collections::BTreeMap;
 
     use super::{Status, arguments, options};
@@ -115,12 +118,12 @@ mod tests {
             let text = String::from_utf8(options).expect("text");
             text.strip_suffix('\0').expect("ended").split('\0').map(str::to_owned).collect()
         };
-        let closed = words(true, ".");
+        let closed = words(Netns::Own, ".");
         assert!(!closed.contains(&"--share-net".to_owned()));
         assert!(closed.ends_with(&["--chdir", "/build"].map(str::to_owned)));
         assert!(closed.windows(3).any(|window| window == ["--setenv", "TOKEN", "secret value"]));
         assert!(closed.windows(3).any(|window| window == ["--dev-bind", "/", "/"]));
-        let open = words(false, "client");
+        let open = words(Netns::Host, "client");
         assert!(open.contains(&"--share-net".to_owned()));
         assert!(open.ends_with(&["--chdir", "/build/client"].map(str::to_owned)));
     }

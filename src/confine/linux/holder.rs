@@ -15,7 +15,7 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::wire::{self, Inbox, Reply, Request, StepId};
+use super::wire::{self, Inbox, Netns, Reply, Request, StepId};
 use crate::confine::{HolderError, Layers, Mode};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::View;
@@ -43,9 +43,10 @@ enum Order {
     Mount(Box<View>, bool, oneshot::Sender<Result<(), HolderError>>),
     Start {
         command: Box<StepCommand>,
-        netns: bool,
+        netns: Netns,
         id: StepId,
-        output: OwnedFd,
+        /// Its output's write end, and the socket for its door's.
+        fds: Vec<OwnedFd>,
         waiting: Waiting,
     },
     Terminate(StepId),
@@ -117,8 +118,43 @@ impl Holder {
     /// When the process can't be started or the holder is gone. Where bubblewrap starts but can't build the fence
     /// (a directory that is not there), the step exits as [`Exit::NotStarted`] and its output says why.
     pub async fn start(&self, command: &StepCommand) -> Result<Running, HolderError> {
+        let open = command.network == Network::Open || !self.has_netns();
+        self.start_in(command, if open { Netns::Host } else { Netns::Own }, None).await
+    }
+
+    /// Starts a step in a network of its own that holds nothing but one listening socket, at [`DOOR`](crate::confine::DOOR):
+    /// who accepts on it decides what the step reaches. `None` where the host gives no network namespaces.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); and when the step's network could not be made.
+    pub async fn start_with_door(
+        &self,
+        command: &StepCommand,
+    ) -> Result<Option<(Running, std::net::TcpListener)>, HolderError> {
+        if !self.has_netns() {
+            return Ok(None);
+        }
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let running = self.start_in(command, Netns::Door, Some(theirs.into())).await?;
+        // It was sent before the program was started, so nothing has to be waited for.
+        let mut inbox = Inbox::new();
+        ours.set_nonblocking(true)?;
+        inbox.receive(&ours)?;
+        let door = inbox.fd().ok_or_else(|| HolderError::Refused("open the door of a step's network".to_owned()))?;
+        Ok(Some((running, door.into())))
+    }
+
+    fn has_netns(&self) -> bool {
+        matches!(self.mode, Mode::Confined { netns: true, .. })
+    }
+
+    async fn start_in(
+        &self,
+        command: &StepCommand,
+        netns: Netns,
+        door: Option<OwnedFd>,
+    ) -> Result<Running, HolderError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let netns = matches!(self.mode, Mode::Confined { netns: true, .. }) && command.network == Network::Closed;
         let (read, output) = output_pipe()?;
         let (started, has_started) = oneshot::channel();
         let (exit, has_exited) = oneshot::channel();
@@ -128,8 +164,9 @@ impl Holder {
         let running = Running::new(read, Box::pin(exiting), Box::new(domain))?;
         let waiting = Waiting { started: Some(started), exit };
         let command_of_step = Box::new(command.clone());
+        let fds = std::iter::once(output).chain(door).collect();
         self.line
-            .send(Order::Start { command: command_of_step, netns, id, output, waiting })
+            .send(Order::Start { command: command_of_step, netns, id, fds, waiting })
             .map_err(|_| HolderError::Lost)?;
         match has_started.await {
             Ok(Ok(())) => Ok(running),
@@ -251,29 +288,29 @@ impl Conversation {
             }
             Order::Mount(view, overlay, answer) => {
                 self.asked = Some(answer);
-                self.send(&Request::Mount { view: *view, overlay }, None).await
+                self.send(&Request::Mount { view: *view, overlay }, Vec::new()).await
             }
-            Order::Start { command, netns, id, output, waiting } => {
+            Order::Start { command, netns, id, fds, waiting } => {
                 self.steps.insert(id, waiting);
-                self.send(&Request::Start { id, command: *command, netns }, Some(output)).await
+                self.send(&Request::Start { id, command: *command, netns }, fds).await
             }
-            Order::Terminate(id) => self.send(&Request::Terminate(id), None).await,
-            Order::Kill(id) => self.send(&Request::Kill(id), None).await,
+            Order::Terminate(id) => self.send(&Request::Terminate(id), Vec::new()).await,
+            Order::Kill(id) => self.send(&Request::Kill(id), Vec::new()).await,
             Order::Close => Ok(()),
         }
     }
 
-    async fn send(&mut self, request: &Request, fd: Option<OwnedFd>) -> io::Result<()> {
+    async fn send(&mut self, request: &Request, mut fds: Vec<OwnedFd>) -> io::Result<()> {
         let frame = wire::encode(request)?;
-        let (mut rest, mut fd) = (&frame[..], fd);
+        let mut rest = &frame[..];
         while !rest.is_empty() {
             self.socket.writable().await?;
-            let beside = fd.as_ref().map(AsFd::as_fd);
-            let sent = self.socket.try_io(Interest::WRITABLE, || wire::send(self.socket.as_fd(), rest, beside));
+            let beside: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            let sent = self.socket.try_io(Interest::WRITABLE, || wire::send(self.socket.as_fd(), rest, &beside));
             match sent {
                 Ok(sent) => {
                     rest = &rest[sent..];
-                    fd = None;
+                    fds.clear();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),

@@ -10,6 +10,7 @@ use crate::confine::{HolderError, Layers, Missing};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::View;
 use crate::process::{Event, Exit, Spawn, spawn};
+use crate::tree;
 
 /// Tries every layer for real: `exe` is this binary, `dir` a directory on the file system of the builds
 /// (whether an overlay can be mounted depends on it). What was made for the trial is removed again.
@@ -152,10 +153,8 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        // overlayfs leaves a directory without any rights in its work directory.
-        let inner = self.view.work.join("work");
-        let _ = std::fs::set_permissions(&inner, std::os::unix::fs::PermissionsExt::from_mode(0o700));
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+        // overlayfs leaves directories without any rights in its work directory.
+        if let Err(error) = tree::remove(&self.dir) {
             tracing::warn!(dir = %self.dir.display(), %error, "the directories of the sandbox trial are left behind");
         }
     }

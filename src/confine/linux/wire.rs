@@ -1,6 +1,7 @@
 //! What the agent and a holder say to each other: JSON after its length (u32, little endian), over a socket pair.
 //!
-//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (`SCM_RIGHTS`).
+//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (`SCM_RIGHTS`), and behind it
+//! the socket over which a step with a door sends the socket that it listens on.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -23,6 +24,18 @@ const LONGEST: usize = 4 * 1024 * 1024;
 /// Names a step within its holder.
 pub type StepId = u64;
 
+/// The network of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Netns {
+    /// The host's.
+    Host,
+    /// Its own, with nothing in it but loopback.
+    Own,
+    /// Its own, with a socket listening at [`DOOR`](crate::confine::DOOR); a socket to send that one over comes along too.
+    Door,
+}
+
 /// From the agent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,7 +54,7 @@ pub enum Request {
         /// What to run.
         command: StepCommand,
         /// Give it a network namespace of its own.
-        netns: bool,
+        netns: Netns,
     },
     /// SIGTERM to the step.
     Terminate(StepId),
@@ -90,13 +103,12 @@ pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Sends some of `bytes` and, beside the first of them, `fd`. Gives how many bytes went.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Sends some of `bytes` and, beside the first of them, up to two descriptors. Gives how many bytes went.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
-    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
     if !fds.is_empty() {
-        beside.push(SendAncillaryMessage::ScmRights(&fds));
+        beside.push(SendAncillaryMessage::ScmRights(fds));
     }
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?)
 }
@@ -106,7 +118,7 @@ pub fn send_all(socket: impl AsFd, message: &impl Serialize) -> io::Result<()> {
     let frame = encode(message)?;
     let mut rest = &frame[..];
     while !rest.is_empty() {
-        let sent = send(socket.as_fd(), rest, None)?;
+        let sent = send(socket.as_fd(), rest, &[])?;
         rest = &rest[sent..];
     }
     Ok(())
@@ -179,8 +191,8 @@ mod tests {
         let (mut read, write) = std::io::pipe().expect("a pipe");
         let frame = encode(&Request::Terminate(7)).expect("small");
         for (at, byte) in frame.iter().enumerate() {
-            let fd = (at == 0).then(|| write.as_fd());
-            assert_eq!(send(here.as_fd(), &[*byte], fd).expect("sent"), 1);
+            let fds: &[BorrowedFd<'_>] = if at == 0 { &[write.as_fd()] } else { &[] };
+            assert_eq!(send(here.as_fd(), &[*byte], fds).expect("sent"), 1);
         }
         send_all(&here, &Request::Kill(8)).expect("sent");
         drop((here, write));
@@ -200,7 +212,7 @@ mod tests {
     #[test]
     fn a_message_without_end_is_refused() {
         let (here, there) = UnixStream::pair().expect("a pair");
-        send(here.as_fd(), &[0xff; 8], None).expect("sent");
+        send(here.as_fd(), &[0xff; 8], &[]).expect("sent");
         let mut inbox = Inbox::new();
         inbox.receive(&there).expect("received");
         assert!(inbox.message::<Request>().is_err());

@@ -65,6 +65,7 @@ fn post(kind: ForgeKind, api_url: Url, network: &Network) -> Result<(), PostErro
         web_url: api_url.clone(),
         api_url,
         token: Some(Secret::new("t0ken-of-the-forge")),
+        read_token: None,
         hook_secrets: vec![],
     };
     let status = Status {
@@ -181,6 +182,7 @@ fn without_a_token_nothing_is_sent() {
         web_url: "http://127.0.0.1:1".parse().expect("a URL"),
         api_url: "http://127.0.0.1:1".parse().expect("a URL"),
         token: None,
+        read_token: None,
         hook_secrets: vec![],
     };
     let status = Status { context: "hookmill".to_owned(), state: StatusState::Pending, sentence: "Queued".to_owned() };

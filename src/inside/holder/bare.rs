@@ -21,6 +21,7 @@ use rustix::process::{
 };
 
 use super::close_inherited;
+use super::serve::StepNet;
 use super::serve::{Launch, Signalled};
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
@@ -46,7 +47,7 @@ impl Launch for Launcher {
         Ok(())
     }
 
-    fn start(&mut self, command: &StepCommand, _netns: bool, output: OwnedFd) -> io::Result<Supervised> {
+    fn start(&mut self, command: &StepCommand, _net: StepNet, output: OwnedFd) -> io::Result<Supervised> {
         let joined = self.joined.as_ref().ok_or_else(|| io::Error::other("no view was given"))?;
         let (ours, theirs) = UnixStream::pair()?;
         // SAFETY: the holder has one thread, so no lock can be held by another one for ever.

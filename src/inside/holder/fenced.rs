@@ -12,9 +12,11 @@ use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
 
+use super::door;
 use super::root;
-use super::serve::{Launch, Signalled};
+use super::serve::{Launch, Signalled, StepNet};
 use crate::confine::bubblewrap::{Status, arguments, options};
+use crate::confine::wire::Netns;
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
 
@@ -36,8 +38,13 @@ impl Launch for Launcher {
         root::build(&view, overlay, self.bubblewrap.as_deref())
     }
 
-    fn start(&mut self, command: &StepCommand, netns: bool, output: OwnedFd) -> io::Result<Fence> {
+    fn start(&mut self, command: &StepCommand, net: StepNet, output: OwnedFd) -> io::Result<Fence> {
         let program = self.bubblewrap.as_ref().ok_or_else(|| io::Error::other("bwrap is not on the agent's PATH"))?;
+        let netns = match &net {
+            StepNet::Host => Netns::Host,
+            StepNet::Own => Netns::Own,
+            StepNet::Door(_) => Netns::Door,
+        };
         let options = in_memory(&options(command, netns))?;
         let (status, status_write) = io::pipe()?;
         fcntl_setfl(&status, OFlags::NONBLOCK)?;
@@ -46,7 +53,11 @@ impl Launch for Launcher {
             fcntl_setfd(fd, FdFlags::empty())?;
         }
         limit_processes(command.processes)?;
-        let child = Command::new(program)
+        let mut bubblewrap = Command::new(program);
+        if let StepNet::Door(socket) = net {
+            door::before(&mut bubblewrap, socket);
+        }
+        let child = bubblewrap
             .args(arguments(options.as_raw_fd(), status_write.as_raw_fd(), command))
             .env_clear()
             .stdin(Stdio::null())

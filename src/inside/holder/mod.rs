@@ -7,6 +7,7 @@
 mod bare;
 mod bind;
 mod devices;
+mod door;
 mod etc;
 mod fenced;
 mod namespaces;

@@ -57,7 +57,9 @@ fn join(view: &View) -> Result<(), String> {
     let (upper, work) = (opened(&view.upper)?, opened(&view.work)?);
     let lowerdir = lowers.iter().map(by_descriptor).collect::<Vec<_>>().join(":");
     let (upperdir, workdir) = (by_descriptor(&upper), by_descriptor(&work));
-    let options = format!("userxattr,lowerdir={lowerdir},upperdir={upperdir},workdir={workdir}");
+    // `volatile` (Linux 5.10): no sync ever goes to the disk below. A build's writes need not outlive a crash, and
+    // without it the unmount at the end of every build syncs the whole file system, half a second of nothing.
+    let options = format!("userxattr,volatile,lowerdir={lowerdir},upperdir={upperdir},workdir={workdir}");
     let options = CString::new(options).expect("numbers and words hold no NUL");
     mount("overlay", &view.joined, "overlay", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))
         .map_err(|error| format!("mount an overlay on {}: {error}", view.joined.display()))

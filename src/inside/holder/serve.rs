@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
 
 use super::{bare, fenced};
-use crate::confine::wire::{Inbox, Reply, Request, StepId, send_all};
+use crate::confine::wire::{Inbox, Netns, Reply, Request, StepId, send_all};
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
 
@@ -22,7 +22,17 @@ pub(super) trait Launch {
     /// Makes the view ready.
     fn mount(&mut self, view: View, overlay: bool) -> Result<(), String>;
     /// Starts a step that prints to `output`.
-    fn start(&mut self, command: &StepCommand, netns: bool, output: OwnedFd) -> io::Result<Self::Step>;
+    fn start(&mut self, command: &StepCommand, netns: StepNet, output: OwnedFd) -> io::Result<Self::Step>;
+}
+
+/// The network that a step gets.
+pub(super) enum StepNet {
+    /// The host's.
+    Host,
+    /// Its own.
+    Own,
+    /// Its own, with a listening socket that is to be sent over this one.
+    Door(OwnedFd),
 }
 
 /// A started step, as far as the loop knows it.
@@ -98,7 +108,14 @@ fn carry_out<L: Launch>(
         }
         Request::Start { id, command, netns } => {
             let output = inbox.fd().ok_or_else(|| io::Error::other("a step came without its pipe"))?;
-            let reply = match launcher.start(&command, netns, output).and_then(|step| entry(id, step)) {
+            let door = match netns {
+                Netns::Host => StepNet::Host,
+                Netns::Own => StepNet::Own,
+                Netns::Door => {
+                    StepNet::Door(inbox.fd().ok_or_else(|| io::Error::other("a door came without a socket"))?)
+                }
+            };
+            let reply = match launcher.start(&command, door, output).and_then(|step| entry(id, step)) {
                 Ok(entry) => {
                     steps.push(entry);
                     Reply::Started(id)

@@ -63,6 +63,8 @@ struct Given {
     certificates: Certificates,
     node_options: Option<&'static str>,
     scripts: bool,
+    committed: BTreeMap<String, String>,
+    registry_tokens: bool,
     server_env: BTreeMap<String, String>,
 }
 
@@ -74,6 +76,8 @@ fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, St
         certificates: Certificates::default(),
         node_options: None,
         scripts: true,
+        committed: BTreeMap::new(),
+        registry_tokens: false,
         server_env: BTreeMap::new(),
     };
     change(&mut given);
@@ -85,9 +89,12 @@ fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, St
         place: &Place { build: "/build".into(), home: "/home/build".into(), tmp: "/tmp".into() },
         path: &given.path,
         network: &given.network,
+        door: None,
         certificates: &given.certificates,
         node_options: given.node_options,
         scripts: given.scripts,
+        committed: &given.committed,
+        registry_tokens: given.registry_tokens,
         server_env: &given.server_env,
     })
 }
@@ -245,15 +252,15 @@ fn certificates() {
 }
 
 #[test]
-fn what_the_agents_user_has_configured_becomes_files_of_home() {
-    assert!(home_files(None, &Certificates::default()).is_empty());
-    let certificates = Certificates { node_extra: None, ssl: Some("/etc/ca.pem".into()) };
+fn what_a_repositorys_settings_name_replaces_nothing() {
+    let made = made(&step(StepKind::Install, "yarn"), |given| {
+        given.committed = env(&[("NPM_TOKEN", "npm_0123"), ("HOME", ""), ("MIRROR", "")]);
+        given.server_env = env(&[("MIRROR", "m")]);
+        given.registry_tokens = true;
+    });
     assert_eq!(
-        home_files(Some("https://registry.example/npm/"), &certificates),
-        [
-            (".npmrc", "registry=https://registry.example/npm/\n".to_owned()),
-            (".yarnrc.yml", "npmRegistryServer: \"https://registry.example/npm\"\n".to_owned()),
-            (".gitconfig", "[http]\n\tsslCAInfo = \"/etc/ca.pem\"\n".to_owned()),
-        ]
+        (made["NPM_TOKEN"].as_str(), made["HOME"].as_str(), made["MIRROR"].as_str()),
+        ("npm_0123", "/home/build", "m")
     );
+    assert_eq!(made["npm_config_always_auth"], "true");
 }

@@ -1,0 +1,105 @@
+//! The keys that `[[repo]]` and `[defaults]` share.
+
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use super::limits::PartialLimits;
+use super::parts::base_url;
+use super::secret::{self, Secret};
+use super::section::{Located, Section};
+use super::server::{Forks, Supersede};
+use super::surroundings::Surroundings;
+use super::values;
+
+/// The rules that one block names; the others come from wider blocks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PartialRules {
+    pub(super) hook_secrets: Option<Vec<Secret>>,
+    pub(super) clone_url: Option<Url>,
+    pub(super) branches: Option<Vec<String>>,
+    pub(super) tags: Option<bool>,
+    pub(super) forks: Option<Forks>,
+    pub(super) supersede: Option<Supersede>,
+    pub(super) network: Option<bool>,
+    pub(super) scripts: Option<bool>,
+    pub(super) git_dependencies: Option<bool>,
+    pub(super) env: Option<BTreeMap<String, String>>,
+    pub(super) limits: PartialLimits,
+}
+
+/// Reads those keys of one table; ends the section.
+pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialRules {
+    if let Some(table) = section.tables("secret").first() {
+        section.not_built(&table.place, "secrets for steps ([[repo.secret]])", "take it out until a later version");
+    }
+    for key in ["ssh_key_file", "known_hosts_file"] {
+        section.refuse(key, "git over ssh; use https and the forge's token");
+    }
+    section.word("pull_requests", &[("head", Some(())), ("merge", None)]);
+    poll(&mut section);
+    section.flag("cache");
+    let rules = PartialRules {
+        hook_secrets: secret::hook_secrets(&mut section, around),
+        clone_url: clone_url(&mut section),
+        branches: branches(&mut section),
+        tags: section.flag("tags"),
+        forks: section
+            .word("forks", &[("approve", Some(Forks::Approve)), ("build", None), ("ignore", Some(Forks::Ignore))]),
+        supersede: section.word(
+            "supersede",
+            &[("branches", Some(Supersede::Branches)), ("all", Some(Supersede::All)), ("none", Some(Supersede::None))],
+        ),
+        network: section.flag("network"),
+        scripts: section.word("scripts", &[("all", Some(true)), ("none", Some(false))]),
+        git_dependencies: section.flag("git_dependencies"),
+        env: section.variables("env"),
+        limits: match section.table("limits") {
+            Some(table) => PartialLimits::read(Section::new(section.key("limits"), table, section.findings)),
+            None => PartialLimits::default(),
+        },
+    };
+    section.finish();
+    rules
+}
+
+fn poll(section: &mut Section<'_>) {
+    let Some(text) = section.text("poll") else { return };
+    if text.value == "off" {
+        return;
+    }
+    if values::duration(&text.value).is_ok() {
+        section.not_built(
+            &text.place,
+            "asking the forge for new heads (poll)",
+            "write poll = \"off\", and set a webhook",
+        );
+    } else {
+        section.wrong(&text.place, format!("`poll` is \"off\" or a duration, not {:?}", text.value), "write \"off\"");
+    }
+}
+
+fn clone_url(section: &mut Section<'_>) -> Option<Url> {
+    let text = section.text("clone_url")?;
+    // `git@host:path` is how git writes ssh without its scheme.
+    let scp = !text.value.contains("://") && text.value.contains(':');
+    if scp || text.value.starts_with("ssh://") {
+        section.not_built(&text.place, "git over ssh", "write clone_url = \"https://host/path\", or take it out");
+        return None;
+    }
+    base_url(section, "clone_url", &text)
+}
+
+fn branches(section: &mut Section<'_>) -> Option<Vec<String>> {
+    let patterns = section.texts("branches")?;
+    for Located { place, value } in &patterns {
+        if value.is_empty() || fast_glob::validate(value).is_err() {
+            section.wrong(
+                place,
+                format!("{value:?} is not a branch pattern"),
+                "write \"main\", \"release/*\" or \"**\"",
+            );
+        }
+    }
+    Some(patterns.into_iter().map(|pattern| pattern.value).collect())
+}

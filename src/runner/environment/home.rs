@@ -1,0 +1,312 @@
+//! The files of the private HOME: what the package managers and git read as their user's own settings.
+//!
+//! As files of the user, and not as variables, they give way to a repository's own. The steps of a build share
+//! one HOME, so the tokens are written only for a stage that installs, and are gone before anything else starts.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::config::secret::Secret;
+use crate::config::server::{Access, Registry};
+use crate::tree::{Dir, NewFile, TreeError};
+
+/// How git of an install step reads the forge's private repositories.
+#[derive(Debug, Clone)]
+pub struct GitAccess {
+    /// The forge's pages and repositories; the token goes to its scheme, host and port only.
+    pub web_url: Url,
+    /// The token.
+    pub token: Secret,
+}
+
+/// What the files are made of.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where the agent's own npm goes.
+    pub registry: Option<String>,
+    /// The registries of `[[registry]]` for this repository.
+    pub registries: Vec<Registry>,
+    /// For private git dependencies; none for a fork.
+    pub git: Option<GitAccess>,
+    /// The certificate authorities that git trusts instead of its own, as a step sees the file.
+    pub git_authorities: Option<PathBuf>,
+    /// A PEM bundle to be written as [`AUTHORITIES`].
+    pub authorities: Option<String>,
+    /// HOME as a step sees it.
+    pub home: PathBuf,
+}
+
+/// The file of HOME that holds the system's authorities with `network.ca_file` added.
+pub const AUTHORITIES: &str = ".certificates.pem";
+
+/// Where git's `store` helper looks tokens up by address (git-credential-store(1)).
+const CREDENTIALS: &str = ".git-credentials";
+
+/// Every file that this module may write.
+const FILES: [&str; 5] = [".npmrc", ".yarnrc.yml", ".gitconfig", CREDENTIALS, AUTHORITIES];
+
+impl Settings {
+    /// Whether a stage that installs is given more than others.
+    pub fn holds_tokens(&self) -> bool {
+        self.git.is_some() || self.registries.iter().any(|registry| matches!(registry.access, Access::Token(_)))
+    }
+
+    /// Writes the files into `home` (as the agent sees it), with the tokens or without. What a step left in the place
+    /// of one of them, a link too, is replaced and never followed.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn write(&self, home: &Path, tokens: bool) -> Result<(), TreeError> {
+        let files = self.files(tokens);
+        let dir = Dir::open(home)?;
+        for name in FILES {
+            match files.iter().find(|(file, _)| *file == name) {
+                Some((_, text)) => {
+                    dir.replace(Path::new(name), text.as_bytes(), NewFile { executable: false, modified: None })?;
+                }
+                None => dir.remove(Path::new(name))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The files, by name.
+    pub fn files(&self, tokens: bool) -> Vec<(&'static str, String)> {
+        let mut files = vec![
+            (".npmrc", self.npmrc(tokens)),
+            (".yarnrc.yml", self.yarnrc(tokens)),
+            (".gitconfig", self.gitconfig(tokens)),
+        ];
+        if let Some(git) = self.git.as_ref().filter(|_| tokens) {
+            files.push((CREDENTIALS, credentials(git)));
+        }
+        if let Some(authorities) = &self.authorities {
+            files.push((AUTHORITIES, authorities.clone()));
+        }
+        files.retain(|(_, text)| !text.is_empty());
+        files
+    }
+
+    /// For npm, yarn 1, pnpm and bun. npm: "npmrc", Auth related configuration: a token belongs to `//host/path/`.
+    fn npmrc(&self, tokens: bool) -> String {
+        let mut text = String::new();
+        let default = self.default_registry().map(|registry| format!("{}/", address(registry)));
+        if let Some(default) = default.or_else(|| self.registry.clone()) {
+            let _ = writeln!(text, "registry={default}");
+        }
+        for registry in &self.registries {
+            let address = address(registry);
+            for scope in &registry.scopes {
+                let _ = writeln!(text, "{scope}:registry={address}/");
+            }
+            if let Some(token) = token(registry).filter(|_| tokens) {
+                let _ = writeln!(text, "{}/:_authToken={token}", without_scheme(&address));
+            }
+        }
+        text
+    }
+
+    /// For Berry, which reads no `.npmrc`. Its tokens stand with the registries' addresses: there they also serve a
+    /// repository whose own `.yarnrc.yml` names the scope.
+    fn yarnrc(&self, tokens: bool) -> String {
+        let mut text = String::new();
+        let default = self.default_registry().map(address);
+        let agents = || self.registry.as_deref().map(|registry| registry.trim_end_matches('/').to_owned());
+        if let Some(default) = default.or_else(agents) {
+            let _ = writeln!(text, "npmRegistryServer: \"{default}\"");
+        }
+        let plain: Vec<&str> = self
+            .registries
+            .iter()
+            .filter(|one| one.url.scheme() == "http")
+            .filter_map(|one| one.url.host_str())
+            .collect();
+        if !plain.is_empty() {
+            // Berry refuses http unless somebody says that it is meant; the operator did by writing the address.
+            text.push_str("unsafeHttpWhitelist:\n");
+            plain.iter().for_each(|host| text.push_str(&format!("  - \"{host}\"\n")));
+        }
+        if self.registries.iter().any(|registry| !registry.scopes.is_empty()) {
+            text.push_str("npmScopes:\n");
+        }
+        for registry in &self.registries {
+            for scope in &registry.scopes {
+                let name = scope.trim_start_matches('@');
+                let _ = writeln!(text, "  \"{name}\":\n    npmRegistryServer: \"{}\"", address(registry));
+            }
+        }
+        let opened: Vec<_> =
+            self.registries.iter().filter_map(|one| Some((one, token(one)?))).filter(|_| tokens).collect();
+        if !opened.is_empty() {
+            text.push_str("npmRegistries:\n");
+        }
+        for (registry, token) in opened {
+            let address = address(registry);
+            let _ = writeln!(text, "  \"{address}\":\n    npmAuthToken: \"{token}\"\n    npmAlwaysAuth: true");
+        }
+        text
+    }
+
+    fn gitconfig(&self, tokens: bool) -> String {
+        let mut text = String::new();
+        if let Some(file) = &self.git_authorities {
+            let _ = writeln!(text, "[http]\n\tsslCAInfo = \"{}\"", file.display());
+        }
+        if let Some(git) = self.git.as_ref().filter(|_| tokens) {
+            let origin = git.web_url.origin().ascii_serialization();
+            // The helper is asked for this origin only, also after a redirect; an `http.extraHeader` would go along.
+            let store = self.home.join(CREDENTIALS);
+            let _ =
+                writeln!(text, "[credential \"{origin}\"]\n\thelper =\n\thelper = store --file={}", store.display());
+            // There is no ssh key: what is asked for by ssh comes by https.
+            let host = git.web_url.host_str().unwrap_or_default();
+            let base = git.web_url.as_str().trim_end_matches('/');
+            let _ = writeln!(text, "[url \"{base}/\"]\n\tinsteadOf = ssh://git@{host}/\n\tinsteadOf = git@{host}:");
+        }
+        text
+    }
+
+    fn default_registry(&self) -> Option<&Registry> {
+        self.registries.iter().find(|registry| registry.scopes.is_empty())
+    }
+}
+
+/// Without a slash at its end.
+fn address(registry: &Registry) -> String {
+    registry.url.as_str().trim_end_matches('/').to_owned()
+}
+
+fn without_scheme(address: &str) -> &str {
+    address.find("//").map_or(address, |at| &address[at..])
+}
+
+/// The configuration lets no token pass that is not plain ASCII.
+fn token(registry: &Registry) -> Option<&str> {
+    match &registry.access {
+        Access::Token(token) => std::str::from_utf8(token.expose()).ok(),
+        Access::Open | Access::Withheld => None,
+    }
+}
+
+/// One line of git-credential-store(1); `x-access-token` is GitHub's name for it, Gitea and Forgejo take any.
+fn credentials(git: &GitAccess) -> String {
+    let mut url = git.web_url.clone();
+    url.set_path("");
+    let token = String::from_utf8_lossy(git.token.expose());
+    // Both fail only for addresses without a host, and a forge's is http.
+    let _ = url.set_username("x-access-token").and_then(|()| url.set_password(Some(&token)));
+    format!("{}\n", url.as_str().trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(url: &str, scopes: &[&str], access: Access) -> Registry {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        Registry { url: url.parse().expect("an address"), scopes, repos: vec!["**".into()], access }
+    }
+
+    fn file(settings: &Settings, tokens: bool, name: &str) -> String {
+        settings.files(tokens).into_iter().find(|(file, _)| *file == name).map(|(_, text)| text).unwrap_or_default()
+    }
+
+    fn settings() -> Settings {
+        let token = || Access::Token(Secret::new("npm_0123456789"));
+        Settings {
+            registry: Some("https://registry.example/npm/".into()),
+            registries: vec![registry("https://npm.acme.dev:8443/js", &["@acme", "@lib"], token())],
+            git: Some(GitAccess {
+                web_url: "https://git.acme.dev/gitea".parse().expect("an address"),
+                token: Secret::new("t/0"),
+            }),
+            home: "/home/build".into(),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn what_the_agents_user_has_configured() {
+        assert!(Settings::default().files(true).is_empty());
+        let settings = Settings {
+            registry: Some("https://registry.example/npm/".into()),
+            git_authorities: Some("/etc/ca.pem".into()),
+            ..Settings::default()
+        };
+        assert_eq!(
+            settings.files(true),
+            [
+                (".npmrc", "registry=https://registry.example/npm/\n".to_owned()),
+                (".yarnrc.yml", "npmRegistryServer: \"https://registry.example/npm\"\n".to_owned()),
+                (".gitconfig", "[http]\n\tsslCAInfo = \"/etc/ca.pem\"\n".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_token_stands_with_its_registry_and_only_for_installs() {
+        let settings = settings();
+        assert_eq!(
+            file(&settings, true, ".npmrc"),
+            "registry=https://registry.example/npm/\n@acme:registry=https://npm.acme.dev:8443/js/\n\
+             @lib:registry=https://npm.acme.dev:8443/js/\n//npm.acme.dev:8443/js/:_authToken=npm_0123456789\n"
+        );
+        assert!(file(&settings, true, ".yarnrc.yml").ends_with(
+            "npmScopes:\n  \"acme\":\n    npmRegistryServer: \"https://npm.acme.dev:8443/js\"\n  \"lib\":\n    \
+             npmRegistryServer: \"https://npm.acme.dev:8443/js\"\nnpmRegistries:\n  \
+             \"https://npm.acme.dev:8443/js\":\n    npmAuthToken: \"npm_0123456789\"\n    npmAlwaysAuth: true\n"
+        ));
+        assert_eq!(file(&settings, true, CREDENTIALS), "https://x-access-token:t%2F0@git.acme.dev\n");
+        assert!(settings.holds_tokens());
+        for (name, text) in settings.files(false) {
+            assert!(!text.contains("npm_0123456789") && !text.contains("t%2F0"), "{name}: {text}");
+        }
+        assert!(file(&settings, false, ".npmrc").contains("@acme:registry="), "where packages come from stays known");
+        assert_eq!(file(&settings, false, ".gitconfig"), "");
+    }
+
+    #[test]
+    fn a_fork_learns_where_packages_are_and_no_token() {
+        let registries = settings().registries.iter().map(Registry::without_token).collect();
+        let fork = Settings { registries, git: None, ..settings() };
+        assert!(!fork.holds_tokens());
+        assert_eq!(fork.files(true), fork.files(false));
+    }
+
+    #[test]
+    fn without_scopes_it_is_the_default_registry() {
+        let open = registry("http://127.0.0.1:4873", &[], Access::Open);
+        let settings = Settings { registries: vec![open], ..settings() };
+        assert_eq!(file(&settings, true, ".npmrc"), "registry=http://127.0.0.1:4873/\n");
+        let yarnrc = "npmRegistryServer: \"http://127.0.0.1:4873\"\nunsafeHttpWhitelist:\n  - \"127.0.0.1\"\n";
+        assert_eq!(file(&settings, true, ".yarnrc.yml"), yarnrc);
+    }
+
+    #[test]
+    fn git_asks_by_https_and_for_one_origin() {
+        assert_eq!(
+            file(&settings(), true, ".gitconfig"),
+            "[credential \"https://git.acme.dev\"]\n\thelper =\n\thelper = store --file=/home/build/.git-credentials\n\
+             [url \"https://git.acme.dev/gitea/\"]\n\tinsteadOf = ssh://git@git.acme.dev/\n\tinsteadOf = git@git.acme.dev:\n"
+        );
+    }
+
+    #[test]
+    fn tokens_go_and_links_are_not_followed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (home, precious) = (dir.path().join("home"), dir.path().join("precious"));
+        std::fs::create_dir(&home).expect("a folder");
+        std::fs::write(&precious, "mine").expect("a file");
+        let settings = settings();
+        settings.write(&home, true).expect("written");
+        assert!(home.join(CREDENTIALS).exists());
+        std::fs::remove_file(home.join(".npmrc")).expect("removed");
+        std::os::unix::fs::symlink(&precious, home.join(".npmrc")).expect("a link");
+        settings.write(&home, false).expect("written");
+        assert!(!home.join(CREDENTIALS).exists());
+        assert_eq!(std::fs::read_to_string(&precious).expect("a file"), "mine");
+        assert!(!std::fs::read_to_string(home.join(".npmrc")).expect("a file").contains("_authToken"));
+    }
+}

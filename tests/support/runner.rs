@@ -1,0 +1,100 @@
+//! One build by the runner itself, from a folder: for what no push can bring about, such as a fork's build.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hookmill::config::load;
+use hookmill::config::surroundings::Surroundings;
+use hookmill::confine;
+use hookmill::domain::build::{Build, BuildId, Cause, State};
+use hookmill::domain::outcome::Verdict;
+use hookmill::domain::repo::RefName;
+use hookmill::domain::time::Timestamp;
+use hookmill::domain::trust::Trust;
+use hookmill::runner::{self, Happening, Job, Parts, Source, Stop, Tell, Toolbox};
+use tokio::sync::Semaphore;
+
+/// Builds these files as a commit of that trust after `change` had its way with the job; the verdict and the whole log.
+pub(crate) async fn build(files: &[(&str, &str)], trust: Trust, change: impl FnOnce(&mut Job)) -> (Verdict, String) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (source, data) = (dir.path().join("source"), dir.path().join("data"));
+    for folder in [&source, &data] {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    for (path, text) in files {
+        std::fs::write(source.join(path), text).expect("a file");
+    }
+    let exe = PathBuf::from(env!("CARGO_BIN_EXE_hookmill"));
+    let around = Surroundings::of_this_process().expect("a current directory");
+    let server = load::defaults(&around).expect("the default is good").server;
+    let layers = confine::probe(&exe, &data).await.expect("a folder of ours");
+    let parts = Parts {
+        exe,
+        data_dir: data,
+        layers: Arc::new(layers),
+        network: Arc::clone(&server.network),
+        tools: Toolbox::default(),
+        toolchain: Arc::clone(&server.toolchain),
+        shared_tools: None,
+        artifacts: None,
+        permits: Arc::new(Semaphore::new(2)),
+    };
+    let mut job = Job {
+        build: build_of(trust),
+        source: Source::Folder { dir: source, rev: None },
+        limits: server.agent.limits.clone(),
+        scripts: true,
+        bundle_network: false,
+        registries: Vec::new(),
+        git: None,
+        env: BTreeMap::new(),
+        passed: Vec::new(),
+        url: String::new(),
+    };
+    change(&mut job);
+    let (tell, mut happenings) = Tell::channel();
+    let stop = Stop::new();
+    let hear = async {
+        let mut log = Vec::new();
+        while let Some(happening) = happenings.recv().await {
+            if let Happening::Output(_, bytes) = happening {
+                log.extend_from_slice(&bytes);
+            }
+        }
+        String::from_utf8_lossy(&log).into_owned()
+    };
+    tokio::join!(runner::build::build(&job, &parts, 0, tell, &stop), hear)
+}
+
+fn build_of(trust: Trust) -> Build {
+    Build {
+        id: BuildId(1),
+        repo: "github/acme/shop".parse().expect("legal"),
+        sha: "0".repeat(40).parse().expect("hex"),
+        built_sha: None,
+        base_sha: None,
+        git_ref: RefName::branch("main").expect("legal"),
+        branch: Some("main".into()),
+        pull_request: None,
+        cause: Cause::Local,
+        trust,
+        attempt: 1,
+        rerun_of: None,
+        superseded_by: None,
+        state: State::Running,
+        outcome: None,
+        reason: None,
+        approved_by: None,
+        created_at: Timestamp(0),
+        started_at: None,
+        finished_at: None,
+        sandbox: String::new(),
+        base_branch: None,
+        default_branch: Some("main".into()),
+        title: None,
+        author: None,
+        use_cache: false,
+        steps: Vec::new(),
+    }
+}
