@@ -110,7 +110,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[sandbox]\nrequire = \"full\"", "require"),
         ("[sandbox]\nnetwork = \"report\"", "network"),
         ("[agent]\nlabels = [\"gpu\"]", "labels"),
-        ("[toolchain]\nnode_mirror = \"https://mirror\"", "mirror"),
     ] {
         let problems = load::from_text(text, Path::new("/")).expect_err(text);
         let [problem] = problems.0.as_slice() else { panic!("one fault in {text}: {problems}") };

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::account;
 use super::folder::{Confinement, Folder};
@@ -12,6 +12,7 @@ use super::output::{Out, coloured_errors};
 use super::{USAGE, refuse};
 use crate::config::load::{self, LoadError, Loaded};
 use crate::config::repo_file::{FILE_NAME, RepoFile};
+use crate::config::schema;
 use crate::config::surroundings::Surroundings;
 use crate::domain::spec::Plan;
 use crate::runner::Stop;
@@ -33,13 +34,33 @@ pub struct CheckArgs {
     /// Warnings and notices count as faults: two lockfiles, one of another manager, out of date, or none.
     #[arg(long)]
     strict: bool,
+    /// Prints the JSON Schema of one of the two files, for editors, and checks nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "strict", "dir"])]
+    schema: Option<SchemaOf>,
     /// A repository's folder: its .hookmill.toml is checked, and what a build of it would do is planned, without
     /// installing or running anything; else this folder, if it is one.
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
+/// Whose schema is printed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SchemaOf {
+    /// `hookmill.toml`.
+    Server,
+    /// `.hookmill.toml`.
+    Repository,
+}
+
 pub(super) fn run(args: &CheckArgs, out: &mut Out) -> ExitCode {
+    if let Some(file) = args.schema {
+        let schema = schema::of(match file {
+            SchemaOf::Server => schema::Of::Server,
+            SchemaOf::Repository => schema::Of::Repository,
+        });
+        out.line(format_args!("{schema:#}"));
+        return ExitCode::SUCCESS;
+    }
     let around = match Surroundings::of_this_process() {
         Ok(around) => around,
         Err(error) => {

@@ -9,8 +9,9 @@ use url::Url;
 use super::document::Table;
 use super::parts::base_url;
 use super::problem::{Findings, Kind, Place, Problem};
-use super::secret;
 use super::rules::{PartialRules, rules};
+use super::schema::Shape;
+use super::secret;
 use super::section::{Located, Section};
 use super::server::{Forge, ForgeKind, Forges, Forks, RepoRules, Supersede};
 use super::surroundings::Surroundings;
@@ -76,9 +77,7 @@ pub(super) fn forges(
 fn forge(mut section: Section<'_>, around: &Surroundings) -> Option<Forge> {
     let place = section.place();
     for key in ["name", "kind"] {
-        if !section.has(key) {
-            section.wrong(&place, format!("a [[forge]] needs a `{key}`"), format!("write {key} = \"github\""));
-        }
+        section.require(key, format!("a [[forge]] needs a `{key}`"), format!("write {key} = \"github\""));
     }
     for key in ["app_id", "app_key_file"] {
         section.refuse(key, "GitHub Apps; use token_file");
@@ -147,7 +146,7 @@ fn parsed<T: std::str::FromStr<Err = crate::domain::repo::BadName>>(
 pub(super) fn defaults(table: Table, around: &Surroundings, findings: &mut Findings) -> PartialRules {
     let mut section = Section::new("defaults", table, findings);
     for key in ["forge", "name", "clone_url"] {
-        if let Some(entry) = section.take(key) {
+        if let Some(entry) = section.take_as(key, Shape::Refused) {
             let message = format!("`{key}` belongs to one repository, not to [defaults]");
             section.wrong(&entry.key, message, "move it into its [[repo]]");
         }
@@ -180,7 +179,8 @@ pub(super) fn repos(
     for (block, place) in blocks.iter().zip(&places) {
         let Some(forge) = forges.get(&block.forge) else { continue };
         if forge.read_token.is_none()
-            && chain(&blocks, defaults, &block.forge, &block.pattern).find_map(|rules| rules.git_dependencies) == Some(true)
+            && chain(&blocks, defaults, &block.forge, &block.pattern).find_map(|rules| rules.git_dependencies)
+                == Some(true)
         {
             let message = format!("install scripts of {:?} can read the token that sets statuses", block.pattern);
             let fix = "give the [[forge]] a read_token_file that may only read; git_dependencies uses it";
@@ -204,11 +204,8 @@ fn repo(
     forges: &BTreeMap<ForgeName, Arc<Forge>>,
     around: &Surroundings,
 ) -> Option<Located<RepoBlock>> {
-    let place = section.place();
     for (key, example) in [("forge", "github"), ("name", "acme/shop")] {
-        if !section.has(key) {
-            section.wrong(&place, format!("a [[repo]] needs a `{key}`"), format!("write {key} = {example:?}"));
-        }
+        section.require(key, format!("a [[repo]] needs a `{key}`"), format!("write {key} = {example:?}"));
     }
     let forge = section.text("forge").and_then(|text| known_forge(&mut section, &text, forges));
     let name = section.text("name").and_then(|text| pattern(&mut section, &text));

@@ -114,6 +114,13 @@ pub fn from_text(text: &str, base: &Path) -> Result<Loaded, Problems> {
     layers.check(&around, Vec::new(), findings)
 }
 
+/// Reads one text over the embedded default for the keys that are asked for; what is wrong in it does not matter.
+pub(super) fn note_keys(text: &str, base: &Path, findings: &mut Findings) {
+    let mut layers = Layers::embedded(base, findings);
+    layers.add_text("specimen".to_owned(), base, text, false, findings);
+    layers.read(&Surroundings::bare(base), findings);
+}
+
 /// The file to read, or where there was none. A file that somebody names is read, and missed, by name.
 fn locate(flag: Option<&Path>, around: &Surroundings) -> Result<PathBuf, Vec<PathBuf>> {
     let named = flag.map(PathBuf::from).or_else(|| around.variable("HOOKMILL_CONFIG").map(PathBuf::from));
@@ -249,11 +256,16 @@ impl Layers {
     }
 
     /// Makes the settings out of what the layers say.
-    fn check(mut self, around: &Surroundings, files: Vec<PathBuf>, mut findings: Findings) -> Result<Loaded, Problems> {
+    fn check(self, around: &Surroundings, files: Vec<PathBuf>, mut findings: Findings) -> Result<Loaded, Problems> {
         if self.incomplete {
             return Err(Problems(findings.problems));
         }
-        let found = &mut findings;
+        let server = self.read(around, &mut findings);
+        findings.verdict().map(|warnings| Loaded { server, warnings, files })
+    }
+
+    /// What is wrong is noted, and something harmless stands in its place.
+    fn read(mut self, around: &Surroundings, found: &mut Findings) -> Server {
         let partial_limits = PartialLimits::read(self.section("limits", found));
         let agent = parts::agent(self.section("agent", found), &partial_limits, around);
         let by_name = blocks::forges(self.lists.remove("forge").unwrap_or_default(), around, found);
@@ -263,7 +275,7 @@ impl Layers {
         let blocks = blocks::repos(repos, &by_name, &defaults, around, found);
         let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
         let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
-        let server = Server {
+        Server {
             web: Arc::new(parts::web(self.section("server", found), around)),
             store: Arc::new(parts::store(self.section("store", found))),
             data_dir: parts::data_dir(self.section("data", found)),
@@ -274,8 +286,7 @@ impl Layers {
             statuses: Arc::new(parts::statuses(self.section("statuses", found))),
             retention: Arc::new(parts::retention(self.section("retention", found))),
             forges: Arc::new(forges),
-        };
-        findings.verdict().map(|warnings| Loaded { server, warnings, files })
+        }
     }
 
     fn section<'f>(&mut self, key: &'static str, findings: &'f mut Findings) -> Section<'f> {

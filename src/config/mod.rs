@@ -15,6 +15,7 @@ pub mod repo_file;
 mod repo_reader;
 mod repo_values;
 mod rules;
+pub mod schema;
 pub mod secret;
 mod section;
 pub mod server;

@@ -9,6 +9,7 @@ use super::document::Value;
 use super::limits::PartialLimits;
 use super::load::EMBEDDED;
 use super::problem::{Kind, Problem};
+use super::schema::Shape;
 use super::secret;
 use super::section::{Located, Section};
 use super::server::{
@@ -141,7 +142,7 @@ pub(super) fn agent(mut section: Section<'_>, limits: &PartialLimits, around: &S
 }
 
 fn slots(section: &mut Section<'_>, build_memory: u64, around: &Surroundings) -> usize {
-    let Some(entry) = section.take("slots") else { return 0 };
+    let Some(entry) = section.take_as("slots", Shape::CountOr("auto")) else { return 0 };
     let chosen = match &entry.node.value {
         Value::Text(word) | Value::Word(word) if word == "auto" => {
             let by_memory = around.memory.and_then(|memory| memory.checked_div(build_memory));

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::schema::Asked;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// A text that settings come from: a file, the embedded default, or one environment variable.
@@ -138,6 +139,8 @@ impl Problems {
 /// Collects what is found while reading, so that one run names every fault.
 #[derive(Default)]
 pub(super) struct Findings {
+    /// Every key that was asked for.
+    pub(super) asked: Asked,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
 }

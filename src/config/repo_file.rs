@@ -246,6 +246,13 @@ impl RepoFile {
     }
 }
 
+/// Reads a text for the keys that are asked for; what is wrong in it does not matter.
+pub(super) fn note_keys(text: &str, findings: &mut Findings) {
+    if let Ok(table) = document::parse(FILE_NAME.to_owned(), PathBuf::new(), text) {
+        repo_reader::read(table, findings);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

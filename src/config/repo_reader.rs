@@ -8,6 +8,7 @@ use super::repo_file::{
     After, Artifacts, Budget, Bundle, Cache, Check, Checkout, Install, InstallTool, Keep, Measure, On, RepoFile,
 };
 use super::repo_values::{check_name, command, folder, folders, glob, globs, network, version};
+use super::schema::Shape;
 use super::section::{Located, Section};
 
 /// Names that a later format may use, so that no file can mean something else by them today.
@@ -16,7 +17,7 @@ const RESERVED: [&str; 4] = ["matrix", "services", "deploy", "preview"];
 pub(super) fn read(table: Table, findings: &mut Findings) -> RepoFile {
     let mut root = Section::new("", table, findings);
     for key in RESERVED {
-        if let Some(entry) = root.take(key) {
+        if let Some(entry) = root.take_as(key, Shape::Refused) {
             root.wrong(&entry.key, format!("`{key}` is reserved for a later format"), "take it out");
         }
     }
@@ -31,6 +32,7 @@ pub(super) fn read(table: Table, findings: &mut Findings) -> RepoFile {
     let ignored_paths = root.table("paths").map(|table| ignored_paths(table, root.findings)).unwrap_or_default();
     let artifacts = root.table("artifacts").map(|table| artifacts(table, root.findings)).unwrap_or_default();
     let on = root.table("on").map(|table| on(table, root.findings)).unwrap_or_default();
+    root.refine("on", Shape::Named);
     root.finish();
     RepoFile {
         env,
@@ -67,12 +69,9 @@ fn unique<T>(items: Vec<Located<T>>, findings: &mut Findings, name: impl Fn(&T) 
 fn install(table: Table, findings: &mut Findings) -> Option<Located<Install>> {
     let mut section = Section::new("install", table, findings);
     let place = section.place();
-    let named = section.has("tool");
     let words = InstallTool::ALL.map(|tool| (tool.as_str(), Some(tool)));
+    section.require("tool", "an [[install]] needs a `tool`", "write tool = \"npm\"");
     let tool = section.word("tool", &words);
-    if !named {
-        section.wrong(&place, "an [[install]] needs a `tool`", "write tool = \"npm\"");
-    }
     let install = Install {
         tool: tool.unwrap_or(InstallTool::Npm),
         dir: folder(&mut section, "dir").unwrap_or_else(|| ".".to_owned()),
@@ -109,13 +108,8 @@ fn check(table: Table, findings: &mut Findings) -> Option<Located<Check>> {
     let mut section = Section::new("check", table, findings);
     let place = section.place();
     for key in ["name", "command"] {
-        if !section.has(key) {
-            section.wrong(
-                &place,
-                format!("a [[check]] needs a `{key}`"),
-                "write for example: name = \"test\", command = [\"npm\", \"test\"]",
-            );
-        }
+        let fix = "write for example: name = \"test\", command = [\"npm\", \"test\"]";
+        section.require(key, format!("a [[check]] needs a `{key}`"), fix);
     }
     let name = section.text("name").and_then(|name| check_name(&mut section, name));
     let command = command(&mut section);
@@ -190,9 +184,8 @@ fn budget(table: Table, findings: &mut Findings) -> Budget {
     let measure = section.word("measure", &[("raw", Some(Measure::Raw)), ("gzip", Some(Measure::Gzip))]);
     let mut assets = BTreeMap::new();
     for (name, bytes) in section.sizes("assets") {
-        if let Some(pattern) = glob(&name.place, &name.value, section.findings) {
-            assets.insert(pattern, bytes);
-        }
+        let pattern = glob(&name.place, &name.value, section.findings);
+        assets.extend(pattern.zip(bytes));
     }
     section.finish();
     Budget { total, measure: measure.unwrap_or_default(), assets }
@@ -207,13 +200,9 @@ fn ignored_paths(table: Table, findings: &mut Findings) -> Vec<String> {
 
 fn artifacts(table: Table, findings: &mut Findings) -> Artifacts {
     let mut section = Section::new("artifacts", table, findings);
-    let place = section.place();
-    let named = section.has("paths");
+    section.require("paths", "[artifacts] needs `paths`", "write paths = [\"dist\"]");
     let paths = globs(&mut section, "paths");
     let when = section.word("when", &[("passed", Some(Keep::Passed)), ("always", Some(Keep::Always))]);
-    if !named {
-        section.wrong(&place, "[artifacts] needs `paths`", "write paths = [\"dist\"]");
-    }
     section.finish();
     Artifacts { paths, when: when.unwrap_or_default() }
 }
@@ -231,11 +220,11 @@ fn on(table: Table, findings: &mut Findings) -> Vec<On> {
             findings.push(Problem::at(Kind::Wrong, &key, message).fix(fix));
             continue;
         };
-        let mut section = Section::new(name.clone(), table, findings);
+        let mut section = Section::named(name.clone(), "on.*", table, findings);
         on_pattern(&mut section, &key, &pattern);
         let env = section.variables("env").unwrap_or_default();
         let bundle = match section.table("bundle") {
-            Some(table) => bundle_of(Section::new(format!("{name}.bundle"), table, section.findings)),
+            Some(table) => bundle_of(Section::named(format!("{name}.bundle"), "on.*.bundle", table, section.findings)),
             None => Bundle::default(),
         };
         section.finish();

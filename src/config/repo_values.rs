@@ -3,6 +3,7 @@
 use super::document::{Node, Value};
 use super::problem::{Findings, Kind, Place, Problem};
 use super::repo_file::InstallTool;
+use super::schema::Shape;
 use super::section::{Located, Section};
 use crate::domain::spec::Network;
 
@@ -28,7 +29,7 @@ pub(super) fn check_name(section: &mut Section<'_>, name: Located<String>) -> Op
 
 /// A program and its arguments, such that a process can be started with them.
 pub(super) fn command(section: &mut Section<'_>) -> Option<Vec<String>> {
-    let entry = section.take("command")?;
+    let entry = section.take_as("command", Shape::Command)?;
     let key = section.key("command");
     let fix = "write program and arguments as a list: [\"npm\", \"run\", \"build\"]";
     let Value::List(items) = entry.node.value else {
@@ -114,7 +115,7 @@ pub(super) fn version(section: &mut Section<'_>, key: &'static str) -> Option<St
 
 /// Whether a step may reach the network, and how far.
 pub(super) fn network(section: &mut Section<'_>) -> Option<Network> {
-    let entry = section.take("network")?;
+    let entry = section.take_as("network", Shape::Network)?;
     let key = section.key("network");
     let fix = "write false, true, or hosts with their ports: [\"fonts.googleapis.com:443\"]";
     match entry.node.value {

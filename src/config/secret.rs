@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::document::{Entry, Node, Value};
 use super::problem::{Kind, Place, Problem};
+use super::schema::Shape;
 use super::section::Section;
 use super::surroundings::Surroundings;
 
@@ -57,7 +58,7 @@ pub(super) const HOOK_SECRET: Forms = Forms { plain: "hook_secret", file: "hook_
 
 /// One secret that goes into a header.
 pub(super) fn token(section: &mut Section<'_>, forms: &Forms, around: &Surroundings) -> Option<Secret> {
-    let (form, entry) = given(section, forms)?;
+    let (form, entry) = given(section, forms, &Shape::Text)?;
     if let Value::List(_) = entry.node.value {
         section.wrong(&entry.node.place, format!("`{}` is one value, not a list", section.key(form)), "keep one");
         return None;
@@ -74,7 +75,7 @@ pub(super) fn token(section: &mut Section<'_>, forms: &Forms, around: &Surroundi
 
 /// One secret or several, any of which is accepted. `None` when nothing is configured.
 pub(super) fn hook_secrets(section: &mut Section<'_>, around: &Surroundings) -> Option<Vec<Secret>> {
-    let (form, entry) = given(section, &HOOK_SECRET)?;
+    let (form, entry) = given(section, &HOOK_SECRET, &Shape::TextOrTexts)?;
     let Value::List(items) = entry.node.value else {
         return read(section, &HOOK_SECRET, form, &entry.node, around).map(|secret| vec![secret]);
     };
@@ -86,9 +87,9 @@ pub(super) fn hook_secrets(section: &mut Section<'_>, around: &Surroundings) -> 
 }
 
 /// The form that is used. More than one is a fault, since nobody could say which of them counts.
-fn given(section: &mut Section<'_>, forms: &Forms) -> Option<(&'static str, Entry)> {
+fn given(section: &mut Section<'_>, forms: &Forms, shape: &Shape) -> Option<(&'static str, Entry)> {
     let all = [forms.plain, forms.file, forms.env];
-    let mut used = all.into_iter().filter_map(|form| section.take(form).map(|entry| (form, entry)));
+    let mut used = all.into_iter().filter_map(|form| section.take_as(form, shape.clone()).map(|entry| (form, entry)));
     let first = used.next();
     let rest: Vec<_> = used.collect();
     if let Some((name, _)) = &first {

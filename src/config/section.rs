@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::document::{Entry, Node, Table, Value};
 use super::problem::{Findings, Kind, Place, Problem};
+use super::schema::Shape;
 use super::values;
 
 /// A value of a known type and where it stands.
@@ -25,13 +26,21 @@ pub(super) struct Section<'f> {
     table: Table,
     /// `server`, `repo`; empty for the whole text.
     name: String,
+    /// The name among what was asked for, where names are the writer's own.
+    noted_as: String,
     known: Vec<&'static str>,
     pub(super) findings: &'f mut Findings,
 }
 
 impl<'f> Section<'f> {
     pub(super) fn new(name: impl Into<String>, table: Table, findings: &'f mut Findings) -> Self {
-        Self { table, name: name.into(), known: Vec::new(), findings }
+        let name = name.into();
+        Self { table, noted_as: name.clone(), name, known: Vec::new(), findings }
+    }
+
+    /// A table under a name of the writer's own; `noted_as` stands for all of its kind.
+    pub(super) fn named(name: String, noted_as: &str, table: Table, findings: &'f mut Findings) -> Self {
+        Self { noted_as: noted_as.to_owned(), ..Self::new(name, table, findings) }
     }
 
     /// The place of the table itself, for what is missing in it.
@@ -50,8 +59,28 @@ impl<'f> Section<'f> {
 
     /// The entry as it is, for values of more than one type.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Entry> {
+        self.take_as(key, Shape::Any)
+    }
+
+    /// The entry as it is, and what it must be.
+    pub(super) fn take_as(&mut self, key: &'static str, shape: Shape) -> Option<Entry> {
         self.known.push(key);
+        self.findings.asked.note(&self.noted_as, key, shape);
         self.table.entries.remove(key)
+    }
+
+    /// Says more of what a key must be than the accessor that took it.
+    pub(super) fn refine(&mut self, key: &'static str, shape: Shape) {
+        self.findings.asked.note(&self.noted_as, key, shape);
+    }
+
+    /// Reports that a key is missing which every such table has.
+    pub(super) fn require(&mut self, key: &'static str, message: impl Into<String>, fix: impl Into<String>) {
+        self.findings.asked.require(&self.noted_as, key);
+        if !self.has(key) {
+            let place = self.place();
+            self.wrong(&place, message, fix);
+        }
     }
 
     pub(super) fn wrong(&mut self, place: &Place, message: impl Into<String>, fix: impl Into<String>) {
@@ -65,7 +94,7 @@ impl<'f> Section<'f> {
 
     /// A key of the documentation that this version can't serve: refused wherever it stands.
     pub(super) fn refuse(&mut self, key: &'static str, why: &str) {
-        if let Some(entry) = self.take(key) {
+        if let Some(entry) = self.take_as(key, Shape::Refused) {
             let what = format!("`{}` ({why})", self.key(key));
             self.not_built(&entry.key, &what, "take it out until a later version");
         }
@@ -87,7 +116,7 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn text(&mut self, key: &'static str) -> Option<Located<String>> {
-        let node = self.take(key)?.node;
+        let node = self.take_as(key, Shape::Text)?.node;
         match node.value {
             Value::Text(value) | Value::Word(value) => Some(Located { place: node.place, value }),
             Value::Integer(_) | Value::Other(_) => {
@@ -104,7 +133,7 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
-        let node = self.take(key)?.node;
+        let node = self.take_as(key, Shape::Flag)?.node;
         match &node.value {
             Value::Bool(flag) => Some(*flag),
             Value::Word(word) if word == "true" => Some(true),
@@ -117,7 +146,7 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn count(&mut self, key: &'static str) -> Option<Located<u64>> {
-        let node = self.take(key)?.node;
+        let node = self.take_as(key, Shape::Count)?.node;
         let count = match &node.value {
             Value::Integer(number) => u64::try_from(*number).ok(),
             Value::Word(word) => word.parse().ok(),
@@ -135,7 +164,9 @@ impl<'f> Section<'f> {
 
     /// A bound of zero would stop everything, so it is taken for a mistake.
     pub(super) fn positive(&mut self, key: &'static str) -> Option<u64> {
-        let count = self.count(key)?;
+        let count = self.count(key);
+        self.refine(key, Shape::Positive);
+        let count = count?;
         self.above_zero(key, &count.place, count.value > 0).then_some(count.value)
     }
 
@@ -148,7 +179,9 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
-        let text = self.text(key)?;
+        let text = self.text(key);
+        self.refine(key, Shape::Duration);
+        let text = text?;
         match values::duration(&text.value) {
             Ok(duration) => self.above_zero(key, &text.place, !duration.is_zero()).then_some(duration),
             Err(fix) => {
@@ -159,18 +192,18 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn size(&mut self, key: &'static str) -> Option<u64> {
-        let node = self.take(key)?.node;
+        let node = self.take_as(key, Shape::Size)?.node;
         self.size_of(key, &node)
     }
 
-    /// A table of sizes under names that are the writer's own.
-    pub(super) fn sizes(&mut self, key: &'static str) -> Vec<(Located<String>, u64)> {
+    /// A table of sizes under names that are the writer's own; `None` for a size that was reported.
+    pub(super) fn sizes(&mut self, key: &'static str) -> Vec<(Located<String>, Option<u64>)> {
         let entries = self.table(key).map(|table| table.entries).unwrap_or_default();
+        self.refine(key, Shape::Sizes);
         let mut sizes = Vec::with_capacity(entries.len());
         for (name, entry) in entries {
-            if let Some(bytes) = self.size_of(&format!("{key}.{name:?}"), &entry.node) {
-                sizes.push((Located { place: entry.key, value: name }, bytes));
-            }
+            let bytes = self.size_of(&format!("{key}.{name:?}"), &entry.node);
+            sizes.push((Located { place: entry.key, value: name }, bytes));
         }
         sizes
     }
@@ -205,7 +238,10 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn word<T: Copy>(&mut self, key: &'static str, words: Words<'_, T>) -> Option<T> {
-        let text = self.text(key)?;
+        let text = self.text(key);
+        let built = words.iter().filter(|(_, meaning)| meaning.is_some()).map(|(word, _)| (*word).to_owned());
+        self.refine(key, Shape::Word(built.collect()));
+        let text = text?;
         if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == text.value) {
             if meaning.is_none() {
                 let built: Vec<&str> =
@@ -225,7 +261,7 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<Located<String>>> {
-        let node = self.take(key)?.node;
+        let node = self.take_as(key, Shape::Texts)?.node;
         let Value::List(items) = node.value else {
             self.compound(key, &node, "a list of strings");
             return None;
@@ -241,7 +277,7 @@ impl<'f> Section<'f> {
     }
 
     pub(super) fn table(&mut self, key: &'static str) -> Option<Table> {
-        let node = self.take(key)?.node;
+        let node = self.take_as(key, Shape::Table)?.node;
         match node.value {
             Value::Table(table) => Some(table),
             Value::List(_) => {
@@ -261,7 +297,7 @@ impl<'f> Section<'f> {
 
     /// An array of tables, `[[key]]`.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Table> {
-        let Some(Entry { key: place, node }) = self.take(key) else { return Vec::new() };
+        let Some(Entry { key: place, node }) = self.take_as(key, Shape::Tables) else { return Vec::new() };
         let header = format!("[[{}]]", self.key(key));
         let Value::List(items) = node.value else {
             let message = format!("`{key}` is a list of tables, not {}", node.value.type_name());
@@ -280,7 +316,9 @@ impl<'f> Section<'f> {
 
     /// A table of environment variables. Names and values are such that a process can be given them.
     pub(super) fn variables(&mut self, key: &'static str) -> Option<BTreeMap<String, String>> {
-        let table = self.table(key)?;
+        let table = self.table(key);
+        self.refine(key, Shape::Variables);
+        let table = table?;
         let mut variables = BTreeMap::new();
         for (name, entry) in table.entries {
             if name.is_empty() || name.contains(['=', '\0']) {
@@ -310,7 +348,7 @@ impl<'f> Section<'f> {
 
     /// Reports every key that was not asked for, with the nearest known one.
     pub(super) fn finish(self) {
-        let Section { table, name, known, findings } = self;
+        let Section { table, name, known, findings, .. } = self;
         for (key, entry) in table.entries {
             let written = |key: &str| {
                 if entry.key.source.variable {

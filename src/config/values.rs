@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Units of sizes, with their bytes. `k` is 1000 and `Ki` is 1024, as IEC 80000-13 has it.
-const SIZE_UNITS: [(&str, u64); 9] = [
+pub(super) const SIZE_UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
