@@ -166,28 +166,35 @@ async fn what_a_build_planted_in_the_workspace_is_not_followed() {
 }
 
 #[tokio::test]
-async fn submodules_are_named_and_never_fetched() {
+async fn hostile_submodules_are_named_and_never_fetched() {
     let bench = Workbench::new();
     let gitmodules = "[submodule \"a\"]\n\tpath = vendor/a\n\turl = ext::sh -c touch% owned\n\tupdate = !touch owned\n\
                       [submodule \"b\"]\n\tpath = vendor/b\n\turl = file:///etc\n";
-    bench.push(&[(".gitmodules", gitmodules), ("a.js", "1")]);
-    let somewhere = "1".repeat(40);
-    for path in ["vendor/a", "vendor/b"] {
-        bench.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{somewhere},{path}")]);
-    }
-    bench.git(&["commit", "-q", "-m", "submodules"]);
-    bench.git(&["push", "-q", "origin", "HEAD:refs/heads/main"]);
-    let sha = bench.git(&["rev-parse", "HEAD"]);
-    let done = bench.checkout(&sha).await.expect("submodules are left out");
-    assert_eq!(done.notices, ["Submodules are not fetched: vendor/a and 1 more left empty"]);
-    assert!(bench.src().join("vendor/a").is_dir());
+    bench.push(&[("a.js", "1")]);
+    let link = |text: &str, file: &str| {
+        std::fs::write(bench.work().join(".gitmodules"), text).expect("a file");
+        std::fs::write(bench.work().join(".hookmill.toml"), file).expect("a file");
+        bench.git(&["add", ".gitmodules", ".hookmill.toml"]);
+        for path in ["vendor/a", "vendor/b"] {
+            bench.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{},{path}", "1".repeat(40))]);
+        }
+        bench.git(&["commit", "-q", "-m", "submodules"]);
+        bench.git(&["push", "-q", "origin", "HEAD:refs/heads/main"]);
+        bench.git(&["rev-parse", "HEAD"])
+    };
+    let refusal = refused(bench.checkout(&link(gitmodules, "")).await);
+    assert_eq!(refusal.kind, RefusalKind::Unacceptable);
+    assert!(refusal.message.starts_with("submodule vendor/a: ext::sh -c touch% owned is not fetched"), "{refusal}");
     assert!(bench.server.requests().iter().all(|request| request.line.contains("/shop.git/")));
     // git itself refuses to look at that `update`; without it, it finds nothing to complain of.
     let mild = gitmodules.replace("!touch owned", "none");
-    std::fs::write(bench.work().join(".gitmodules"), mild).expect("a file");
-    bench.git(&["commit", "-q", "-m", "mild", ".gitmodules"]);
-    bench.git(&["push", "-q", "origin", "HEAD:refs/heads/main"]);
-    bench.checkout(&bench.git(&["rev-parse", "HEAD"])).await.expect("submodules are left out");
+    let off = link(&mild, "[checkout]\nsubmodules = false\n");
+    let done = bench.checkout(&off).await.expect("they are left out");
+    assert_eq!(
+        done.notices,
+        ["Submodules are not fetched: vendor/a and 1 more left empty; checkout.submodules is false"]
+    );
+    assert!(bench.src().join("vendor/a").is_dir());
     assert_eq!(bench.status(), "");
     let gone = bench.push(&[("a.js", "2")]);
     let done = bench.checkout(&gone).await.expect("without them");
@@ -199,7 +206,9 @@ async fn lfs_pointers_are_noticed() {
     let bench = Workbench::new();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
     let sha = bench.push(&[("img/a.png", pointer), ("img/b.png", pointer), (".gitattributes", "*.png filter=lfs\n")]);
-    let words = "Git LFS is not fetched: img/a.png and 1 more hold pointers and not their contents";
+    // Pointers to nothing that could be asked for.
+    let words = "Git LFS is not fetched: img/a.png and 1 more hold pointers and not their contents; \
+                 .gitattributes does not name them, or the folder lacks them";
     let done = bench.checkout(&sha).await.expect("pointers are files");
     assert_eq!(done.notices, [words]);
     assert_eq!(bench.checkout(&sha).await.expect("the same").notices, [words], "also when nothing is written");

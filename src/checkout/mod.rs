@@ -2,9 +2,11 @@
 //!
 //! In the order in which it happens: [`client`] starts a child process of our own binary and hands
 //! it a [`Job`]; there `run` asks the `mirror` for the commit and fetches it over `transport` if it
-//! is missing; `budget` and `names` judge the tree while `diff` walks it, before anything is
-//! written; `workspace` writes the changed paths and `gitdir` the `.git` that the steps see;
-//! `listing` says what a plan can be made from. The answer is [`Done`] or a [`Refusal`].
+//! is missing; `settings` reads the repository file and `needless` whether a build is needed at all;
+//! `submodules` fetches what `gitmodules` names; `budget` and `names` judge the tree while `diff`
+//! walks it, and `contents` gets what `attributes` ask for (`lfs`, `convert`), all before anything is
+//! written; `workspace` changes the paths through `writer`, and `gitdir` the `.git` that the steps
+//! see; `listing` says what a plan can be made from. The answer is [`Done`] or a [`Refusal`].
 //!
 //! A child process, because libgit2 can't be interrupted and has no bound on memory: a server that
 //! sends a byte a second or a tree of 10^9 files costs a process, not the agent.

@@ -167,9 +167,9 @@ impl Fetcher<'_> {
             shallow: gitdir::cut_off(&mirror.repo, id, self.depth)?,
             ..Head::default()
         };
-        if place.nesting == 0 {
-            fetched.named.insert(entry.name.clone(), url.to_string());
-        }
+        let around = place.prefix.strip_suffix('/').and_then(|path| fetched.modules.get_mut(path));
+        let named = around.map_or(&mut fetched.named, |module| &mut module.head.submodules);
+        named.insert(entry.name.clone(), url.to_string());
         fetched.modules.insert(path.to_owned(), Module { tree: commit.tree_id().to_string(), head });
         fetched.objects.push(objects);
         fetched.ways.insert(path.to_owned(), (folder.clone(), link));

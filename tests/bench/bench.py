@@ -17,6 +17,7 @@ BENCHMARKS = {
     "n7": ("idle_memory", 900, "idle memory after start and after 200 builds"),
     "n8": ("start_and_size", 1800, "start with 10 000 builds; size, crates and compile time"),
     "n10": ("gigabyte", 900, "a step that prints 1 GB, against cat reading the same pipe"),
+    "checkout": ("checkout_size", 1800, "checkouts of 57 000 files and of 500 MB, against git clone --depth 1"),
     "n12": ("kill", 1800, "kill -9 under load: acknowledged deliveries lost, final words missing"),
 }
 

@@ -120,6 +120,8 @@ impl Shared {
             let behaviour = self.behaviour.lock().expect("no panic").clone();
             let answer = match behaviour {
                 Behaviour::Serve => self.backend(&asked),
+                // Whoever was given an address for contents has the headers that go with it.
+                Behaviour::Auth(..) if asked.target().starts_with("/lfs-contents/") => self.backend(&asked),
                 Behaviour::Auth(name, token) => {
                     let pair = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{token}"));
                     if asked.header("authorization") == Some(format!("Basic {pair}")) {
@@ -152,8 +154,34 @@ impl Shared {
         }
     }
 
+    /// What Git LFS asks, where there is a folder `lfs` beside the repositories with files named by their SHA-256.
+    fn lfs(&self, asked: &Asked) -> Option<Vec<u8>> {
+        let store = self.root.join("lfs");
+        if asked.line.starts_with("POST ") && asked.target().ends_with("/info/lfs/objects/batch") && store.is_dir() {
+            let body: serde_json::Value = serde_json::from_slice(&asked.body).expect("JSON");
+            let objects = body["objects"].as_array().expect("objects").iter().map(|object| {
+                let oid = object["oid"].as_str().expect("an id");
+                if !store.join(oid).exists() {
+                    return serde_json::json!({"oid": oid, "error": {"code": 404, "message": "Object does not exist"}});
+                }
+                let href = format!("http://{}/lfs-contents/{oid}", asked.header("host").expect("a host"));
+                serde_json::json!({"oid": oid, "actions": {"download": {"href": href, "header": {"X-Pass": "sesame"}}}})
+            });
+            let body = serde_json::json!({"transfer": "basic", "objects": objects.collect::<Vec<_>>()}).to_string();
+            return Some(with_body("application/vnd.git-lfs+json", body.as_bytes()));
+        }
+        let oid = asked.target().strip_prefix("/lfs-contents/")?;
+        if asked.header("x-pass").as_deref() != Some("sesame") || asked.header("authorization").is_some() {
+            return Some(bare("403 Forbidden", ""));
+        }
+        Some(with_body("application/octet-stream", &std::fs::read(store.join(oid)).expect("kept")))
+    }
+
     /// One CGI call (RFC 3875).
     fn backend(&self, asked: &Asked) -> Vec<u8> {
+        if let Some(answer) = self.lfs(asked) {
+            return answer;
+        }
         let (method, target) = asked.line.split_once(' ').expect("a request line");
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut command = Command::new("git");
@@ -201,6 +229,11 @@ impl Shared {
         answer.extend_from_slice(body);
         answer
     }
+}
+
+fn with_body(kind: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
 }
 
 fn bare(status: &str, fields: &str) -> Vec<u8> {
