@@ -111,7 +111,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[sandbox]\nrequire = \"full\"", "require"),
         ("[sandbox]\nnetwork = \"report\"", "network"),
         ("[agent]\nlabels = [\"gpu\"]", "labels"),
-        ("[toolchain]\nnode_mirror = \"https://mirror\"", "mirror"),
     ] {
         let problems = load::from_text(text, Path::new("/")).expect_err(text);
         let [problem] = problems.0.as_slice() else { panic!("one fault in {text}: {problems}") };
@@ -120,6 +119,19 @@ fn what_is_not_built_says_so_and_names_the_key() {
         assert!(problem.message.contains(key), "{problem}");
         assert!(!problem.to_string().contains("hunter2"), "{problem}");
     }
+}
+
+#[test]
+fn a_mirror_of_node_is_an_address() {
+    let server = |text: &str| load::from_text(text, Path::new("/")).map(|loaded| loaded.server);
+    let mirror = |text: &str| server(text).expect("legal").toolchain.node_mirror.as_ref().map(url::Url::to_string);
+    assert_eq!(mirror(""), None);
+    assert_eq!(
+        mirror("[toolchain]\nnode_mirror = \"https://mirror.acme.dev/dist/\""),
+        Some("https://mirror.acme.dev/dist".to_owned())
+    );
+    let problems = server("[toolchain]\nnode_mirror = \"/srv/node\"").expect_err("a folder is no address");
+    assert!(problems.to_string().contains("`toolchain.node_mirror` is not an http or https address"), "{problems}");
 }
 
 #[test]
