@@ -121,6 +121,19 @@ fn what_is_not_built_says_so_and_names_the_key() {
 }
 
 #[test]
+fn a_mirror_of_node_is_an_address() {
+    let server = |text: &str| load::from_text(text, Path::new("/")).map(|loaded| loaded.server);
+    let mirror = |text: &str| server(text).expect("legal").toolchain.node_mirror.as_ref().map(url::Url::to_string);
+    assert_eq!(mirror(""), None);
+    assert_eq!(
+        mirror("[toolchain]\nnode_mirror = \"https://mirror.acme.dev/dist/\""),
+        Some("https://mirror.acme.dev/dist".to_owned())
+    );
+    let problems = server("[toolchain]\nnode_mirror = \"/srv/node\"").expect_err("a folder is no address");
+    assert!(problems.to_string().contains("`toolchain.node_mirror` is not an http or https address"), "{problems}");
+}
+
+#[test]
 fn the_environment_goes_over_the_file() {
     let dir = folder(&[("hookmill.toml", "[server]\nlisten = \"127.0.0.1:1\"\nadmin_token_file = \"missing\"\n")]);
     let env = [

@@ -115,10 +115,13 @@ fn wanted(step: &StepSpec) -> Vec<Wanted> {
     wanted
 }
 
-/// One line for each different set of tools that somebody asked for.
+/// One line for each different set of tools that somebody asked for. bower is the agent's own choice.
 async fn tell_what_was_given(outfits: &[Outfit], tell: &Tell) {
-    let line = |outfit: &Outfit| outfit.given.iter().map(Given::to_string).collect::<Vec<_>>().join(", ");
-    let lines: BTreeSet<String> = outfits.iter().map(line).filter(|line| !line.is_empty()).collect();
+    let asked = |outfit: &Outfit| {
+        let given = outfit.given.iter().filter(|given| given.tool != "bower");
+        given.map(Given::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let lines: BTreeSet<String> = outfits.iter().map(asked).filter(|line| !line.is_empty()).collect();
     for line in lines {
         tell.that(Happening::Notice(line)).await;
     }

@@ -45,7 +45,13 @@ enum Failure {
     /// Another try may succeed.
     Outage(String),
     /// No other try will help.
-    Final(Unmet),
+    Final(Box<Unmet>),
+}
+
+impl Failure {
+    fn for_good(unmet: Unmet) -> Self {
+        Failure::Final(Box::new(unmet))
+    }
 }
 
 impl Source {
@@ -67,7 +73,7 @@ impl Source {
             let reader = response.body_mut().with_config().limit(MAX_DOCUMENT).reader();
             serde_json::from_reader(io::BufReader::new(reader)).map_err(|error| match error.is_io() {
                 true => Failure::Outage(format!("{} stopped sending", self.origin())),
-                false => Failure::Final(self.refused(what, "its answer is not the document of a package")),
+                false => Failure::for_good(self.refused(what, "its answer is not the document of a package")),
             })
         })
     }
@@ -91,12 +97,12 @@ impl Source {
     ) -> Result<Option<Digests>, Unmet> {
         self.tried(what, patience, || {
             let mut response = self.get(url, "*/*", what, patience)?;
-            let file = File::create(place).map_err(|error| Failure::Final(Unmet::disk(place)(error)))?;
+            let file = File::create(place).map_err(|error| Failure::for_good(Unmet::disk(place)(error)))?;
             let mut file = Hashing::new(file);
             let mut reader = response.body_mut().with_config().limit(MAX_FILE + 1).reader();
             let (mut buffer, mut length) = (vec![0; 1 << 16], 0);
             loop {
-                patience.check(what).map_err(Failure::Final)?;
+                patience.check(what).map_err(Failure::for_good)?;
                 let read = match reader.read(&mut buffer) {
                     Ok(0) => return Ok(file.finish()),
                     Ok(read) => read,
@@ -105,9 +111,9 @@ impl Source {
                 };
                 length += read as u64;
                 if length > MAX_FILE {
-                    return Err(Failure::Final(self.refused(what, "it is larger than 300 MiB")));
+                    return Err(Failure::for_good(self.refused(what, "it is larger than 300 MiB")));
                 }
-                file.write_all(&buffer[..read]).map_err(|error| Failure::Final(Unmet::disk(place)(error)))?;
+                file.write_all(&buffer[..read]).map_err(|error| Failure::for_good(Unmet::disk(place)(error)))?;
             }
         })
     }
@@ -128,7 +134,7 @@ impl Source {
             match attempt() {
                 Ok(done) => return Ok(Some(done)),
                 Err(Failure::Missing) => return Ok(None),
-                Err(Failure::Final(unmet)) => return Err(unmet),
+                Err(Failure::Final(unmet)) => return Err(*unmet),
                 Err(Failure::Outage(why)) => match waits.next() {
                     Some(wait) => std::thread::sleep(*wait),
                     None => return Err(Unmet::Outage { what: what.to_owned(), why }),
@@ -154,14 +160,14 @@ impl Source {
                 StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Failure::Missing),
                 status if status.is_redirection() => url = self.next(&url, &response, what)?,
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    return Err(Failure::Final(
+                    return Err(Failure::for_good(
                         self.refused(what, &format!("{origin} answered {}", response.status())),
                     ));
                 }
                 status => return Err(Failure::Outage(format!("{origin} answered {status}"))),
             }
         }
-        Err(Failure::Final(self.refused(what, "it redirects in a circle")))
+        Err(Failure::for_good(self.refused(what, "it redirects in a circle")))
     }
 
     fn next(&self, url: &Url, response: &Response<Body>, what: &str) -> Result<Url, Failure> {
@@ -169,7 +175,7 @@ impl Source {
         let next = location.and_then(|location| url.join(location).ok());
         // What came by TLS is not taken from a place where anybody could have changed it, even with a digest.
         next.filter(|next| next.scheme() == "https" || next.scheme() == url.scheme())
-            .ok_or_else(|| Failure::Final(self.refused(what, "it redirects to nowhere")))
+            .ok_or_else(|| Failure::for_good(self.refused(what, "it redirects to nowhere")))
     }
 
     fn agent(&self, url: &Url, patience: &Patience) -> Result<Agent, Failure> {

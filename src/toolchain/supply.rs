@@ -227,7 +227,10 @@ struct Ready {
 fn managers(wanted: &[Wanted], fetched: Option<&Version>, brings_npm: bool) -> Vec<Wanted> {
     let is_there =
         |wanted: &&Wanted| wanted.tool == "node" || (brings_npm && *wanted.version == *"*" && wanted.tool == "npm");
-    let mut managers: Vec<Wanted> = wanted.iter().filter(|wanted| !is_there(wanted)).cloned().collect();
+    // bower's resolvers are modules and no programs, and are not brought along yet: bower itself says which it misses.
+    let is_program = |wanted: &&Wanted| !wanted.tool.starts_with("bower-");
+    let wanted = wanted.iter().filter(is_program);
+    let mut managers: Vec<Wanted> = wanted.filter(|wanted| !is_there(wanted)).cloned().collect();
     let needs_npm = !brings_npm && !managers.iter().any(|wanted| wanted.tool == "npm");
     if let Some(node) = fetched.filter(|_| needs_npm) {
         let (tool, version) = ("npm".to_owned(), "*".to_owned());
