@@ -350,6 +350,8 @@ async fn a_stale_holder_writes_nothing() {
         cache: CacheUse::Miss,
         started_at: Some(Timestamp(1)),
         finished_at: Some(Timestamp(2)),
+        reason: Some("Bundle failed: no price".to_owned()),
+        mend: Some("# .hookmill.toml\n[env]\nA = \"1\"".to_owned()),
         ..step
     };
     assert_eq!(store.update_step(&stale.claim, &ended).await, Ok(false));

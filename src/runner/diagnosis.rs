@@ -115,6 +115,7 @@ pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
         .or_else(|| node::diagnose(&plain))
         .or_else(|| killed(step))
         .or_else(|| private::diagnose(step, &plain))
+        .or_else(|| not_executable(step, &plain))
         .or_else(|| match (step.kind, step.tool) {
             (StepKind::Install, "npm") => npm::diagnose(step, &plain),
             (StepKind::Install, "bower") => bower::diagnose(&plain),
@@ -223,6 +224,16 @@ fn missing_program<'a>(step: &Finished<'a>, output: &'a str) -> Option<&'a str> 
         }
     }
     (step.exit == Exit::Code(127) && output.trim().is_empty()).then_some(step.program)
+}
+
+/// A script that lost its mode on a file system without one. 126 is the shell's word for "found, and not to be run".
+fn not_executable(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
+    let line = output.lines().find(|line| step.exit == Exit::Code(126) && line.ends_with(": Permission denied"))?;
+    let file = line.strip_suffix(": Permission denied")?.rsplit(": ").next()?.trim_start_matches("./");
+    Some(
+        Diagnosis::theirs(format!("{file} is not executable in the repository; git update-index --chmod=+x {file}"))
+            .mended_by(mend::by_hand(&format!("git update-index --chmod=+x {file}"))),
+    )
 }
 
 fn killed(step: &Finished<'_>) -> Option<Diagnosis> {

@@ -9,8 +9,10 @@ use super::bind::{Access, bind, open, under};
 use crate::confine::bubblewrap::{BUILD_UID, HOST_NAME};
 use crate::domain::view::HOME_DIR;
 
-/// Directories shown where they exist: certificates (never /etc/ssl/private), fonts, the chosen alternatives.
-const SHOWN: [&str; 6] = ["alternatives", "crypto-policies", "fonts", "pki/ca-trust", "pki/tls/certs", "ssl/certs"];
+/// Directories shown where they exist: certificates (never /etc/ssl/private), fonts, the chosen alternatives, and the
+/// flags without which Debian's Chromium does not start.
+const SHOWN: [&str; 7] =
+    ["alternatives", "chromium.d", "crypto-policies", "fonts", "pki/ca-trust", "pki/tls/certs", "ssl/certs"];
 
 /// Files copied where they exist: each mount costs every step time, and these are small.
 const COPIED: [&str; 14] = [

@@ -11,13 +11,13 @@ pub(super) fn diagnose(output: &str) -> Option<Diagnosis> {
         .or_else(|| too_old(output))
 }
 
-/// V8's last words; `Mark-Compact 4045.0 (4130.0) -> …` says how large the heap had become.
+/// V8's last words; `Mark-Compact 4045.0 (4130.0) -> …`, once `Mark-sweep`, says how large the heap had become.
 fn heap(output: &str) -> Option<Diagnosis> {
     if !output.contains("JavaScript heap out of memory") {
         return None;
     }
     // V8 counts in MiB. Twice of what was too little, in steps that people write.
-    let full = output.rsplit_once("Mark-Compact").and_then(|(_, rest)| number(rest.split_once('(')?.0));
+    let full = output.rsplit_once("Mark-").and_then(|(_, rest)| number(rest));
     let wanted = [4096, 8192, 16384].into_iter().find(|size| full.is_none_or(|full| full * 3 < size * 2));
     let wanted = wanted.unwrap_or(32768);
     let option = format!("--max-old-space-size={wanted}");
