@@ -73,10 +73,7 @@ async fn examine(exe: &Path, loaded: &Loaded, configured: bool) -> Vec<Finding> 
         findings.extend(server::settings(loaded));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let (toolchain, sandbox) = tokio::join!(
-        Toolchain::look(&path),
-        machine::sandbox(exe, settings),
-    );
+    let (toolchain, sandbox) = tokio::join!(Toolchain::look(&path), machine::sandbox(exe, settings),);
     findings.extend(machine::tools(&toolchain));
     findings.extend(sandbox);
     findings.extend(machine::disk(settings));

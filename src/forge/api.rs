@@ -134,9 +134,8 @@ fn authorization(forge: &Forge) -> Result<(&str, Vec<(&'static str, String)>), P
     let token = forge.token.as_ref().ok_or_else(|| PostError::Unauthorized {
         why: format!("the forge {} has no token: set token_file in its [[forge]] block", forge.name),
     })?;
-    let token = std::str::from_utf8(token.expose()).map_err(|_| PostError::Unauthorized {
-        why: format!("the token of the forge {} is not text", forge.name),
-    })?;
+    let token = std::str::from_utf8(token.expose())
+        .map_err(|_| PostError::Unauthorized { why: format!("the token of the forge {} is not text", forge.name) })?;
     let headers = match forge.kind {
         ForgeKind::Github => super::github::status::headers(token),
         ForgeKind::Gitea | ForgeKind::Forgejo => super::gitea::status::headers(token),

@@ -17,11 +17,11 @@ use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
+use super::environment::committed;
+use super::environment::home::Settings;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
 use super::workspace::Workspace;
-use super::environment::committed;
-use super::environment::home::Settings;
 use super::{Happening, Job, Parts, Stop, Tell, environment, planning};
 
 /// Builds `job` in slot number `slot`. A failing build is a verdict like any other; so is one that we could not run.

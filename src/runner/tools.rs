@@ -13,9 +13,9 @@ use crate::domain::spec::Plan;
 use crate::outside;
 use crate::toolchain::{self, TOOLS, Toolchain, bower};
 
-use super::{Job, Parts};
 use super::environment::Certificates;
 use super::environment::home::{AUTHORITIES, Settings};
+use super::{Job, Parts};
 
 /// The toolchain of this machine, looked at once and again when something is missing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +85,7 @@ impl Tools {
             registry: self.registry.clone(),
             registries: job.registries.clone(),
             git: job.git.clone(),
+            network: Network::clone(&parts.network),
             git_authorities: self.certificates.ssl.clone().or_else(|| added.then(|| home.join(AUTHORITIES))),
             authorities: if added { Some(outside::authorities_pem(&parts.network)?) } else { None },
             home: home.to_owned(),

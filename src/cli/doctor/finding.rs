@@ -148,12 +148,20 @@ mod tests {
     fn a_table_fits_into_eighty_columns_and_names_each_fix() {
         let findings = [
             Finding::good("machine", "node", "20.20.2, /usr/bin/node"),
-            Finding::fault("machine", "npm", "not found in the 6 folders of PATH ".repeat(3), "sudo apt-get install npm"),
+            Finding::fault(
+                "machine",
+                "npm",
+                "not found in the 6 folders of PATH ".repeat(3),
+                "sudo apt-get install npm",
+            ),
             Finding::warning("outside", "https://registry.example:8443", "is refused", "start it"),
         ];
         let text = report(&findings, true, false);
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
-        assert!(text.starts_with("machine\n  ok    node              20.20.2, /usr/bin/node\n  FAULT npm    "), "{text}");
+        assert!(
+            text.starts_with("machine\n  ok    node              20.20.2, /usr/bin/node\n  FAULT npm    "),
+            "{text}"
+        );
         assert!(text.contains("\n                          fix: sudo apt-get install npm\n"), "{text}");
         assert!(text.ends_with("\nBuilds can't run as configured: 1 fault, 1 warning.\n"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&report(&findings, true, true)).expect("JSON");

@@ -35,7 +35,9 @@ pub(super) fn settings(loaded: &Loaded) -> Vec<Finding> {
 pub(super) async fn store(settings: &Server) -> Vec<Finding> {
     let path = &settings.store.sqlite;
     vec![match store::examine(path).await {
-        Ok(Found::Nothing) => Finding::good(STORE, "database", format!("none yet; the first start makes {}", path.display())),
+        Ok(Found::Nothing) => {
+            Finding::good(STORE, "database", format!("none yet; the first start makes {}", path.display()))
+        }
         Ok(Found::Database { version, known }) if version < known => {
             let detail = format!("{}, schema {version}; the next start makes it {known}", path.display());
             Finding::good(STORE, "database", detail)

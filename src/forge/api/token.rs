@@ -74,7 +74,8 @@ impl Client {
 fn known(headers: &HeaderMap, body: &str) -> Known {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let scopes = text("x-oauth-scopes");
-    let words = |list: String| list.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect();
+    let words =
+        |list: String| list.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect();
     Known {
         account: serde_json::from_str::<User>(body).ok().map(|user| user.login),
         scopes: scopes.map(words),
@@ -117,7 +118,10 @@ mod tests {
 
     #[test]
     fn rights_in_a_repository() {
-        assert_eq!(rights(r#"{"permissions":{"admin":false,"push":false,"pull":true}}"#), Rights { read: true, write: false });
+        assert_eq!(
+            rights(r#"{"permissions":{"admin":false,"push":false,"pull":true}}"#),
+            Rights { read: true, write: false }
+        );
         assert_eq!(rights(r#"{"permissions":{"push":true}}"#), Rights { read: true, write: true });
         assert_eq!(rights("{}"), Rights { read: true, write: true });
     }

@@ -3,13 +3,14 @@
 //! As files of the user, and not as variables, they give way to a repository's own. The steps of a build share
 //! one HOME, so the tokens are written only for a stage that installs, and are gone before anything else starts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
 use crate::config::secret::Secret;
-use crate::config::server::{Access, Registry};
+use crate::config::server::{Access, Network, Registry};
 use crate::tree::{Dir, NewFile, TreeError};
 
 /// How git of an install step reads the forge's private repositories.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub registries: Vec<Registry>,
     /// For private git dependencies; none for a fork.
     pub git: Option<GitAccess>,
+    /// The proxy, and the hosts that are reached without it, for Berry: the others take them from variables.
+    pub network: Network,
     /// The certificate authorities that git trusts instead of its own, as a step sees the file.
     pub git_authorities: Option<PathBuf>,
     /// A PEM bundle to be written as [`AUTHORITIES`].
@@ -74,8 +77,11 @@ impl Settings {
 
     /// The files, by name.
     pub fn files(&self, tokens: bool) -> Vec<(&'static str, String)> {
-        let mut files =
-            vec![(".npmrc", self.npmrc(tokens)), (".yarnrc.yml", self.yarnrc(tokens)), (".gitconfig", self.gitconfig(tokens))];
+        let mut files = vec![
+            (".npmrc", self.npmrc(tokens)),
+            (".yarnrc.yml", self.yarnrc(tokens)),
+            (".gitconfig", self.gitconfig(tokens)),
+        ];
         if let Some(git) = self.git.as_ref().filter(|_| tokens) {
             files.push((CREDENTIALS, credentials(git)));
         }
@@ -114,13 +120,18 @@ impl Settings {
         if let Some(default) = default.or_else(agents) {
             let _ = writeln!(text, "npmRegistryServer: \"{default}\"");
         }
-        let plain: Vec<&str> =
-            self.registries.iter().filter(|one| one.url.scheme() == "http").filter_map(|one| one.url.host_str()).collect();
+        let plain: BTreeSet<&str> = self
+            .registries
+            .iter()
+            .filter(|one| one.url.scheme() == "http")
+            .filter_map(|one| one.url.host_str())
+            .collect();
         if !plain.is_empty() {
             // Berry refuses http unless somebody says that it is meant; the operator did by writing the address.
             text.push_str("unsafeHttpWhitelist:\n");
             plain.iter().for_each(|host| text.push_str(&format!("  - \"{host}\"\n")));
         }
+        self.proxy(&mut text);
         if self.registries.iter().any(|registry| !registry.scopes.is_empty()) {
             text.push_str("npmScopes:\n");
         }
@@ -130,7 +141,8 @@ impl Settings {
                 let _ = writeln!(text, "  \"{name}\":\n    npmRegistryServer: \"{}\"", address(registry));
             }
         }
-        let opened: Vec<_> = self.registries.iter().filter_map(|one| Some((one, token(one)?))).filter(|_| tokens).collect();
+        let opened: Vec<_> =
+            self.registries.iter().filter_map(|one| Some((one, token(one)?))).filter(|_| tokens).collect();
         if !opened.is_empty() {
             text.push_str("npmRegistries:\n");
         }
@@ -139,6 +151,19 @@ impl Settings {
             let _ = writeln!(text, "  \"{address}\":\n    npmAuthToken: \"{token}\"\n    npmAlwaysAuth: true");
         }
         text
+    }
+
+    /// Berry reads neither `HTTPS_PROXY` nor `NO_PROXY`; hosts are patterns there (yarnpkg.com, `networkSettings`).
+    fn proxy(&self, text: &mut String) {
+        let Some(proxy) = self.network.proxy.as_deref().filter(|proxy| !proxy.is_empty()) else { return };
+        let _ = writeln!(text, "httpProxy: {proxy:?}\nhttpsProxy: {proxy:?}\nnetworkSettings:");
+        let listed = self.network.no_proxy.iter().map(|host| host.trim_start_matches('*').trim_start_matches('.'));
+        let direct: BTreeSet<&str> = ["localhost", "127.0.0.1"].into_iter().chain(listed).collect();
+        for host in direct.into_iter().filter(|host| !host.is_empty()) {
+            for pattern in [host.to_owned(), format!("*.{host}")] {
+                let _ = writeln!(text, "  {pattern:?}:\n    httpProxy: \"\"\n    httpsProxy: \"\"");
+            }
+        }
     }
 
     fn gitconfig(&self, tokens: bool) -> String {
@@ -150,7 +175,8 @@ impl Settings {
             let origin = git.web_url.origin().ascii_serialization();
             // The helper is asked for this origin only, also after a redirect; an `http.extraHeader` would go along.
             let store = self.home.join(CREDENTIALS);
-            let _ = writeln!(text, "[credential \"{origin}\"]\n\thelper =\n\thelper = store --file={}", store.display());
+            let _ =
+                writeln!(text, "[credential \"{origin}\"]\n\thelper =\n\thelper = store --file={}", store.display());
             // There is no ssh key: what is asked for by ssh comes by https.
             let host = git.web_url.host_str().unwrap_or_default();
             let base = git.web_url.as_str().trim_end_matches('/');
@@ -273,6 +299,19 @@ mod tests {
         assert_eq!(file(&settings, true, ".npmrc"), "registry=http://127.0.0.1:4873/\n");
         let yarnrc = "npmRegistryServer: \"http://127.0.0.1:4873\"\nunsafeHttpWhitelist:\n  - \"127.0.0.1\"\n";
         assert_eq!(file(&settings, true, ".yarnrc.yml"), yarnrc);
+    }
+
+    #[test]
+    fn berry_is_told_of_the_proxy() {
+        let network = Network {
+            proxy: Some("http://proxy:3128".into()),
+            no_proxy: vec![".lan".into(), "127.0.0.1".into()],
+            ca_file: None,
+        };
+        let text = file(&Settings { network, ..Settings::default() }, false, ".yarnrc.yml");
+        assert!(text.starts_with("httpProxy: \"http://proxy:3128\"\nhttpsProxy: \"http://proxy:3128\"\n"), "{text}");
+        assert!(text.contains("  \"*.lan\":\n    httpProxy: \"\"\n"), "{text}");
+        assert_eq!(text.matches("  \"127.0.0.1\":").count(), 1, "{text}");
     }
 
     #[test]
