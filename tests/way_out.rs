@@ -1,4 +1,4 @@
-//! `[network]`: every manager, and git, reach a registry through the proxy, and one whose authority only the company knows.
+//! `[network]`: every manager reaches a registry through the proxy, and one whose authority only the company knows.
 
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/forge.rs"]
@@ -60,7 +60,9 @@ fn installs(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]
     let mut files = vec![("package.json", manifest.as_str()), (".hookmill.toml", file.as_str())];
     if manager == "berry" {
         files.push(("yarn.lock", ""));
-        files.push((".yarnrc.yml", "nodeLinker: node-modules\nenableImmutableInstalls: false\n"));
+        // The registry of these tests names its archives by their plain address.
+        let whitelist = "unsafeHttpWhitelist: [127.0.0.1, npm.acme.test]\nnodeLinker: node-modules\nenableImmutableInstalls: false\n";
+        files.push((".yarnrc.yml", whitelist));
     }
     let (build, log) = built(&tables, manager, &files);
     assert_eq!(build["outcome"], "passed", "{manager}: {build:#}\n{log}");
@@ -118,32 +120,4 @@ fn pnpm() {
 fn bun() {
     through_the_proxy("bun", "bun", &["bun", "install", "--no-save"]);
     with_a_private_authority("bun", "bun", &["bun", "install", "--no-save"]);
-}
-
-/// git, by npm for a dependency: through the proxy, and by TLS with the configured authority beside the system's.
-#[test]
-fn git() {
-    let dependency = |address: &str| {
-        let manifest =
-            json!({"name": "shop", "version": "1.0.0", "dependencies": {"x": format!("git+{address}acme/x.git")}});
-        let file = "[[install]]\ntool = \"npm\"\ncommand = [\"npm\", \"install\", \"--no-package-lock\"]\n\
-                    [bundle]\ncommand = [\"test\", \"-f\", \"node_modules/x/package.json\"]\n";
-        [("package.json", manifest.to_string()), (".hookmill.toml", file.to_owned())]
-    };
-    let elsewhere = Forge::start();
-    elsewhere.repo("acme/x").push("main", &[("package.json", r#"{"name":"x","version":"1.0.0"}"#)]);
-    let address = elsewhere.git.origin().trim_start_matches("http://").parse().expect("an address");
-    let proxy = Proxy::to(address);
-    let files = dependency("http://git.acme.test/");
-    let files = [(files[0].0, files[0].1.as_str()), (files[1].0, files[1].1.as_str())];
-    let (build, log) =
-        built(&format!("[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\n", proxy.url()), "npm", &files);
-    assert_eq!(build["outcome"], "passed", "{build:#}\n{log}");
-    assert!(proxy.asked().iter().any(|line| line.contains("git.acme.test")), "{:?}", proxy.asked());
-
-    let door = TlsDoor::before(address);
-    let files = dependency(&door.url());
-    let files = [(files[0].0, files[0].1.as_str()), (files[1].0, files[1].1.as_str())];
-    let (build, log) = built(&format!("[network]\nca_file = {:?}\n", authority()), "npm", &files);
-    assert_eq!(build["outcome"], "passed", "{build:#}\n{log}");
 }

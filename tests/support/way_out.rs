@@ -1,6 +1,6 @@
 //! What stands between a company's builds and the outside: a proxy, and TLS by an authority of its own. Both on loopback.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -91,38 +91,54 @@ impl Proxy {
 
 /// One request by its absolute form, or the tunnel of a CONNECT (RFC 9110, 9.3.6; RFC 9112, 3.2.2).
 fn pass(mut stream: TcpStream, to: SocketAddr, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut head = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 || line == "\r\n" {
-            break;
-        }
-        head.push(line);
-    }
-    let Some((request, _)) = head.first().and_then(|line| line.trim_end().rsplit_once(' ')) else { return Ok(()) };
+    let head = read_head(&mut stream)?;
+    let Some((request, _)) = head.lines().next().and_then(|line| line.rsplit_once(' ')) else { return Ok(()) };
     asked.lock().expect("no panic").push(request.to_owned());
-    let mut onward = TcpStream::connect(to)?;
-    onward.set_read_timeout(Some(IDLE))?;
-    if request.starts_with("CONNECT ") {
-        stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
-    } else {
+    if !request.starts_with("CONNECT ") {
         let (method, address) = request.split_once(' ').unwrap_or_default();
         let path = address.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).unwrap_or("/");
-        let keeps = |line: &&String| !line.to_ascii_lowercase().starts_with("connection:");
-        let fields: String = head[1..].iter().filter(keeps).map(String::as_str).collect();
-        write!(onward, "{method} {path} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n")?;
+        forward(&mut stream, &head.replacen(request, &format!("{method} {path}"), 1), to)?;
+        return stream.shutdown(Shutdown::Both);
     }
-    let (mut back, mut forth) = (onward.try_clone()?, onward);
-    let mut client = stream.try_clone()?;
+    let onward = TcpStream::connect(to)?;
+    onward.set_read_timeout(Some(IDLE))?;
+    stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+    let (mut client, mut forth, mut back) = (stream.try_clone()?, onward.try_clone()?, onward);
     let upward = std::thread::spawn(move || {
-        let _ = std::io::copy(&mut reader, &mut forth);
+        let _ = std::io::copy(&mut client, &mut forth);
         let _ = forth.shutdown(Shutdown::Write);
     });
-    let copied = std::io::copy(&mut back, &mut client).map(|_| ());
-    let _ = client.shutdown(Shutdown::Both);
+    let copied = std::io::copy(&mut back, &mut stream).map(|_| ());
+    let _ = stream.shutdown(Shutdown::Both);
     let _ = upward.join();
     copied
+}
+
+/// The head of a request with the empty line after it.
+fn read_head(stream: &mut impl Read) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Passes one request on, and its answer back, after which its connection is to end.
+fn forward(stream: &mut (impl Read + Write), head: &str, to: SocketAddr) -> std::io::Result<()> {
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body)?;
+    let keeps = |line: &&str| !line.is_empty() && !line.to_ascii_lowercase().starts_with("connection:");
+    let kept: String = head.lines().filter(keeps).map(|line| format!("{line}\r\n")).collect();
+    let mut onward = TcpStream::connect(to)?;
+    write!(onward, "{kept}Connection: close\r\n\r\n")?;
+    onward.write_all(&body)?;
+    // A server that keeps its connections sees here that nothing more will be asked.
+    onward.shutdown(Shutdown::Write)?;
+    std::io::copy(&mut onward, stream).map(|_| ())
 }
 
 /// A door that speaks TLS with a certificate of [`authority`] and passes each request on to a plain server.
@@ -153,27 +169,9 @@ impl TlsDoor {
     }
 }
 
-/// One request and its answer, with which the connection ends.
 fn one_request(mut stream: StreamOwned<ServerConnection, TcpStream>, plain: SocketAddr) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let keeps = |line: &&str| !line.is_empty() && !line.to_ascii_lowercase().starts_with("connection:");
-    let kept: String = head.lines().filter(keeps).map(|line| format!("{line}\r\n")).collect();
-    let length =
-        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body)?;
-    let mut onward = TcpStream::connect(plain)?;
-    write!(onward, "{kept}Connection: close\r\n\r\n")?;
-    onward.write_all(&body)?;
-    // Servers that keep a connection are told where the answer ends by the other side's end.
-    onward.shutdown(Shutdown::Write)?;
-    std::io::copy(&mut onward, &mut stream)?;
+    let head = read_head(&mut stream)?;
+    forward(&mut stream, &head, plain)?;
     stream.conn.send_close_notify();
     stream.flush()
 }

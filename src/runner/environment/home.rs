@@ -33,8 +33,8 @@ pub struct Settings {
     pub git: Option<GitAccess>,
     /// The proxy, and the hosts that are reached without it, for Berry: the others take them from variables.
     pub network: Network,
-    /// The certificate authorities that git trusts instead of its own, as a step sees the file.
-    pub git_authorities: Option<PathBuf>,
+    /// The certificate authorities that npm and git trust instead of their own, as a step sees the file.
+    pub trusted: Option<PathBuf>,
     /// A PEM bundle to be written as [`AUTHORITIES`].
     pub authorities: Option<String>,
     /// HOME as a step sees it.
@@ -98,6 +98,10 @@ impl Settings {
         let default = self.default_registry().map(|registry| format!("{}/", address(registry)));
         if let Some(default) = default.or_else(|| self.registry.clone()) {
             let _ = writeln!(text, "registry={default}");
+        }
+        if let Some(file) = &self.trusted {
+            // A `cafile` of the machine's own settings would make npm, yarn 1 and pnpm forget NODE_EXTRA_CA_CERTS.
+            let _ = writeln!(text, "cafile={}", file.display());
         }
         for registry in &self.registries {
             let address = address(registry);
@@ -168,7 +172,7 @@ impl Settings {
 
     fn gitconfig(&self, tokens: bool) -> String {
         let mut text = String::new();
-        if let Some(file) = &self.git_authorities {
+        if let Some(file) = &self.trusted {
             let _ = writeln!(text, "[http]\n\tsslCAInfo = \"{}\"", file.display());
         }
         if let Some(git) = self.git.as_ref().filter(|_| tokens) {
@@ -249,13 +253,13 @@ mod tests {
         assert!(Settings::default().files(true).is_empty());
         let settings = Settings {
             registry: Some("https://registry.example/npm/".into()),
-            git_authorities: Some("/etc/ca.pem".into()),
+            trusted: Some("/etc/ca.pem".into()),
             ..Settings::default()
         };
         assert_eq!(
             settings.files(true),
             [
-                (".npmrc", "registry=https://registry.example/npm/\n".to_owned()),
+                (".npmrc", "registry=https://registry.example/npm/\ncafile=/etc/ca.pem\n".to_owned()),
                 (".yarnrc.yml", "npmRegistryServer: \"https://registry.example/npm\"\n".to_owned()),
                 (".gitconfig", "[http]\n\tsslCAInfo = \"/etc/ca.pem\"\n".to_owned()),
             ]
