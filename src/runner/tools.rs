@@ -87,13 +87,14 @@ impl Tools {
 
     /// What the private HOME of a build holds; `home` is where its steps see it.
     pub(super) fn settings(&self, job: &Job, parts: &Parts, home: &Path) -> Result<Settings, outside::Unusable> {
-        // git takes one file instead of the system's authorities, so a configured one is written beside them.
+        // npm and git take one file instead of the system's authorities, so a configured one is written beside them.
         let added = self.certificates.ssl.is_none() && parts.network.ca_file.is_some();
         Ok(Settings {
             registry: self.registry.clone(),
             registries: job.registries.clone(),
             git: job.git.clone(),
-            git_authorities: self.certificates.ssl.clone().or_else(|| added.then(|| home.join(AUTHORITIES))),
+            network: Network::clone(&parts.network),
+            trusted: self.certificates.ssl.clone().or_else(|| added.then(|| home.join(AUTHORITIES))),
             authorities: if added { Some(outside::authorities_pem(&parts.network)?) } else { None },
             home: home.to_owned(),
         })

@@ -70,6 +70,12 @@ impl Memory {
         let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
         while let Some(asked) = Asked::read(&mut reader) {
             let at = Instant::now();
+            if let Some(told) = account(&asked) {
+                if stream.write_all(&told).is_err() {
+                    return;
+                }
+                continue;
+            }
             let Some((kind, status)) = self.understood(&asked) else {
                 if stream.write_all(&answer(404, "")).is_err() {
                     return;
@@ -161,4 +167,11 @@ fn answer(code: u16, fields: &str) -> Vec<u8> {
     let body = r#"{"message":"as the test wants it"}"#;
     let head = format!("HTTP/1.1 {code} Because\r\n{fields}Content-Type: application/json\r\n");
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// What a forge tells of the account that asks: 401 without its token, GitHub also the token's scopes.
+fn account(asked: &Asked) -> Option<Vec<u8>> {
+    let kind = [Kind::Gitea, Kind::Github].into_iter().find(|kind| asked.line == format!("GET {}/user", kind.api()))?;
+    let known = asked.header("authorization") == Some(kind.authorization());
+    Some(if known { answer(200, "X-OAuth-Scopes: repo\r\n") } else { answer(401, "") })
 }

@@ -161,7 +161,7 @@ async fn ask_with(network: Arc<Network>, url: Url, token: Option<String>) -> Res
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let mut answer = request.call().map_err(|error| error.to_string())?;
+        let mut answer = request.call().map_err(|error| error.to_string().trim_start_matches("io: ").to_owned())?;
         // What comes after the status line changes nothing.
         let body = answer.body_mut().with_config().limit(ANSWER).read_to_string().unwrap_or_default();
         Ok((answer.status().as_u16(), body))

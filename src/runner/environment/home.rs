@@ -3,13 +3,14 @@
 //! As files of the user, and not as variables, they give way to a repository's own. The steps of a build share
 //! one HOME, so the tokens are written only for a stage that installs, and are gone before anything else starts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
 use crate::config::secret::Secret;
-use crate::config::server::{Access, Registry};
+use crate::config::server::{Access, Network, Registry};
 use crate::tree::{Dir, NewFile, TreeError};
 
 /// How git of an install step reads the forge's private repositories.
@@ -30,8 +31,10 @@ pub struct Settings {
     pub registries: Vec<Registry>,
     /// For private git dependencies; none for a fork.
     pub git: Option<GitAccess>,
-    /// The certificate authorities that git trusts instead of its own, as a step sees the file.
-    pub git_authorities: Option<PathBuf>,
+    /// The proxy, and the hosts that are reached without it, for Berry: the others take them from variables.
+    pub network: Network,
+    /// The certificate authorities that npm and git trust instead of their own, as a step sees the file.
+    pub trusted: Option<PathBuf>,
     /// A PEM bundle to be written as [`AUTHORITIES`].
     pub authorities: Option<String>,
     /// HOME as a step sees it.
@@ -96,6 +99,10 @@ impl Settings {
         if let Some(default) = default.or_else(|| self.registry.clone()) {
             let _ = writeln!(text, "registry={default}");
         }
+        if let Some(file) = &self.trusted {
+            // A `cafile` of the machine's own settings would make npm, yarn 1 and pnpm forget NODE_EXTRA_CA_CERTS.
+            let _ = writeln!(text, "cafile={}", file.display());
+        }
         for registry in &self.registries {
             let address = address(registry);
             for scope in &registry.scopes {
@@ -117,7 +124,7 @@ impl Settings {
         if let Some(default) = default.or_else(agents) {
             let _ = writeln!(text, "npmRegistryServer: \"{default}\"");
         }
-        let plain: Vec<&str> = self
+        let plain: BTreeSet<&str> = self
             .registries
             .iter()
             .filter(|one| one.url.scheme() == "http")
@@ -128,6 +135,7 @@ impl Settings {
             text.push_str("unsafeHttpWhitelist:\n");
             plain.iter().for_each(|host| text.push_str(&format!("  - \"{host}\"\n")));
         }
+        self.proxy(&mut text);
         if self.registries.iter().any(|registry| !registry.scopes.is_empty()) {
             text.push_str("npmScopes:\n");
         }
@@ -149,9 +157,22 @@ impl Settings {
         text
     }
 
+    /// Berry reads neither `HTTPS_PROXY` nor `NO_PROXY`; hosts are patterns there (yarnpkg.com, `networkSettings`).
+    fn proxy(&self, text: &mut String) {
+        let Some(proxy) = self.network.proxy.as_deref().filter(|proxy| !proxy.is_empty()) else { return };
+        let _ = writeln!(text, "httpProxy: {proxy:?}\nhttpsProxy: {proxy:?}\nnetworkSettings:");
+        let listed = self.network.no_proxy.iter().map(|host| host.trim_start_matches('*').trim_start_matches('.'));
+        let direct: BTreeSet<&str> = ["localhost", "127.0.0.1"].into_iter().chain(listed).collect();
+        for host in direct.into_iter().filter(|host| !host.is_empty()) {
+            for pattern in [host.to_owned(), format!("*.{host}")] {
+                let _ = writeln!(text, "  {pattern:?}:\n    httpProxy: \"\"\n    httpsProxy: \"\"");
+            }
+        }
+    }
+
     fn gitconfig(&self, tokens: bool) -> String {
         let mut text = String::new();
-        if let Some(file) = &self.git_authorities {
+        if let Some(file) = &self.trusted {
             let _ = writeln!(text, "[http]\n\tsslCAInfo = \"{}\"", file.display());
         }
         if let Some(git) = self.git.as_ref().filter(|_| tokens) {
@@ -232,13 +253,13 @@ mod tests {
         assert!(Settings::default().files(true).is_empty());
         let settings = Settings {
             registry: Some("https://registry.example/npm/".into()),
-            git_authorities: Some("/etc/ca.pem".into()),
+            trusted: Some("/etc/ca.pem".into()),
             ..Settings::default()
         };
         assert_eq!(
             settings.files(true),
             [
-                (".npmrc", "registry=https://registry.example/npm/\n".to_owned()),
+                (".npmrc", "registry=https://registry.example/npm/\ncafile=/etc/ca.pem\n".to_owned()),
                 (".yarnrc.yml", "npmRegistryServer: \"https://registry.example/npm\"\n".to_owned()),
                 (".gitconfig", "[http]\n\tsslCAInfo = \"/etc/ca.pem\"\n".to_owned()),
             ]
@@ -282,6 +303,19 @@ mod tests {
         assert_eq!(file(&settings, true, ".npmrc"), "registry=http://127.0.0.1:4873/\n");
         let yarnrc = "npmRegistryServer: \"http://127.0.0.1:4873\"\nunsafeHttpWhitelist:\n  - \"127.0.0.1\"\n";
         assert_eq!(file(&settings, true, ".yarnrc.yml"), yarnrc);
+    }
+
+    #[test]
+    fn berry_is_told_of_the_proxy() {
+        let network = Network {
+            proxy: Some("http://proxy:3128".into()),
+            no_proxy: vec![".lan".into(), "127.0.0.1".into()],
+            ca_file: None,
+        };
+        let text = file(&Settings { network, ..Settings::default() }, false, ".yarnrc.yml");
+        assert!(text.starts_with("httpProxy: \"http://proxy:3128\"\nhttpsProxy: \"http://proxy:3128\"\n"), "{text}");
+        assert!(text.contains("  \"*.lan\":\n    httpProxy: \"\"\n"), "{text}");
+        assert_eq!(text.matches("  \"127.0.0.1\":").count(), 1, "{text}");
     }
 
     #[test]

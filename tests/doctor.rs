@@ -1,0 +1,127 @@
+//! `hookmill doctor` as an operator runs it.
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/forge.rs"]
+mod forge;
+#[expect(dead_code, reason = "each file of tests steers another part")]
+#[path = "support/git_http.rs"]
+mod git_http;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/server.rs"]
+mod server;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use forge::{Forge, TOKEN};
+use serde_json::Value;
+use server::{EXE, Server};
+
+/// Runs it in an empty folder: its exit code and its two outputs.
+fn doctor(args: &[&str], path: Option<&str>) -> (Option<i32>, String, String) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(EXE);
+    command.arg("doctor").args(args).current_dir(dir.path()).env_remove("HOOKMILL_CONFIG").stdin(Stdio::null());
+    if let Some(path) = path {
+        command.env("PATH", path);
+    }
+    let output = command.output().expect("started");
+    assert!(std::fs::read_dir(dir.path()).expect("a folder").next().is_none(), "it left something behind");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn findings(args: &[&str], path: Option<&str>) -> (Option<i32>, Value) {
+    let (code, out, err) = doctor(&[args, &["--json"]].concat(), path);
+    (code, serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}")))
+}
+
+fn finding<'a>(document: &'a Value, group: &str, name: &str) -> &'a Value {
+    let all = document["findings"].as_array().expect("a list");
+    let found = all.iter().find(|one| one["group"] == group && one["name"] == name);
+    found.unwrap_or_else(|| panic!("no {group} {name}: {document:#}"))
+}
+
+fn text<'a>(finding: &'a Value, key: &str) -> &'a str {
+    finding[key].as_str().unwrap_or_else(|| panic!("no {key}: {finding:#}"))
+}
+
+/// The server's configuration with something else in it, in a file beside.
+fn changed(server: &Server, from: &str, to: &str) -> String {
+    let written = std::fs::read_to_string(server.config_file()).expect("a file");
+    assert!(written.contains(from), "{written}");
+    let path = server.dir.path().join("changed.toml");
+    std::fs::write(&path, written.replace(from, to)).expect("a file");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn without_a_configuration_the_machine_is_looked_at() {
+    let (code, out, err) = doctor(&[], None);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("There is no configuration") && out.contains("hookmill init"), "{out}");
+    assert!(out.ends_with("Builds can run: 0 faults, 0 warnings.\n") || out.contains("warn"), "{out}");
+    let long = out.lines().find(|line| line.chars().count() > 80 && !line.contains("://") && !line.contains('/'));
+    assert_eq!(long, None, "{out}");
+}
+
+#[test]
+fn missing_tools_are_faults_with_the_command_that_mends_them() {
+    let empty = tempfile::tempdir().expect("a folder");
+    let (code, document) = findings(&[], Some(empty.path().to_str().expect("UTF-8")));
+    assert_eq!(code, Some(1));
+    assert_eq!((&document["ok"], &document["configured"]), (&false.into(), &false.into()));
+    for tool in ["node", "npm"] {
+        let found = finding(&document, "tools", tool);
+        assert_eq!(found["state"], "fault");
+        assert!(text(found, "fix").to_lowercase().contains("install"), "{found}");
+    }
+    assert_eq!(finding(&document, "sandbox", "bubblewrap")["state"], "warning");
+}
+
+#[test]
+fn a_running_server_with_a_good_token_is_well() {
+    let forge = Forge::start();
+    let server = Server::start(&forge);
+    let config = server.config_file();
+    let (code, document) = findings(&["--config", config.to_str().expect("UTF-8")], None);
+    assert_eq!(code, Some(0), "{document:#}");
+    assert!(text(finding(&document, "store", "database"), "detail").contains("the server runs"));
+    assert!(text(finding(&document, "hooks", "public_url"), "detail").ends_with("answers from here"));
+    assert_eq!(finding(&document, "forges", "gitea")["state"], "good");
+    let git = finding(&document, "outside", &forge.git.origin());
+    assert!(text(git, "detail").contains("git of github"), "{git}");
+}
+
+#[test]
+fn a_broken_token_a_closed_port_and_a_full_word_on_each() {
+    let forge = Forge::start();
+    let mut server = Server::start(&forge);
+    let broken = changed(&server, TOKEN, "t0ken-that-was-revoked");
+    let (code, out, _) = doctor(&["--config", &broken], None);
+    assert_eq!(code, Some(1), "{out}");
+    let squeezed = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(squeezed.contains("FAULT gitea the forge answered 401"), "{out}");
+    assert!(squeezed.contains("fix: make a new token at"), "{out}");
+    assert!(!out.contains("t0ken-that-was-revoked"), "{out}");
+
+    assert_eq!(server.stop(), Some(0));
+    let away = changed(&server, &forge.origin(), "http://127.0.0.1:9");
+    let (code, document) = findings(&["--config", &away], None);
+    assert_eq!(code, Some(1), "{document:#}");
+    let closed = finding(&document, "outside", "http://127.0.0.1:9");
+    assert_eq!(closed["state"], "fault");
+    assert!(text(closed, "detail").contains("refused") && text(closed, "detail").contains("API of gitea"), "{closed}");
+    let hooks = finding(&document, "hooks", "public_url");
+    assert_eq!(hooks["state"], "warning");
+    assert!(text(hooks, "fix").contains("hookmill serve"), "{hooks}");
+    let store = text(finding(&document, "store", "database"), "detail");
+    assert!(store.ends_with("whole") && Path::new(store.split(',').next().expect("a path")).is_file(), "{store}");
+}
+
+#[test]
+fn a_wrong_configuration_is_told_before_anything_is_tried() {
+    let (code, out, err) = doctor(&["--config", "/nonexistent.toml"], None);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("/nonexistent.toml can't be read"), "{err}");
+}

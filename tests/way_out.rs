@@ -1,0 +1,123 @@
+//! `[network]`: every manager reaches a registry through the proxy, and one whose authority only the company knows.
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/forge.rs"]
+mod forge;
+#[expect(dead_code, reason = "each file of tests steers another part")]
+#[path = "support/git_http.rs"]
+mod git_http;
+#[path = "support/managers.rs"]
+mod managers;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/registry.rs"]
+mod registry;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/server.rs"]
+mod server;
+#[path = "support/way_out.rs"]
+mod way_out;
+
+use std::net::SocketAddr;
+
+use forge::Forge;
+use managers::path_with;
+use registry::{Package, Registry};
+use serde_json::{Value, json};
+use server::{Server, Settings};
+use way_out::{Proxy, TlsDoor, authority};
+
+/// A registry with one package whose archive is at the same place.
+fn registry() -> (Registry, SocketAddr) {
+    let registry = Registry::start();
+    registry.publish(&Package::new("@acme/ui", "1.0.0"));
+    let url: url::Url = registry.url().parse().expect("an address");
+    let address = format!("127.0.0.1:{}", url.port().expect("a port")).parse().expect("an address");
+    (registry, address)
+}
+
+fn built(tables: &str, manager: &str, files: &[(&str, &str)]) -> (Value, String) {
+    let forge = Forge::start();
+    // Nothing of this machine's own way out.
+    let unset = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"];
+    let env = unset.map(|name| (name.to_owned(), String::new())).to_vec();
+    let settings = Settings { tables: tables.to_owned(), path: Some(path_with(manager)), env, ..Settings::default() };
+    let server = Server::start_with(&forge, settings);
+    let repo = forge.repo("acme/shop");
+    let moved = repo.push("main", files);
+    let build = server.finished(server.deliver(&repo.pushed(&moved)).build());
+    let log = server.log(build["id"].as_i64().expect("a number"), "");
+    (build, log)
+}
+
+/// Installs `@acme/ui` from `url` with these tables of the configuration.
+fn installs(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]) {
+    let tables = format!("{tables}\n[[registry]]\nurl = {url:?}\nscopes = [\"@acme\"]\nrepos = [\"acme/*\"]\n");
+    let manifest = json!({"name": "shop", "version": "1.0.0", "private": true, "dependencies": {"@acme/ui": "1.0.0"}});
+    let file = format!(
+        "[[install]]\ntool = {tool:?}\ncommand = {command:?}\n[bundle]\ncommand = [\"test\", \"-f\", \"node_modules/@acme/ui/package.json\"]\n"
+    );
+    let manifest = manifest.to_string();
+    let mut files = vec![("package.json", manifest.as_str()), (".hookmill.toml", file.as_str())];
+    if manager == "berry" {
+        files.push(("yarn.lock", ""));
+        // The registry of these tests names its archives by their plain address.
+        let whitelist = "unsafeHttpWhitelist: [127.0.0.1, npm.acme.test]\nnodeLinker: node-modules\nenableImmutableInstalls: false\n";
+        files.push((".yarnrc.yml", whitelist));
+    }
+    let (build, log) = built(&tables, manager, &files);
+    assert_eq!(build["outcome"], "passed", "{manager}: {build:#}\n{log}");
+}
+
+fn through_the_proxy(manager: &str, tool: &str, command: &[&str]) {
+    let (_registry, address) = registry();
+    let proxy = Proxy::to(address);
+    let tables = format!("[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\n", proxy.url());
+    installs(&tables, "http://npm.acme.test/", manager, tool, command);
+    let asked = proxy.asked();
+    assert!(asked.iter().any(|line| line.contains("npm.acme.test")), "{asked:?}");
+    assert!(!asked.iter().any(|line| line.contains("127.0.0.1")), "loopback goes past it: {asked:?}");
+}
+
+fn with_a_private_authority(manager: &str, tool: &str, command: &[&str]) {
+    let (registry, address) = registry();
+    let door = TlsDoor::before(address);
+    let tables = format!("[network]\nca_file = {:?}\n", authority());
+    installs(&tables, &door.url(), manager, tool, command);
+    assert!(registry.times("/@acme/ui") > 0);
+}
+
+const NPM: [&str; 3] = ["npm", "install", "--no-package-lock"];
+const YARN: [&str; 3] = ["yarn", "install", "--no-lockfile"];
+const BERRY: [&str; 2] = ["yarn", "install"];
+const PNPM: [&str; 3] = ["pnpm", "install", "--no-lockfile"];
+
+#[test]
+fn npm() {
+    through_the_proxy("npm", "npm", &NPM);
+    with_a_private_authority("npm", "npm", &NPM);
+}
+
+#[test]
+fn yarn_1() {
+    through_the_proxy("yarn1", "yarn", &YARN);
+    with_a_private_authority("yarn1", "yarn", &YARN);
+}
+
+#[test]
+fn berry() {
+    through_the_proxy("berry", "yarn", &BERRY);
+    with_a_private_authority("berry", "yarn", &BERRY);
+}
+
+#[test]
+fn pnpm() {
+    through_the_proxy("pnpm", "pnpm", &PNPM);
+    with_a_private_authority("pnpm", "pnpm", &PNPM);
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn bun() {
+    through_the_proxy("bun", "bun", &["bun", "install", "--no-save"]);
+    with_a_private_authority("bun", "bun", &["bun", "install", "--no-save"]);
+}
