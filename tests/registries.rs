@@ -59,10 +59,7 @@ fn repository_file(tool: &str, command: &[&str], bundle: &str) -> String {
 /// One push to a server with a `[[registry]]`; the build and its whole log.
 fn pushed(registry: &Registry, keys: &str, manager: &str, files: &[(&str, &str)]) -> (Value, String) {
     let forge = Forge::start();
-    let tables = format!(
-        "[[registry]]\nurl = {:?}\ntoken = {TOKEN:?}\nrepos = [\"acme/*\"]\n{keys}\n",
-        registry.url()
-    );
+    let tables = format!("[[registry]]\nurl = {:?}\ntoken = {TOKEN:?}\nrepos = [\"acme/*\"]\n{keys}\n", registry.url());
     let server = Server::start_with(&forge, Settings { tables, path: Some(path_with(manager)), ..Settings::default() });
     let repo = forge.repo("acme/shop");
     let moved = repo.push("main", files);
@@ -82,10 +79,8 @@ fn installs(manager: &str, tool: &str, command: &[&str]) {
     let committed = format!("@acme:registry={url}\n{}:_authToken=${{NPM_TOKEN}}\n", url.trim_start_matches("http:"));
     let yarnrc = "nodeLinker: node-modules\nenableImmutableInstalls: false\n";
     for npmrc in ["", &committed] {
-        let mut files = vec![
-            ("package.json", manifest("@acme/ui")),
-            (".hookmill.toml", repository_file(tool, command, BUNDLE)),
-        ];
+        let mut files =
+            vec![("package.json", manifest("@acme/ui")), (".hookmill.toml", repository_file(tool, command, BUNDLE))];
         if manager == "berry" {
             let own = format!(
                 "{yarnrc}npmScopes:\n  acme:\n    npmRegistryServer: {:?}\n    npmAuthToken: \"${{NPM_TOKEN}}\"\n",

@@ -9,8 +9,8 @@ use url::Url;
 use super::document::Table;
 use super::parts::base_url;
 use super::problem::{Findings, Kind, Place, Problem};
-use super::secret;
 use super::rules::{PartialRules, rules};
+use super::secret;
 use super::section::{Located, Section};
 use super::server::{Forge, ForgeKind, Forges, Forks, RepoRules, Supersede};
 use super::surroundings::Surroundings;
@@ -180,7 +180,8 @@ pub(super) fn repos(
     for (block, place) in blocks.iter().zip(&places) {
         let Some(forge) = forges.get(&block.forge) else { continue };
         if forge.read_token.is_none()
-            && chain(&blocks, defaults, &block.forge, &block.pattern).find_map(|rules| rules.git_dependencies) == Some(true)
+            && chain(&blocks, defaults, &block.forge, &block.pattern).find_map(|rules| rules.git_dependencies)
+                == Some(true)
         {
             let message = format!("install scripts of {:?} can read the token that sets statuses", block.pattern);
             let fix = "give the [[forge]] a read_token_file that may only read; git_dependencies uses it";

@@ -44,7 +44,11 @@ fn registry(mut section: Section<'_>, around: &Surroundings) -> Option<Registry>
     }
     if !section.has("repos") {
         // A token for every repository is nothing that somebody should get by leaving a line out.
-        section.wrong(&place, "a [[registry]] needs `repos`", "write repos = [\"acme/*\"]; [\"**\"] is every repository");
+        section.wrong(
+            &place,
+            "a [[registry]] needs `repos`",
+            "write repos = [\"acme/*\"]; [\"**\"] is every repository",
+        );
     }
     let url = section.text("url").and_then(|text| base_url(&mut section, "url", &text));
     let scopes = section.texts("scopes").unwrap_or_default();

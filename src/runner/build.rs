@@ -18,12 +18,12 @@ use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
+use super::environment::committed;
+use super::environment::home::Settings;
 use super::planning::Planned;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
 use super::workspace::Workspace;
-use super::environment::committed;
-use super::environment::home::Settings;
 use super::{Happening, Job, Parts, Stop, Tell, artifacts, budget, environment, planning};
 
 /// Builds `job` in slot number `slot`. A failing build is a verdict like any other; so is one that we could not run.

@@ -3,8 +3,17 @@
 use super::{Diagnosis, Finished, StepKind};
 
 /// What the managers print of 401, 403 and 404; a private registry answers any of them to whoever has no token.
-const REFUSALS: [&str; 9] =
-    ["401", "403", "404", "unauthorized", "forbidden", "not found", "couldn't find package", "authentication", "unauthenticated"];
+const REFUSALS: [&str; 9] = [
+    "401",
+    "403",
+    "404",
+    "unauthorized",
+    "forbidden",
+    "not found",
+    "couldn't find package",
+    "authentication",
+    "unauthenticated",
+];
 
 pub(super) fn diagnose(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
     if step.kind != StepKind::Install || step.withheld.is_empty() {
@@ -71,7 +80,12 @@ mod tests {
         check(&["@acme"], "npm", npm, "@acme/ui");
         check(&["@other"], "npm", npm, "");
         check(&[], "npm", npm, "npm.acme.dev");
-        check(&["@acme"], "npm", "npm error 404 Not Found - GET https://npm.acme.dev/@acme%2fui - not found", "@acme/ui");
+        check(
+            &["@acme"],
+            "npm",
+            "npm error 404 Not Found - GET https://npm.acme.dev/@acme%2fui - not found",
+            "@acme/ui",
+        );
         check(&["@acme"], "yarn", "error Couldn't find package \"@acme/ui\" on the \"npm\" registry.", "@acme/ui");
         check(&["@acme"], "bun", "error: GET https://npm.acme.dev/@acme%2fui - 401", "@acme/ui");
         check(&["@acme"], "npm", "npm error ERESOLVE could not resolve\nnpm error @acme/ui@1.0.0", "");

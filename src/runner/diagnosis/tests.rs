@@ -8,7 +8,17 @@ fn sample(name: &str) -> String {
 fn finished<'a>(kind: StepKind, tool: &'a str, output: &'a str) -> Finished<'a> {
     let network = if kind == StepKind::Install { Network::Open } else { Network::Closed };
     let program = if kind == StepKind::Install { tool } else { "npm" };
-    Finished { tool, kind, program, network, trust: Trust::Trusted, root: "/build", exit: Exit::Code(1), output, withheld: &[] }
+    Finished {
+        tool,
+        kind,
+        program,
+        network,
+        trust: Trust::Trusted,
+        root: "/build",
+        exit: Exit::Code(1),
+        output,
+        withheld: &[],
+    }
 }
 
 fn install(tool: &str, name: &str) -> String {

@@ -80,17 +80,22 @@ fn tokens(files: &[File], registries: &[Registry]) -> BTreeMap<String, String> {
     let mut found: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut legal = BTreeSet::new();
     for (at, (name, line)) in lines().enumerate() {
-        let Some((variable, token)) = (name == ".npmrc").then(|| auth_line(line, registries)).flatten() else { continue };
+        let Some((variable, token)) = (name == ".npmrc").then(|| auth_line(line, registries)).flatten() else {
+            continue;
+        };
         legal.insert(at);
         let kept = found.entry(variable.to_owned()).or_insert_with(|| Some(token.clone()));
         if kept.as_ref() != Some(&token) {
             *kept = None;
         }
     }
-    let stray = |variable: &str| {
-        lines().enumerate().any(|(at, (_, line))| !legal.contains(&at) && line.contains(variable))
-    };
-    found.into_iter().filter(|(variable, _)| !stray(variable)).filter_map(|(name, token)| Some((name, token?))).collect()
+    let stray =
+        |variable: &str| lines().enumerate().any(|(at, (_, line))| !legal.contains(&at) && line.contains(variable));
+    found
+        .into_iter()
+        .filter(|(variable, _)| !stray(variable))
+        .filter_map(|(name, token)| Some((name, token?)))
+        .collect()
 }
 
 /// npm reads the user's settings after the repository's, from where these say (npm: config, "userconfig").
@@ -125,7 +130,8 @@ fn auth_line<'a>(line: &'a str, registries: &[Registry]) -> Option<(&'a str, Str
 /// Whether a name says that it holds a credential, and none that a tool itself acts upon. node would print a token
 /// that was put into `NODE_OPTIONS`, and Berry would send the one in `YARN_NPM_AUTH_TOKEN` to any registry.
 fn is_a_credentials_name(name: &str) -> bool {
-    const ACTED_UPON: [&str; 8] = ["NPM_CONFIG_", "PNPM_CONFIG_", "YARN_", "BUN_", "GIT_", "COREPACK_", "BOWER_", "SSH_"];
+    const ACTED_UPON: [&str; 8] =
+        ["NPM_CONFIG_", "PNPM_CONFIG_", "YARN_", "BUN_", "GIT_", "COREPACK_", "BOWER_", "SSH_"];
     let upper = name.to_ascii_uppercase();
     let says_so = |word: &str| {
         ["TOKEN", "AUTH", "KEY", "SECRET", "PASSWORD"].iter().any(|end| word.ends_with(end)) || word == "PAT"
@@ -159,7 +165,9 @@ mod tests {
     fn a_variable_for_the_configured_registry_is_its_token() {
         let check = |text: &str| assert_eq!(given(&[(".npmrc", text)]), "NPM_TOKEN=npm_0123", "{text}");
         check(GOOD);
-        check("# export NPM_TOKEN=…\n@acme:registry=https://npm.acme.dev/js/\n//npm.acme.dev/js/:_authToken = \"${NPM_TOKEN}\"");
+        check(
+            "# export NPM_TOKEN=…\n@acme:registry=https://npm.acme.dev/js/\n//npm.acme.dev/js/:_authToken = \"${NPM_TOKEN}\"",
+        );
         check("//npm.acme.dev/:_authToken=${NPM_TOKEN}\n//other.example/:_authToken=${OTHER_TOKEN}");
     }
 

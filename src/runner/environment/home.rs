@@ -74,8 +74,11 @@ impl Settings {
 
     /// The files, by name.
     pub fn files(&self, tokens: bool) -> Vec<(&'static str, String)> {
-        let mut files =
-            vec![(".npmrc", self.npmrc(tokens)), (".yarnrc.yml", self.yarnrc(tokens)), (".gitconfig", self.gitconfig(tokens))];
+        let mut files = vec![
+            (".npmrc", self.npmrc(tokens)),
+            (".yarnrc.yml", self.yarnrc(tokens)),
+            (".gitconfig", self.gitconfig(tokens)),
+        ];
         if let Some(git) = self.git.as_ref().filter(|_| tokens) {
             files.push((CREDENTIALS, credentials(git)));
         }
@@ -114,8 +117,12 @@ impl Settings {
         if let Some(default) = default.or_else(agents) {
             let _ = writeln!(text, "npmRegistryServer: \"{default}\"");
         }
-        let plain: Vec<&str> =
-            self.registries.iter().filter(|one| one.url.scheme() == "http").filter_map(|one| one.url.host_str()).collect();
+        let plain: Vec<&str> = self
+            .registries
+            .iter()
+            .filter(|one| one.url.scheme() == "http")
+            .filter_map(|one| one.url.host_str())
+            .collect();
         if !plain.is_empty() {
             // Berry refuses http unless somebody says that it is meant; the operator did by writing the address.
             text.push_str("unsafeHttpWhitelist:\n");
@@ -130,7 +137,8 @@ impl Settings {
                 let _ = writeln!(text, "  \"{name}\":\n    npmRegistryServer: \"{}\"", address(registry));
             }
         }
-        let opened: Vec<_> = self.registries.iter().filter_map(|one| Some((one, token(one)?))).filter(|_| tokens).collect();
+        let opened: Vec<_> =
+            self.registries.iter().filter_map(|one| Some((one, token(one)?))).filter(|_| tokens).collect();
         if !opened.is_empty() {
             text.push_str("npmRegistries:\n");
         }
@@ -150,7 +158,8 @@ impl Settings {
             let origin = git.web_url.origin().ascii_serialization();
             // The helper is asked for this origin only, also after a redirect; an `http.extraHeader` would go along.
             let store = self.home.join(CREDENTIALS);
-            let _ = writeln!(text, "[credential \"{origin}\"]\n\thelper =\n\thelper = store --file={}", store.display());
+            let _ =
+                writeln!(text, "[credential \"{origin}\"]\n\thelper =\n\thelper = store --file={}", store.display());
             // There is no ssh key: what is asked for by ssh comes by https.
             let host = git.web_url.host_str().unwrap_or_default();
             let base = git.web_url.as_str().trim_end_matches('/');

@@ -258,6 +258,9 @@ fn what_a_repositorys_settings_name_replaces_nothing() {
         given.server_env = env(&[("MIRROR", "m")]);
         given.registry_tokens = true;
     });
-    assert_eq!((made["NPM_TOKEN"].as_str(), made["HOME"].as_str(), made["MIRROR"].as_str()), ("npm_0123", "/home/build", "m"));
+    assert_eq!(
+        (made["NPM_TOKEN"].as_str(), made["HOME"].as_str(), made["MIRROR"].as_str()),
+        ("npm_0123", "/home/build", "m")
+    );
     assert_eq!(made["npm_config_always_auth"], "true");
 }
