@@ -11,7 +11,9 @@ use hookmill::blobs::{BuildLog, Logs, StepLog};
 use hookmill::config::server::Read;
 use hookmill::domain::build::{Build, BuildId, State, Step, StepKind};
 use hookmill::domain::outcome::Outcome;
+use hookmill::domain::spec::{Decision, Explanation};
 use hookmill::domain::time::Timestamp;
+use serde_json::json;
 
 const HOME: &str = "http://127.0.0.1:4665";
 const AUTH: (&str, &str) = ("authorization", "Bearer correct horse battery staple");
@@ -298,6 +300,36 @@ fn every_page_is_fenced_and_no_path_leads_out() {
     let got = server.get(asset);
     assert!(got.header("cache-control").contains("immutable"), "{got}");
     assert_eq!(server.get_with(asset, &[("if-none-match", got.header("etag"))]).status, 304);
+}
+
+#[test]
+fn a_build_page_says_what_was_decided_and_why() {
+    let (_dir, logs, memory) = ground();
+    let server = Server::start(Setup { public_url: HOME, ..Setup::default() }, memory, &logs);
+    shop(&server);
+    let old = server.get("/builds/12").text();
+    assert!(!old.contains("Worth knowing") && !old.contains("Why these steps"), "{old}");
+    assert_eq!(server.get("/api/v1/builds/12").json()["notices"], json!([]), "a build of before the migration");
+    assert_eq!(server.get("/api/v1/builds/12/plan").json(), json!({"notices": [], "decisions": []}));
+
+    let seen = Decision {
+        seen: "yarn.lock".into(),
+        decided: "yarn install --frozen-lockfile".into(),
+        because: "<b>yarn</b> says so".into(),
+    };
+    let notice = "several lockfiles: yarn is used; delete package-lock.json";
+    server.memory.explain(12, Explanation { notices: vec![notice.into()], decisions: vec![seen] });
+    let page = server.get("/builds/12").text();
+    let (_, folded) = page.split_once("<details class=\"plan\"").expect("a fold");
+    let folded = folded.split_once("</details>").expect("its end").0;
+    assert!(folded.contains("yarn install --frozen-lockfile") && folded.contains("&#60;b&#62;yarn"), "{folded}");
+    assert!(!folded.contains(notice) && page.contains(notice), "notices are seen without unfolding: {page}");
+    let build = server.get("/api/v1/builds/12").json();
+    assert_eq!((&build["id"], &build["notices"]), (&json!(12), &json!([notice])));
+    assert_eq!(server.get("/api/v1/builds/12/plan").json()["decisions"][0]["seen"], "yarn.lock");
+    let listed = server.get("/api/v1/builds").json();
+    assert!(listed["builds"][0].get("notices").is_none(), "lists are light: {listed}");
+    assert_eq!(server.get("/api/v1/builds/13/plan").status, 404);
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn explain_says_why_and_runs_nothing() {
     ]);
     let ran = bench.run(&["--explain"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
-    for word in ["package.json", "bower.json", "stage 1", "stage 2", "npm", "bundle", " → ", "("] {
+    for word in ["package.json", "bower.json", "What would run", "1  npm", "2  bundle", "Worth knowing"] {
         assert!(ran.stdout.contains(word), "{word:?} in {ran:#?}");
     }
     assert!(!ran.stdout.contains("it ran") && !ran.stderr.contains("it ran"), "{ran:#?}");
@@ -219,6 +219,33 @@ fn explain_says_why_and_runs_nothing() {
         })
         .collect();
     assert_eq!(names, [vec!["npm", "bower"], vec!["bundle"]], "{plan:#}");
+}
+
+#[test]
+fn check_plans_the_folder_and_strict_refuses_its_notices() {
+    let package = json!({"name": "shop", "scripts": {"build": "node bundle.js"}, "dependencies": {"a": "1"}});
+    let bench = Bench::committed(&[("package.json", &package.to_string()), ("yarn.lock", "# yarn lockfile v1\n")]);
+    let check = |words: &[&str]| {
+        let before = everything(&bench.folder());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hookmill"));
+        command.arg("check").args(words).current_dir(bench.folder());
+        let ran = Ran::from(command.env("XDG_CACHE_HOME", bench.cache()).output().expect("it runs"));
+        assert_unchanged(&bench.folder(), &before);
+        ran
+    };
+    bench.write(&[("package-lock.json", "{}")]);
+    let ran = check(&["."]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stdout.contains("package-lock.json"), "it names the file to delete: {ran:#?}");
+    assert!(ran.stdout.contains("plan of . (yarn, bundle): good, with "), "{ran:#?}");
+    let ran = check(&["--strict"]);
+    assert_eq!(ran.code, Some(2), "the folder that is here is planned, too: {ran:#?}");
+    assert!(ran.stdout.contains("(--strict)"), "{ran:#?}");
+
+    bench.write(&[("package.json", "{")]);
+    let ran = check(&["."]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("package.json is not JSON"), "{ran:#?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use hookmill::domain::build::{BuildId, CacheUse, State, Step, StepKind, StepStat
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::outcome::{Outcome, Verdict};
 use hookmill::domain::repo::CommitId;
-use hookmill::domain::spec::Limits;
+use hookmill::domain::spec::{self, Explanation, Limits};
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::domain::time::Timestamp;
 use hookmill::intake::{self, Arrival};
@@ -112,6 +112,11 @@ fn request(fork: bool, head: u64) -> Event {
         title: None,
         author: None,
     })
+}
+
+fn why() -> Explanation {
+    let seen = spec::Decision { seen: "bower.json".into(), decided: "bower install".into(), because: "a rule".into() };
+    Explanation { notices: vec!["two lockfiles".into()], decisions: vec![seen] }
 }
 
 async fn take(store: &Store, id: &str, event: Event) -> Accepted {
@@ -332,12 +337,12 @@ async fn a_stale_holder_writes_nothing() {
     assert_eq!(store.lease(&stale.claim).await, Ok(Lease::Lost));
     assert_eq!(store.set_sandbox(&stale.claim, "none").await, Ok(false));
     assert_eq!(store.set_built_sha(&stale.claim, &commit(5)).await, Ok(false));
-    assert_eq!(store.set_steps(&stale.claim, std::slice::from_ref(&step)).await, Ok(false));
+    assert_eq!(store.set_plan(&stale.claim, std::slice::from_ref(&step), &why()).await, Ok(false));
     assert_eq!(store.report(&stale.claim, std::slice::from_ref(&word)).await, Ok(false));
     assert_eq!(store.finish(&stale.claim, &passed(), &[]).await, Ok(false));
     assert_eq!(store.release(&stale.claim).await, Ok(None));
 
-    assert_eq!(store.set_steps(&holder.claim, std::slice::from_ref(&step)).await, Ok(true));
+    assert_eq!(store.set_plan(&holder.claim, std::slice::from_ref(&step), &why()).await, Ok(true));
     let ended = Step {
         state: StepState::Finished,
         outcome: Some(Outcome::Passed),
@@ -367,7 +372,7 @@ async fn a_build_whose_agent_is_lost_three_times_ends_broken() {
         let claimed = store.claim("agent", Duration::ZERO).await.expect("store").expect("queued");
         let word = status("hookmill/npm", StatusState::Pending, "npm install");
         store.report(&claimed.claim, &[word]).await.expect("store");
-        store.set_steps(&claimed.claim, &[Step::queued("npm", StepKind::Install)]).await.expect("store");
+        store.set_plan(&claimed.claim, &[Step::queued("npm", StepKind::Install)], &why()).await.expect("store");
         let expected = if last { Returned::Finished(id, Outcome::Broken) } else { Returned::Queued(id) };
         assert_eq!(expire(&store).await, [expected]);
     }
@@ -545,6 +550,32 @@ async fn a_full_disk_is_unavailable_and_recovers() {
     assert_eq!(store.forget(later, later).await.expect("deleting is possible").deliveries, n - 1);
     store.check().await.expect("ready again");
     assert!(take(&store, &format!("d{n}"), push("main", n)).await.made);
+}
+
+#[tokio::test]
+async fn a_plans_explanation_lives_and_goes_with_its_build() {
+    let (_folder, store) = fresh().await;
+    let id = queue(&store, 1).await;
+    let kept = || async { store.explanation(id).await.expect("store") };
+    let lost = store.claim("agent", Duration::ZERO).await.expect("store").expect("queued").claim;
+    assert_eq!(kept().await, None, "not planned yet");
+    assert_eq!(store.set_plan(&lost, &[], &why()).await, Ok(true));
+    assert_eq!(kept().await, Some(why()));
+    assert_eq!(expire(&store).await, [Returned::Queued(id)]);
+    assert_eq!(kept().await, None, "it will be planned anew");
+
+    let claim = claim(&store).await.claim;
+    assert_eq!(store.set_plan(&claim, &[], &why()).await, Ok(true));
+    let grown = Explanation { notices: vec!["two lockfiles".into(), "a host was refused".into()], ..why() };
+    assert_eq!(store.set_explanation(&lost, &grown).await, Ok(false));
+    assert_eq!(store.set_explanation(&claim, &grown).await, Ok(true));
+    assert_eq!(kept().await, Some(grown));
+    store.finish(&claim, &passed(), &[]).await.expect("store");
+    for item in due(&store).await {
+        store.sent(item.id).await.expect("store");
+    }
+    store.forget(Timestamp(i64::MAX), Timestamp(0)).await.expect("store");
+    assert_eq!(kept().await, None);
 }
 
 #[tokio::test]

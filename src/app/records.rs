@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, State};
+use crate::domain::spec::Explanation;
 use crate::intake::Arrival;
 use crate::store::{self, Accepted, CancelAnswer, Filter, RerunAnswer, Store, StoreError};
 use crate::web::hook::{self, Taken};
@@ -92,6 +93,10 @@ fn unavailable(error: StoreError) -> Unavailable {
 impl Records for StoreRecords {
     fn build(&self, id: BuildId) -> Answer<'_, Option<Build>> {
         Box::pin(async move { self.store.build(id).await.map_err(unavailable) })
+    }
+
+    fn explanation(&self, id: BuildId) -> Answer<'_, Option<Explanation>> {
+        Box::pin(async move { self.store.explanation(id).await.map_err(unavailable) })
     }
 
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>> {

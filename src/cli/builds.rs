@@ -19,6 +19,7 @@ use super::{Unbuilt, unbuilt};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::spec::Explanation;
 use screen::Screen;
 use server::{CallError, Server};
 
@@ -83,9 +84,15 @@ enum BuildsCommand {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Approve(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Explain(Unbuilt),
+    /// Says why a build did what it did: what was seen, what follows, by which rule.
+    Explain {
+        /// The build's number.
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        id: i64,
+        /// Prints the server's JSON document.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `hookmill builds list`.
@@ -122,10 +129,8 @@ struct Listing {
 }
 
 pub(super) fn run(args: BuildsArgs, out: &mut Out) -> ExitCode {
-    match args.command {
-        BuildsCommand::Approve(_) => return unbuilt("builds approve"),
-        BuildsCommand::Explain(_) => return unbuilt("builds explain"),
-        _ => {}
+    if let BuildsCommand::Approve(_) = args.command {
+        return unbuilt("builds approve");
     }
     let server = Server::new(&args.server, args.token_file.as_deref());
     let done = server.and_then(|server| obey(&server, args.command, out));
@@ -153,7 +158,8 @@ fn obey(server: &Server, command: BuildsCommand, out: &mut Out) -> Result<u8, Ca
             let new = server.change(id, "rerun", &body)?;
             out.line(format_args!("build {new}: {}", server.page(new)));
         }
-        BuildsCommand::Approve(_) | BuildsCommand::Explain(_) => {}
+        BuildsCommand::Explain { id, json } => explain(server, id, json, out)?,
+        BuildsCommand::Approve(_) => {}
     }
     Ok(0)
 }
@@ -192,6 +198,23 @@ fn show_one(server: &Server, id: i64, json: bool, out: &mut Out) -> Result<(), C
     }
     let build = server.parse(&document)?;
     for line in show::build(&build, server.page(id).as_str()) {
+        out.line(line);
+    }
+    Ok(())
+}
+
+fn explain(server: &Server, id: i64, json: bool, out: &mut Out) -> Result<(), CallError> {
+    let document = server.document(&["api", "v1", "builds", &id.to_string(), "plan"], &[])?;
+    if json {
+        print_document(&document, out);
+        return Ok(());
+    }
+    let explanation: Explanation = server.parse(&document)?;
+    if explanation == Explanation::default() {
+        out.line("no plan is kept for this build: it was not planned yet, or by an older version");
+        return Ok(());
+    }
+    for line in super::account::explanation(&explanation) {
         out.line(line);
     }
     Ok(())

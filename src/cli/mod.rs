@@ -3,11 +3,14 @@
 //! Exit codes: 0; 1 refused or not found; 2 usage or configuration; those of a build are
 //! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
+mod account;
 mod builds;
 mod check;
 mod completions;
 pub mod demo;
+mod doctor;
 mod fields;
+mod folder;
 mod hook;
 mod init;
 mod lanes;
@@ -60,6 +63,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Validates configuration and repository files; names file, line, key and fix.
     Check(check::CheckArgs),
+    /// Tries everything that builds need and names a fix for each fault.
+    Doctor(doctor::DoctorArgs),
     /// Webhooks of the configured repositories.
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
@@ -74,9 +79,6 @@ pub enum Command {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Agent(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Doctor(Unbuilt),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Forge(Unbuilt),
@@ -154,6 +156,7 @@ impl Command {
         Ok(match self {
             Command::Init(args) => init::run(args, &mut out),
             Command::Check(args) => check::run(&args, &mut out),
+            Command::Doctor(args) => doctor::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
@@ -167,7 +170,6 @@ impl Command {
                 demo::run(&args)
             }
             Command::Agent(_) => unbuilt("agent"),
-            Command::Doctor(_) => unbuilt("doctor"),
             Command::Forge(_) => unbuilt("forge"),
             Command::Cache(_) => unbuilt("cache"),
             Command::Audit(_) => unbuilt("audit"),

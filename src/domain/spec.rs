@@ -88,6 +88,15 @@ impl Plan {
     }
 }
 
+/// How a plan came about, as it is kept with its build: what a person should know, and every decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The notices of checkout, plan and run, one sentence each, in the order in which they were given.
+    pub notices: Vec<String>,
+    /// Files seen → decision → reason, in the order of the plan.
+    pub decisions: Vec<Decision>,
+}
+
 /// One line of the account of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {

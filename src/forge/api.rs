@@ -1,11 +1,13 @@
 //! A small synchronous client of the forges' APIs. Call it where blocking is allowed.
 
 mod answer;
+pub mod token;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use http::HeaderMap;
 use serde_json::json;
 use ureq::Agent;
 use url::Url;
@@ -53,16 +55,7 @@ impl Client {
         status: &Status,
         target_url: &str,
     ) -> Result<(), PostError> {
-        let token = forge.token.as_ref().ok_or_else(|| PostError::Unauthorized {
-            why: format!("the forge {} has no token: set token_file in its [[forge]] block", forge.name),
-        })?;
-        let token = std::str::from_utf8(token.expose()).map_err(|_| PostError::Unauthorized {
-            why: format!("the token of the forge {} is not text", forge.name),
-        })?;
-        let headers = match forge.kind {
-            ForgeKind::Github => super::github::status::headers(token),
-            ForgeKind::Gitea | ForgeKind::Forgejo => super::gitea::status::headers(token),
-        };
+        let (token, headers) = authorization(forge)?;
         let body = json!({
             "state": status.state.as_str(),
             "context": status.context,
@@ -73,20 +66,45 @@ impl Client {
         self.post(url, &headers, body.to_string().as_bytes()).map_err(|error| error.without(token))
     }
 
-    fn post(&self, mut url: Url, headers: &[(&'static str, String)], body: &[u8]) -> Result<(), PostError> {
-        // Redirects stay at the origin, and so with this agent.
+    fn post(&self, url: Url, headers: &[(&'static str, String)], body: &[u8]) -> Result<(), PostError> {
+        self.ask(url, |agent, url| {
+            let request = agent.post(url.as_str()).header("content-type", "application/json");
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, value)).send(body)
+        })
+        .map(|_| ())
+    }
+
+    /// Reads `{api_url}/{path}` with the forge's token: the answer's headers and the beginning of its body.
+    fn get(&self, forge: &Forge, path: &[&str]) -> Result<(HeaderMap, String), PostError> {
+        let (token, headers) = authorization(forge)?;
+        let mut url = forge.api_url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let asked = self.ask(url, |agent, url| {
+            let request = agent.get(url.as_str());
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, value)).call()
+        });
+        asked.map_err(|error| error.without(token))
+    }
+
+    /// One request and the redirects that stay at its origin, and so with its agent.
+    fn ask(
+        &self,
+        mut url: Url,
+        send: impl Fn(&Agent, &Url) -> Result<http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(HeaderMap, String), PostError> {
         let agent = self.agent(&url)?;
         for _ in 0..=REDIRECTS {
-            let mut request = agent.post(url.as_str()).header("content-type", "application/json");
-            for (name, value) in headers {
-                request = request.header(*name, value);
-            }
-            let mut response = request.send(body).map_err(|error| PostError::unreachable(&url, &describe(&error)))?;
+            let mut response = send(&agent, &url).map_err(|error| PostError::unreachable(&url, &describe(&error)))?;
             // A body that can't be read changes nothing: the status line has been said.
             let text = response.body_mut().with_config().limit(ANSWER).read_to_string().unwrap_or_default();
             match answer::location(response.status(), response.headers(), &url)? {
                 Some(next) => url = next,
-                None => return answer::judge(response.status(), response.headers(), &text, SystemTime::now()),
+                None => {
+                    answer::judge(response.status(), response.headers(), &text, SystemTime::now())?;
+                    return Ok((response.headers().clone(), text));
+                }
             }
         }
         Err(PostError::unreachable(&url, "it redirects in a circle"))
@@ -109,6 +127,21 @@ impl Client {
         kept.insert(origin, agent.clone());
         Ok(agent)
     }
+}
+
+/// A forge's token, and the headers of a request that carries it.
+fn authorization(forge: &Forge) -> Result<(&str, Vec<(&'static str, String)>), PostError> {
+    let token = forge.token.as_ref().ok_or_else(|| PostError::Unauthorized {
+        why: format!("the forge {} has no token: set token_file in its [[forge]] block", forge.name),
+    })?;
+    let token = std::str::from_utf8(token.expose()).map_err(|_| PostError::Unauthorized {
+        why: format!("the token of the forge {} is not text", forge.name),
+    })?;
+    let headers = match forge.kind {
+        ForgeKind::Github => super::github::status::headers(token),
+        ForgeKind::Gitea | ForgeKind::Forgejo => super::gitea::status::headers(token),
+    };
+    Ok((token, headers))
 }
 
 /// `{api_url}/repos/{owner}/{repo}/statuses/{sha}`, alike at every kind so far.

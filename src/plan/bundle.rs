@@ -3,19 +3,21 @@
 use super::account::Account;
 use super::javascript::{self, Manager};
 use super::manifest::{Manifest, major};
+use super::roots::{self, Project};
 use super::wishes::folder;
 use super::{BadPlan, BundleWish, Steps, inside, words};
 use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
 use crate::domain::spec::StepSpec;
 
-/// The one bundle step, if there is anything to bundle.
+/// What bundles, as stages: those of one stage run side by side, after those of the stages before it.
 pub(super) fn plan(
     listing: &Listing,
     steps: &Steps<'_>,
+    projects: &[Project],
     installs: &[StepSpec],
     account: &mut Account,
-) -> Result<Option<StepSpec>, BadPlan> {
+) -> Result<Vec<Vec<StepSpec>>, BadPlan> {
     let nothing_wished = BundleWish::default();
     let wish = steps.wishes.bundle.as_ref().unwrap_or(&nothing_wished);
     let dir = folder("[bundle]", wish.dir.as_deref())?;
@@ -27,12 +29,13 @@ pub(super) fn plan(
         }
         None => detect(listing, &dir, installs, account)?,
     };
-    let Some(command) = command else { return Ok(None) };
+    let Some(command) = command else { return Ok(Vec::new()) };
     let mut step = steps.step(StepKind::Bundle, "bundle", &dir, command);
+    step.tools = roots::tools(projects, &dir);
     step.env.extend(wish.env.clone());
     step.timeout = steps.timeout("bundle", wish.timeout, account);
     step.network = wish.network.clone().unwrap_or(step.network);
-    Ok(Some(step))
+    Ok(vec![vec![step]])
 }
 
 fn detect(

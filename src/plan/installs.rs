@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::javascript::{self, Choice};
 use super::manifest::Manifest;
+use super::roots::Project;
 use super::wishes::folder;
 use super::{BadPlan, InstallWish, Steps, inside, words};
 use crate::domain::build::StepKind;
@@ -10,12 +11,18 @@ use crate::domain::listing::Listing;
 use crate::domain::spec::StepSpec;
 
 /// Detects at the root, then lets the wishes replace and add.
-pub(super) fn plan(listing: &Listing, steps: &Steps<'_>, account: &mut Account) -> Result<Vec<StepSpec>, BadPlan> {
+pub(super) fn plan(
+    listing: &Listing,
+    steps: &Steps<'_>,
+    projects: &[Project],
+    account: &mut Account,
+) -> Result<Vec<StepSpec>, BadPlan> {
     let mut planned = Vec::new();
     let package = Manifest::read(listing, ".", "package.json")?;
-    if let Some(package) = &package
+    let root = projects.iter().find(|project| project.dir == ".");
+    if let Some((package, root)) = package.as_ref().zip(root)
         && !wished(steps, &["npm", "yarn", "pnpm", "bun"])?
-        && let Some(step) = detect_javascript(listing, package, steps, account)
+        && let Some(step) = detect_javascript(package, root, steps, account)
     {
         planned.push(step);
     }
@@ -47,8 +54,8 @@ fn wished(steps: &Steps<'_>, tools: &[&str]) -> Result<bool, BadPlan> {
 }
 
 fn detect_javascript(
-    listing: &Listing,
     package: &Manifest,
+    project: &Project,
     steps: &Steps<'_>,
     account: &mut Account,
 ) -> Option<StepSpec> {
@@ -57,8 +64,8 @@ fn detect_javascript(
         account.decide("package.json", "nothing to install", "it names no dependency and no install script");
         return None;
     }
-    let choice = javascript::detect(listing, ".", package, account);
-    Some(javascript_step(".", &choice, steps, account))
+    let step = javascript_step(&project.dir, &project.choice, steps, account);
+    Some(StepSpec { tools: project.tools.clone(), ..step })
 }
 
 fn javascript_step(dir: &str, choice: &Choice, steps: &Steps<'_>, account: &mut Account) -> StepSpec {

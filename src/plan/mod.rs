@@ -2,14 +2,15 @@
 //!
 //! What the repository file asks for wins, what it leaves open is detected, and every file that
 //! was looked at leaves a line in [`Plan::decisions`], so that `--explain` can tell the whole story.
-//! Stages: the installs side by side; then the bundle beside the checks that need only the
-//! dependencies; then the checks that need the bundle.
+//! Stages: the installs side by side; then what bundles, stage by stage, the first beside the checks
+//! that need only the dependencies; then the checks that need the bundle.
 
 mod account;
 mod bundle;
 mod installs;
 mod javascript;
 mod manifest;
+mod roots;
 mod wishes;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use crate::domain::spec::{Network, Plan, Stage, StepSpec};
 pub use wishes::{After, BundleWish, CheckWish, InstallWish, Wishes};
 
 use account::Account;
+use roots::Project;
 
 /// What the server has to say about plans.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,22 +104,24 @@ pub enum BadPlan {
 pub fn plan(listing: &Listing, wishes: &Wishes, settings: &PlanSettings) -> Result<Plan, BadPlan> {
     let mut account = Account::default();
     let steps = Steps { wishes, settings };
-    let installs = installs::plan(listing, &steps, &mut account)?;
-    let bundle = bundle::plan(listing, &steps, &installs, &mut account)?;
-    let nothing = installs.is_empty() && bundle.is_none();
-    let mut beside: Vec<StepSpec> = bundle.into_iter().collect();
+    let projects = roots::projects(listing, &mut account)?;
+    let installs = installs::plan(listing, &steps, &projects, &mut account)?;
+    let bundles = bundle::plan(listing, &steps, &projects, &installs, &mut account)?;
+    let nothing = installs.is_empty() && bundles.iter().all(Vec::is_empty);
+    let mut bundles = bundles.into_iter();
+    let mut beside = bundles.next().unwrap_or_default();
     let mut after = Vec::new();
     for check in &wishes.checks {
-        let step = steps.check(check, &mut account)?;
+        let step = steps.check(check, &projects, &mut account)?;
         match check.after {
             After::Install => beside.push(step),
             After::Bundle => after.push(step),
         }
     }
     account.rest_of(listing, wishes, nothing)?;
-    let stages = [installs, beside, after].into_iter().filter(|steps| !steps.is_empty());
+    let stages = [installs, beside].into_iter().chain(bundles).chain([after]);
     let plan = Plan {
-        stages: stages.map(|steps| Stage { steps }).collect(),
+        stages: stages.filter(|steps| !steps.is_empty()).map(|steps| Stage { steps }).collect(),
         notices: account.notices,
         decisions: account.decisions,
     };
@@ -176,7 +180,7 @@ impl Steps<'_> {
         }
     }
 
-    fn check(&self, wish: &CheckWish, account: &mut Account) -> Result<StepSpec, BadPlan> {
+    fn check(&self, wish: &CheckWish, projects: &[Project], account: &mut Account) -> Result<StepSpec, BadPlan> {
         let name = wish.name.as_str();
         if name.trim().is_empty() || name.chars().count() > 60 || name.contains(char::is_control) {
             return Err(BadPlan::BadName { name: name.to_owned() });
@@ -186,6 +190,7 @@ impl Steps<'_> {
         }
         let dir = wishes::folder(&format!("check {name:?}"), wish.dir.as_deref())?;
         let mut step = self.step(StepKind::Check, name, &dir, wish.command.clone());
+        step.tools = roots::tools(projects, &dir);
         step.env.extend(wish.env.clone());
         step.timeout = self.timeout(name, wish.timeout, account);
         step.allow_failure = wish.allow_failure;

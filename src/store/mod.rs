@@ -11,6 +11,8 @@
 mod builds;
 mod clock;
 mod deliveries;
+mod examine;
+mod explanations;
 mod facts;
 mod outbox;
 mod queue;
@@ -30,6 +32,7 @@ use tokio::sync::watch;
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
+pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
 pub use outbox::{OutboxHealth, OutboxItem};
 pub use queue::{Claim, Claimed, Lease, MAX_CLAIMS, Returned};

@@ -55,6 +55,12 @@ pub(super) fn repo(row: &Row) -> Result<RepoId, StoreError> {
     Ok(RepoId { forge: parsed(row, "forge")?, path: parsed(row, "repo_shown")? })
 }
 
+/// A value of ours that was stored as JSON.
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row, column: &'static str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|_| StoreError::Unreadable { column, value: text.to_owned() })
+}
+
 /// A number of ours as the database holds it. Counts of bytes and the like stay far below the bound.
 pub(super) fn stored(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)

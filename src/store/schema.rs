@@ -65,8 +65,10 @@ mod tests {
     use super::*;
     use crate::store::sqlite::{MIGRATIONS, writer};
 
-    const NEXT: Migration = Migration { version: 2, sql: "ALTER TABLE builds ADD COLUMN mood TEXT" };
-    const BROKEN: Migration = Migration { version: 2, sql: "CREATE TABLE half (a TEXT); CREATE TABLE half (b TEXT)" };
+    const NEWEST: i64 = MIGRATIONS.len() as i64;
+    const NEXT: Migration = Migration { version: NEWEST + 1, sql: "ALTER TABLE builds ADD COLUMN mood TEXT" };
+    const BROKEN: Migration =
+        Migration { version: NEWEST + 1, sql: "CREATE TABLE half (a TEXT); CREATE TABLE half (b TEXT)" };
 
     fn with(extra: Migration) -> Vec<Migration> {
         MIGRATIONS.iter().copied().chain([extra]).collect()
@@ -82,7 +84,8 @@ mod tests {
         migrate(&mut connection, &path, &with(NEXT)).await.expect("nothing left to do");
         sqlx::query("SELECT mood FROM builds").fetch_all(&mut connection).await.expect("the new column");
         let refusal = migrate(&mut connection, &path, MIGRATIONS).await.expect_err("refused").to_string();
-        assert!(refusal.contains("version 2") && refusal.contains("version 1"), "{refusal}");
+        let named = |version: i64| refusal.contains(&format!("version {version}"));
+        assert!(named(NEWEST + 1) && named(NEWEST), "{refusal}");
     }
 
     #[tokio::test]
@@ -92,7 +95,7 @@ mod tests {
         let mut connection = writer(&path).await.expect("opens");
         migrate(&mut connection, &path, MIGRATIONS).await.expect("first");
         migrate(&mut connection, &path, &with(BROKEN)).await.expect_err("fails in its second statement");
-        assert_eq!(version(&mut connection, &path).await.expect("readable"), 1);
+        assert_eq!(version(&mut connection, &path).await.expect("readable"), NEWEST);
         sqlx::query("SELECT a FROM half").fetch_all(&mut connection).await.expect_err("nothing of it is left");
         migrate(&mut connection, &path, &with(NEXT)).await.expect("a mended one still applies");
     }

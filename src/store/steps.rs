@@ -4,8 +4,9 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::queue::Claim;
 use super::sqlite::{Connection, Database, Row};
-use super::{Store, StoreError, row};
+use super::{Store, StoreError, explanations, row};
 use crate::domain::build::{Build, BuildId, Step};
+use crate::domain::spec::Explanation;
 
 /// The condition that a claim still holds; its parameters are build and fence.
 macro_rules! held {
@@ -15,19 +16,17 @@ macro_rules! held {
 }
 
 impl Store {
-    /// Writes the plan's steps, in order, in place of what was there. False: the claim is lost, nothing was written.
-    pub async fn set_steps(&self, claim: &Claim, steps: &[Step]) -> Result<bool, StoreError> {
-        let (claim, steps) = (*claim, steps.to_vec());
+    /// Writes the plan's steps, in order, and why they are as they are, in place of what was there. False: the claim is
+    /// lost, nothing was written.
+    pub async fn set_plan(&self, claim: &Claim, steps: &[Step], explanation: &Explanation) -> Result<bool, StoreError> {
+        let (claim, steps, explanation) = (*claim, steps.to_vec(), explanation.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let held: bool = sqlx::query_scalar(concat!("SELECT ", held!("$1", "$2")))
-                    .bind(claim.build.0)
-                    .bind(claim.fence)
-                    .fetch_one(&mut *connection)
-                    .await?;
+                let held = is_held(connection, &claim).await?;
                 if held {
                     delete(connection, claim.build).await?;
                     insert(connection, claim.build, &steps).await?;
+                    explanations::put(connection, claim.build, &explanation).await?;
                 }
                 Ok(held)
             })
@@ -65,6 +64,12 @@ impl Store {
     }
 }
 
+/// Whether nobody claimed the build since. Asked within the transaction that writes.
+pub(super) async fn is_held(connection: &mut Connection, claim: &Claim) -> Result<bool, StoreError> {
+    let held = sqlx::query_scalar(concat!("SELECT ", held!("$1", "$2"))).bind(claim.build.0).bind(claim.fence);
+    Ok(held.fetch_one(connection).await?)
+}
+
 /// Fills in the steps of `builds`.
 pub(super) async fn load(connection: &mut Connection, builds: &mut [Build]) -> Result<(), StoreError> {
     if builds.is_empty() {
@@ -85,10 +90,10 @@ pub(super) async fn load(connection: &mut Connection, builds: &mut [Build]) -> R
     Ok(())
 }
 
-/// Removes a build's steps: it will be planned anew.
+/// Removes a build's steps and their explanation: it will be planned anew.
 pub(super) async fn delete(connection: &mut Connection, build: BuildId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM steps WHERE build_id = $1").bind(build.0).execute(connection).await?;
-    Ok(())
+    sqlx::query("DELETE FROM steps WHERE build_id = $1").bind(build.0).execute(&mut *connection).await?;
+    explanations::delete(connection, build).await
 }
 
 async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> Result<(), StoreError> {

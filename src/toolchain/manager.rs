@@ -175,10 +175,9 @@ fn make(supply: &Supply, wanted: &Wanted, release: &Release, staging: &Path, pat
     }
     link(staging, &programs)?;
     // What corepack hashes, and so `packageManager` says: the archive, but for yarn since 2 its one file.
-    let modern_yarn = staging.join("bin/yarn.js");
-    let hashed = match release.is_of("@yarnpkg/cli-dist") {
-        true => Digests::of(&modern_yarn).map_err(Unmet::disk(&modern_yarn))?,
-        false => of_archive,
+    let hashed = match programs.get("yarn").filter(|_| release.is_of("@yarnpkg/cli-dist")) {
+        Some(file) => Digests::of(&staging.join(file)).map_err(Unmet::disk(staging))?,
+        None => of_archive,
     };
     hashed.write(staging).map_err(Unmet::disk(staging))
 }

@@ -3,6 +3,7 @@
 //! Only what the operator installed is ever started here, never from a folder that a repository
 //! fills and never on a repository's word: a version that a repository asks for is read, not run.
 
+mod bower;
 mod digest;
 mod download;
 mod manager;
@@ -20,6 +21,7 @@ mod wish;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use bower::registry as bower_registry;
 pub use search::{find, folders_of, readable};
 pub use supply::{Given, Outfit, Supply, bower, collect};
 pub use unmet::Unmet;

@@ -22,6 +22,17 @@ pub(super) struct Chosen {
     origin: Origin,
 }
 
+impl Chosen {
+    /// Node's own archives have npm in them, the registry's packages have not.
+    pub(super) fn brings_npm(&self, supply: &Supply) -> bool {
+        match self.origin {
+            Origin::Kept => supply.shelf().home("node", &self.version).join("bin/npm").exists(),
+            Origin::Registry(..) => false,
+            Origin::Mirror(..) => true,
+        }
+    }
+}
+
 enum Origin {
     Kept,
     Registry(Registry, Document),

@@ -84,13 +84,14 @@ impl Supply {
     /// [`Unmet`], for the first wish that can't be met.
     pub async fn outfit(&self, wanted: &[Wanted]) -> Result<Outfit, Unmet> {
         let node = self.node(wanted.iter().find(|wanted| wanted.tool == "node")).await?;
+        let brings_npm = node.chosen.as_ref().is_some_and(|chosen| chosen.brings_npm(self));
         let fetching = async {
             match node.chosen {
                 Some(chosen) => self.blocking(move |supply, patience| node::fetch(supply, &chosen, patience)).await,
                 None => Ok(()),
             }
         };
-        let managers = managers(wanted, node.version.as_ref().filter(|_| node.is_fetched));
+        let managers = managers(wanted, node.version.as_ref().filter(|_| node.is_fetched), brings_npm);
         let ensured = futures_util::future::try_join_all(
             managers.iter().map(|wanted| self.manager(wanted, node.version.as_ref(), node.is_fetched)),
         );
@@ -223,9 +224,12 @@ struct Ready {
 }
 
 /// What is wanted beside node; with a node of our own always an npm, for `PATH`'s may not run on it.
-fn managers(wanted: &[Wanted], fetched: Option<&Version>) -> Vec<Wanted> {
-    let mut managers: Vec<Wanted> = wanted.iter().filter(|wanted| wanted.tool != "node").cloned().collect();
-    if let Some(node) = fetched.filter(|_| !managers.iter().any(|wanted| wanted.tool == "npm")) {
+fn managers(wanted: &[Wanted], fetched: Option<&Version>, brings_npm: bool) -> Vec<Wanted> {
+    let is_there =
+        |wanted: &&Wanted| wanted.tool == "node" || (brings_npm && *wanted.version == *"*" && wanted.tool == "npm");
+    let mut managers: Vec<Wanted> = wanted.iter().filter(|wanted| !is_there(wanted)).cloned().collect();
+    let needs_npm = !brings_npm && !managers.iter().any(|wanted| wanted.tool == "npm");
+    if let Some(node) = fetched.filter(|_| needs_npm) {
         let (tool, version) = ("npm".to_owned(), "*".to_owned());
         managers.push(Wanted { tool, version, asked_by: format!("node {node}"), hash: None });
     }

@@ -7,10 +7,11 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::domain::build::{Build, BuildId};
+use crate::domain::spec::Explanation;
 
 use super::answer::Refused;
 use super::auth::ADMIN;
@@ -85,14 +86,35 @@ pub(super) fn filter(query: &str) -> Result<BuildFilter, String> {
     Ok(filter)
 }
 
+/// A build that was asked for by itself: lists and events have no notices.
+#[derive(Serialize)]
+pub(super) struct WholeBuild {
+    #[serde(flatten)]
+    build: Build,
+    notices: Vec<String>,
+}
+
 /// `GET /api/v1/builds/{id}`
 pub(super) async fn build(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Json<Build>, Refused> {
-    readable(&pages, &id, query.as_deref(), &headers).await.map(Json)
+) -> Result<Json<WholeBuild>, Refused> {
+    let build = readable(&pages, &id, query.as_deref(), &headers).await?;
+    let notices = pages.records.explanation(build.id).await?.unwrap_or_default().notices;
+    Ok(Json(WholeBuild { build, notices }))
+}
+
+/// `GET /api/v1/builds/{id}/plan`: empty lists for a build whose plan was not kept.
+pub(super) async fn plan(
+    State(pages): State<Arc<Pages>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Json<Explanation>, Refused> {
+    let build = readable(&pages, &id, query.as_deref(), &headers).await?;
+    Ok(Json(pages.records.explanation(build.id).await?.unwrap_or_default()))
 }
 
 /// The build that is asked for, when it is there and the request may read it.

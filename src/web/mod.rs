@@ -91,6 +91,7 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/api/v1/builds", get(api::builds))
         .route("/api/v1/builds/{id}", get(api::build))
+        .route("/api/v1/builds/{id}/plan", get(api::plan))
         .route("/api/v1/builds/{id}/log", get(log::log))
         .route("/api/v1/builds/{id}/events", get(stream::events))
         .route("/api/v1/builds/{id}/stats", get(api::not_built_yet))

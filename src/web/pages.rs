@@ -11,13 +11,14 @@ use axum::response::{Html, IntoResponse, Response};
 
 use crate::domain::build::{Build, BuildId, State as BuildState};
 use crate::domain::repo::RepoId;
+use crate::domain::spec::Explanation;
 
 use super::answer::Refused;
 use super::api::{build_id, filter, page_of_builds, parameter, readable};
 use super::asset::short_hash;
 use super::auth::{ADMIN, local_path};
 use super::records::BuildFilter;
-use super::view::{Frame, KeptFiles, Lane, Mark, Summary, lanes, now, path_encoded};
+use super::view::{Frame, KeptFiles, Lane, Mark, Reasoned, Summary, lanes, now, path_encoded};
 use super::{BODY_MAX, Pages};
 
 /// How much of a step's log stands on the page; the whole is a link away.
@@ -205,6 +206,8 @@ struct BuildPage {
     attempt: u32,
     rerun_of: Option<BuildId>,
     superseded_by: Option<BuildId>,
+    notices: Vec<String>,
+    decisions: Vec<Reasoned>,
     approved_by: Option<String>,
     is_finished: bool,
     is_waiting: bool,
@@ -240,6 +243,7 @@ fn without_key(pages: &Pages, id: &str, key: &str, headers: &HeaderMap) -> Resul
 
 async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refused> {
     let build = readable(pages, id, None, headers).await?;
+    let Explanation { notices, decisions } = pages.records.explanation(build.id).await?.unwrap_or_default();
     let (logs, id) = (pages.logs.clone(), build.id);
     let tails = tokio::task::spawn_blocking(move || logs.tails(id, TAIL_LINES, TAIL_BYTES));
     let tails = tails.await.map_err(|_stopping| std::io::Error::other("the server is stopping"))??;
@@ -264,6 +268,8 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         attempt: build.attempt,
         rerun_of: build.rerun_of,
         superseded_by: build.superseded_by,
+        notices: notices.iter().map(|notice| super::ansi::shown(notice)).collect(),
+        decisions: decisions.iter().map(Reasoned::new).collect(),
         approved_by: build.approved_by.as_deref().map(super::ansi::shown),
         is_finished: build.state == BuildState::Finished,
         is_waiting: build.state == BuildState::Waiting,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::spec::Explanation;
 use crate::domain::time::Timestamp;
 
 pub use crate::runner::follow::Unavailable;
@@ -18,6 +19,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + S
 pub trait Records: Send + Sync + 'static {
     /// A build with its steps.
     fn build(&self, id: BuildId) -> Answer<'_, Option<Build>>;
+
+    /// Why a build's plan is as it is; `None` before it was planned, and for builds of versions that did not keep it.
+    fn explanation(&self, id: BuildId) -> Answer<'_, Option<Explanation>>;
 
     /// Builds, newest first, at most [`BuildFilter::limit`]; their steps may be left out.
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>>;

@@ -10,6 +10,7 @@ use crate::domain::build::{Build, BuildId, CacheUse, State, Step, StepKind, Step
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
 use crate::domain::sentence::size;
+use crate::domain::spec::Decision;
 use crate::domain::time::{Timestamp, brief};
 
 use super::ansi::{Painter, Run, shown};
@@ -156,6 +157,20 @@ impl Summary {
 
 pub(super) fn repo_path(repo: &RepoId) -> String {
     format!("/repos/{}", path_encoded(&repo.to_string()))
+}
+
+/// A line of the plan's account.
+pub(super) struct Reasoned {
+    pub(super) seen: String,
+    pub(super) decided: String,
+    pub(super) because: String,
+}
+
+impl Reasoned {
+    pub(super) fn new(decision: &Decision) -> Self {
+        let Decision { seen, decided, because } = decision;
+        Reasoned { seen: shown(seen), decided: shown(decided), because: shown(because) }
+    }
 }
 
 /// A step as a lane: what it is, and when it ran within its build.

@@ -10,6 +10,7 @@ use crate::config::server::StatusMode;
 use crate::domain::build::{Build, State, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
+use crate::domain::spec::Explanation;
 use crate::domain::status::{Status, StatusState};
 use crate::runner::Happening;
 use crate::store::{Claim, Claimed, StoreError};
@@ -24,6 +25,8 @@ pub(super) struct Keeper<'a> {
     context: String,
     /// The build as it stands now.
     build: Build,
+    /// Why its plan is as it is; kept with it.
+    explanation: Explanation,
     /// Logs of running steps, by their place in the plan.
     open: BTreeMap<usize, StepLog>,
 }
@@ -31,7 +34,7 @@ pub(super) struct Keeper<'a> {
 impl<'a> Keeper<'a> {
     pub(super) fn new(worker: &'a Worker, claimed: Claimed) -> Self {
         let Claimed { claim, build, context, .. } = claimed;
-        Self { worker, claim, context, build, open: BTreeMap::new() }
+        Self { worker, claim, context, build, explanation: Explanation::default(), open: BTreeMap::new() }
     }
 
     /// Writes down what happens until the teller is gone. What can't be kept stops the build and is its verdict.
@@ -84,9 +87,10 @@ impl<'a> Keeper<'a> {
                 self.build.built_sha = Some(sha);
                 written(log.state(&self.build))
             }
-            Happening::Notice(text) => self.say(&format!("note: {text}\n")),
-            Happening::Planned { steps, .. } => {
-                stored(store.set_steps(&self.claim, &steps).await)?;
+            Happening::Notice(text) => self.keep_notice(text).await,
+            Happening::Planned { steps, decisions } => {
+                self.explanation.decisions = decisions;
+                stored(store.set_plan(&self.claim, &steps, &self.explanation).await)?;
                 self.build.steps = steps;
                 written(log.state(&self.build))
             }
@@ -96,6 +100,17 @@ impl<'a> Keeper<'a> {
                 None => Ok(()),
             },
         }
+    }
+
+    /// A notice stands in the log and on the page. Those before the plan are written with it.
+    async fn keep_notice(&mut self, text: String) -> Result<(), Verdict> {
+        self.say(&format!("note: {text}\n"))?;
+        self.explanation.notices.push(text);
+        let is_planned = self.build.steps.iter().any(|step| step.kind != StepKind::Checkout);
+        if !is_planned {
+            return Ok(());
+        }
+        stored(self.worker.store.set_explanation(&self.claim, &self.explanation).await)
     }
 
     /// A line of our own in the checkout's log, which is the first of every build.

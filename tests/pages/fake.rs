@@ -13,6 +13,7 @@ use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, State, Step, Step
 use hookmill::domain::link::InstanceKey;
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::repo::RefName;
+use hookmill::domain::spec::Explanation;
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::live::Hub;
@@ -87,6 +88,7 @@ pub(crate) fn step(name: &str, kind: StepKind, outcome: Option<Outcome>, start: 
 #[derive(Default)]
 pub(crate) struct Memory {
     builds: Mutex<BTreeMap<i64, Build>>,
+    explanations: Mutex<BTreeMap<i64, Explanation>>,
     /// How often anything was asked or changed.
     pub(crate) asked: Mutex<u32>,
 }
@@ -94,6 +96,10 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn put(&self, build: Build) {
         self.builds.lock().expect("no test panics while it holds this").insert(build.id.0, build);
+    }
+
+    pub(crate) fn explain(&self, id: i64, explanation: Explanation) {
+        self.explanations.lock().expect("as above").insert(id, explanation);
     }
 
     fn get(&self, id: BuildId) -> Option<Build> {
@@ -109,6 +115,10 @@ fn now<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
 impl Records for Memory {
     fn build(&self, id: BuildId) -> Answer<'_, Option<Build>> {
         now(self.get(id))
+    }
+
+    fn explanation(&self, id: BuildId) -> Answer<'_, Option<Explanation>> {
+        now(self.explanations.lock().expect("as above").get(&id.0).cloned())
     }
 
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>> {

@@ -35,7 +35,9 @@ pub(crate) async fn build(files: &[(&str, &str)], trust: Trust, change: impl FnO
         layers: Arc::new(layers),
         network: Arc::clone(&server.network),
         tools: Toolbox::default(),
+        toolchain: Arc::clone(&server.toolchain),
         shared_tools: None,
+        artifacts: None,
         permits: Arc::new(Semaphore::new(2)),
     };
     let mut job = Job {
@@ -47,6 +49,7 @@ pub(crate) async fn build(files: &[(&str, &str)], trust: Trust, change: impl FnO
         registries: Vec::new(),
         git: None,
         env: BTreeMap::new(),
+        passed: Vec::new(),
         url: String::new(),
     };
     change(&mut job);

@@ -27,7 +27,10 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const MAX_ROWS: usize = 512;
 
 /// The schema's history, oldest first.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("migrations/0001_first.sql") }];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, sql: include_str!("migrations/0001_first.sql") },
+    Migration { version: 2, sql: include_str!("migrations/0002_explanations.sql") },
+];
 
 /// Whether the database holds tables at all, ours or somebody else's.
 pub(super) const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";

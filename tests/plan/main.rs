@@ -1,5 +1,8 @@
 //! Listings and wishes in, plans out.
 
+mod bundle;
+mod installs;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -70,31 +73,6 @@ fn npm_beside_bower_then_webpack() {
 }
 
 #[test]
-fn the_lockfile_decides_the_manager() {
-    check(&[("package.json", REACT), ("npm-shrinkwrap.json", "")], &["npm: npm ci"]);
-    check(&[("package.json", REACT), ("yarn.lock", "")], &["yarn: yarn install --frozen-lockfile"]);
-    check(&[("package.json", REACT), ("yarn.lock", ""), (".yarnrc.yml", "")], &["yarn: yarn install --immutable"]);
-    check(&[("package.json", REACT), ("pnpm-lock.yaml", "")], &["pnpm: pnpm install --frozen-lockfile"]);
-    check(&[("package.json", REACT), ("bun.lock", "")], &["bun: bun install --frozen-lockfile"]);
-    check(&[("package.json", REACT), ("bun.lockb", "")], &["bun: bun install --frozen-lockfile"]);
-    let unlocked = check(&[("package.json", REACT)], &["npm: npm install"]);
-    assert!(unlocked.notices[0].starts_with("package.json has no lockfile"), "{:?}", unlocked.notices);
-}
-
-#[test]
-fn two_lockfiles_and_a_notice_that_names_the_one_to_delete() {
-    let both = [("package.json", REACT), ("package-lock.json", ""), ("yarn.lock", "")];
-    let plan = check(&both, &["yarn: yarn install --frozen-lockfile"]);
-    assert!(plan.notices[0].ends_with("delete package-lock.json"), "{:?}", plan.notices);
-    let field = r#"{"packageManager": "npm@11.0.0", "dependencies": {"react": "19"}}"#;
-    let plan = check(&[("package.json", field), ("package-lock.json", ""), ("yarn.lock", "")], &["npm: npm ci"]);
-    assert!(plan.notices[0].contains("packageManager says so"), "{:?}", plan.notices);
-    assert!(plan.notices[0].ends_with("delete yarn.lock"), "{:?}", plan.notices);
-    let modern = r#"{"packageManager": "yarn@4.5.0", "dependencies": {"react": "19"}}"#;
-    check(&[("package.json", modern), ("yarn.lock", "")], &["yarn: yarn install --immutable"]);
-}
-
-#[test]
 fn nothing_to_do_is_an_empty_plan() {
     check(&[], &[]);
     check(&[("README.md", "")], &[]);
@@ -102,96 +80,6 @@ fn nothing_to_do_is_an_empty_plan() {
     check(&[("bower.json", r#"{"name": "a-component"}"#)], &[]);
     let deep = check(&[("client/package.json", REACT)], &[]);
     assert!(deep.notices[0].contains("dir = \"client\""), "{:?}", deep.notices);
-}
-
-#[test]
-fn an_install_script_alone_is_an_install() {
-    check(&[("package.json", r#"{"scripts": {"postinstall": "node x.js"}}"#)], &["npm: npm install"]);
-}
-
-#[test]
-fn a_byte_order_mark_is_read_past() {
-    check(
-        &[("package.json", "\u{feff}{\"dependencies\": {\"a\": \"1\"}}"), ("package-lock.json", "")],
-        &["npm: npm ci"],
-    );
-}
-
-#[test]
-fn bower_runs_once() {
-    let runs = |scripts: &str| format!(r#"{{"dependencies": {{"bower": "1"}}, "scripts": {scripts}}}"#);
-    let with = |package: &str, expected: &[&str]| {
-        check(&[("package.json", package), ("package-lock.json", ""), ("bower.json", JQUERY)], expected)
-    };
-    for scripts in [
-        r#"{"postinstall": "bower install"}"#,
-        r#"{"prepare": "cd . && ./node_modules/.bin/bower i --allow-root"}"#,
-        r#"{"postinstall": "npm run deps", "deps": "bower install"}"#,
-    ] {
-        let plan = with(&runs(scripts), &["npm: npm ci"]);
-        assert!(plan.notices[0].contains("bower runs inside npm's install"), "{:?}", plan.notices);
-    }
-    let beside = format!("npm: npm ci | bower: {BOWER}");
-    with(
-        &runs(r#"{"deps": "bower install", "postinstall": "npm run circle", "circle": "npm run postinstall"}"#),
-        &[&beside],
-    );
-    // Where scripts don't run, neither does the one that would have run bower.
-    let files = [
-        ("package.json", &*runs(r#"{"postinstall": "bower install"}"#)),
-        ("package-lock.json", ""),
-        ("bower.json", JQUERY),
-    ];
-    let plan = plan(&tree(&files), &Wishes::default(), &PlanSettings { scripts: false, ..settings() }).expect("a plan");
-    assert_eq!(told(&plan), [format!("npm: npm ci --ignore-scripts | bower: {BOWER} --config.scripts=false")]);
-}
-
-#[test]
-fn webpack_by_its_configuration() {
-    let bundle = |package: &str, config: &str, expected: &str| {
-        let plan = planned(&[("package.json", package), ("package-lock.json", ""), (config, "")], &Wishes::default());
-        assert_eq!(told(&plan).get(1).map(String::as_str), Some(expected).filter(|text| !text.is_empty()), "{config}");
-        plan
-    };
-    bundle(WEBPACK, "webpack.config.cjs", "bundle: webpack --mode production");
-    bundle(WEBPACK, "webpack.config.ts", "bundle: webpack --mode production");
-    bundle(WEBPACK, "webpackfile.js", "bundle: webpack --mode production --config webpackfile.js");
-    bundle(WEBPACK, "webpack.config.prod.js", "bundle: webpack --mode production --config webpack.config.prod.js");
-    bundle(r#"{"devDependencies": {"webpack": "~3.12.0"}}"#, "webpack.config.js", "bundle: webpack -p");
-    let without = bundle(REACT, "webpack.config.js", "");
-    assert!(without.notices[0].contains("neither webpack nor webpack-cli is a dependency"), "{:?}", without.notices);
-    let script = r#"{"devDependencies": {"webpack": "5"}, "scripts": {"build": "node build.js"}}"#;
-    bundle(script, "webpack.config.js", "bundle: npm run build");
-}
-
-#[test]
-fn else_the_build_script_by_the_manager_of_the_lockfile() {
-    let package = r#"{"dependencies": {"react-scripts": "5"}, "scripts": {"build": "react-scripts build"}}"#;
-    for (lockfile, expected) in [
-        ("package-lock.json", "bundle: npm run build"),
-        ("yarn.lock", "bundle: yarn run build"),
-        ("pnpm-lock.yaml", "bundle: pnpm run build"),
-        ("bun.lock", "bundle: bun run build"),
-    ] {
-        assert_eq!(told(&planned(&[("package.json", package), (lockfile, "")], &Wishes::default()))[1], expected);
-    }
-    let pnp = r#"{"packageManager": "yarn@4.0.0", "dependencies": {"webpack": "5", "webpack-cli": "5"}}"#;
-    check(
-        &[("package.json", pnp), ("yarn.lock", ""), (".yarnrc.yml", ""), ("webpack.config.js", "")],
-        &["yarn: yarn install --immutable", "bundle: yarn run webpack --mode production"],
-    );
-}
-
-#[test]
-fn scripts_that_could_be_checks_are_named_with_the_lines_to_add() {
-    let package = r#"{"dependencies": {"a": "1"}, "scripts": {"test": "jest", "lint": "eslint ."}}"#;
-    let plan = check(&[("package.json", package), ("package-lock.json", "")], &["npm: npm ci"]);
-    let because = |seen: &str| &plan.decisions.iter().find(|decision| decision.seen == seen).expect("seen").because;
-    assert!(because("package.json scripts.test").contains(r#"[[check]] name = "test", command = ["npm", "test"]"#));
-    assert!(because("package.json scripts.lint").contains(r#"command = ["npm", "run", "lint"]"#));
-    let stub = r#"{"dependencies": {"a": "1"}, "scripts": {"test": "echo \"Error: no test specified\" && exit 1"}}"#;
-    let plan = check(&[("package.json", stub), ("package-lock.json", "")], &["npm: npm ci"]);
-    assert_eq!(plan.decisions.len(), 1, "{:?}", plan.decisions);
 }
 
 fn install(tool: &str, dir: &str) -> InstallWish {

@@ -1,0 +1,183 @@
+//! Each outside address that a build would need, tried through the configured proxy with the configured authorities.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::finding::Finding;
+use crate::config::server::{Access, Network, Registry, Server};
+use crate::outside;
+use crate::toolchain::{Toolchain, bower_registry};
+
+const OUTSIDE: &str = "outside";
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// For one address from name lookup to the beginning of the answer.
+const WHOLE: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are read.
+const ANSWER: u64 = 4096;
+
+/// An address, and who would go there.
+struct Needed {
+    url: Url,
+    by: Vec<String>,
+    /// Nothing builds without it.
+    always: bool,
+}
+
+/// The way out, every address, and every registry's word on its token.
+pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bool) -> Vec<Finding> {
+    let network = &settings.network;
+    let mut findings = way_out(network).await;
+    let mut needed: BTreeMap<String, Needed> = BTreeMap::new();
+    let mut need = |url: &Url, by: &str, always: bool| {
+        let origin = url.origin().ascii_serialization();
+        let entry = needed.entry(origin).or_insert_with(|| Needed { url: url.clone(), by: Vec::new(), always });
+        entry.always |= always;
+        entry.by.push(by.to_owned());
+    };
+    match toolchain.registry().and_then(|address| Url::parse(address).ok()) {
+        Some(registry) => need(&registry, "npm, yarn, pnpm, bun, node", true),
+        None => findings.push(Finding::warning(
+            OUTSIDE,
+            "npm registry",
+            "npm does not say where it is configured to go",
+            "npm config get registry",
+        )),
+    }
+    if let Some(registry) = bower_registry(toolchain, &settings.data_dir.join("tools")).await {
+        need(&registry, "bower", false);
+    }
+    if configured {
+        for registry in &settings.forges.registries {
+            let scopes = if registry.scopes.is_empty() { "all packages".to_owned() } else { registry.scopes.join(" ") };
+            need(&registry.url, &scopes, true);
+        }
+        for forge in settings.forges.by_name.values() {
+            need(&forge.api_url, &format!("API of {}", forge.name), true);
+            need(&forge.web_url, &format!("git of {}", forge.name), true);
+        }
+        for (forge, path) in settings.forges.named() {
+            let repo = crate::domain::repo::RepoId { forge, path };
+            if let Some(rules) = settings.forges.rules(&repo) {
+                need(&rules.clone_url, &format!("git of {}", repo.path), true);
+            }
+        }
+    }
+    let asked = needed.into_values().map(|needed| reach(Arc::clone(network), needed));
+    findings.extend(futures_util::future::join_all(asked).await);
+    let opened = settings.forges.registries.iter().map(|registry| opens(Arc::clone(network), registry));
+    findings.extend(futures_util::future::join_all(opened).await.into_iter().flatten());
+    findings
+}
+
+/// The proxy and the authorities themselves.
+async fn way_out(network: &Arc<Network>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(proxy) = network.proxy.as_deref().filter(|proxy| !proxy.is_empty()) {
+        let url = Url::parse(proxy).ok();
+        let host = url.as_ref().and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
+        findings.push(match host {
+            None => Finding::fault(OUTSIDE, "proxy", "network.proxy is no address", "write \"http://proxy:3128\""),
+            Some((host, port)) => match connect(&host, port).await {
+                Ok(()) => Finding::good(OUTSIDE, "proxy", format!("{host}:{port} takes connections")),
+                Err(why) => {
+                    let fix = "correct [network] proxy (or our HTTPS_PROXY), or start it";
+                    Finding::fault(OUTSIDE, "proxy", format!("{host}:{port}: {why}"), fix)
+                }
+            },
+        });
+    }
+    if let Some(file) = &network.ca_file {
+        findings.push(match outside::authorities_pem(network) {
+            Ok(_) => Finding::good(OUTSIDE, "ca_file", format!("{}, beside the system's", file.display())),
+            Err(error) => Finding::fault(OUTSIDE, "ca_file", error.to_string(), "name a PEM file that can be read"),
+        });
+    }
+    findings
+}
+
+async fn connect(host: &str, port: u16) -> Result<(), String> {
+    match tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no connection within {} s", CONNECT.as_secs())),
+    }
+}
+
+async fn reach(network: Arc<Network>, needed: Needed) -> Finding {
+    let name = needed.url.origin().ascii_serialization();
+    let by = format!("for {}", needed.by.join(", "));
+    match ask(Arc::clone(&network), needed.url).await {
+        // Any answer is an answer: what an address says without a token is its own affair.
+        Ok(_) => Finding::good(OUTSIDE, name, by),
+        Err(why) => {
+            let make = if needed.always { Finding::fault } else { Finding::warning };
+            make(OUTSIDE, name, format!("{why} ({by})"), mend(&why, network.proxy.is_some()).to_owned())
+        }
+    }
+}
+
+fn mend(why: &str, proxied: bool) -> &'static str {
+    let why = why.to_ascii_lowercase();
+    if why.contains("certificate") || why.contains("tls") {
+        "name the authority that signed it: [network] ca_file"
+    } else if proxied {
+        "let the proxy pass it, or name the host in [network] no_proxy"
+    } else {
+        "look at DNS and the firewall; behind a proxy set [network] proxy"
+    }
+}
+
+/// Whether a registry takes its token, by the command that every npm registry is meant to know (`npm whoami`).
+async fn opens(network: Arc<Network>, registry: &Registry) -> Option<Finding> {
+    let Access::Token(token) = &registry.access else { return None };
+    let token = String::from_utf8_lossy(token.expose()).into_owned();
+    let url = Url::parse(&format!("{}/-/whoami", registry.url.as_str().trim_end_matches('/'))).ok()?;
+    let name = format!("token of {}", registry.host());
+    match ask_with(network, url, Some(token)).await {
+        Ok((401, _)) => {
+            let fix = "make a new token there and put it into the token_file of its [[registry]]";
+            Some(Finding::fault(OUTSIDE, name, "the registry answers 401 to it", fix))
+        }
+        Ok((200, _)) => Some(Finding::good(OUTSIDE, name, "the registry takes it")),
+        // Not every registry knows the question; whether it is reached was told already.
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// One request without following redirects: the status and the beginning of the answer, or why there is none.
+pub(super) async fn ask(network: Arc<Network>, url: Url) -> Result<(u16, String), String> {
+    ask_with(network, url, None).await
+}
+
+async fn ask_with(network: Arc<Network>, url: Url, token: Option<String>) -> Result<(u16, String), String> {
+    let asked = tokio::task::spawn_blocking(move || {
+        let client = outside::client(&network, &url).map_err(|error| error.to_string())?;
+        let client = client.timeout_connect(Some(CONNECT)).timeout_global(Some(WHOLE)).build().new_agent();
+        let mut request = client.get(url.as_str());
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut answer = request.call().map_err(|error| error.to_string())?;
+        // What comes after the status line changes nothing.
+        let body = answer.body_mut().with_config().limit(ANSWER).read_to_string().unwrap_or_default();
+        Ok((answer.status().as_u16(), body))
+    });
+    asked.await.unwrap_or_else(|_| Err("the request was lost".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mend;
+
+    #[test]
+    fn what_mends_an_address() {
+        let check = |why: &str, proxied: bool, expected: &str| assert!(mend(why, proxied).contains(expected), "{why}");
+        check("rustls: invalid peer certificate: UnknownIssuer", false, "ca_file");
+        check("io: failed to lookup address information", false, "DNS");
+        check("proxy answered 403", true, "no_proxy");
+    }
+}

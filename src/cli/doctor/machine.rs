@@ -1,0 +1,136 @@
+//! The machine: tools, layers of the sandbox, disk.
+
+use std::path::{Path, PathBuf};
+
+use super::finding::Finding;
+use crate::config::server::{Require, Server};
+use crate::confine;
+use crate::toolchain::Toolchain;
+
+const TOOLS: &str = "tools";
+const SANDBOX: &str = "sandbox";
+const DISK: &str = "disk";
+
+/// Without these no repository builds.
+const NEEDED: [&str; 2] = ["node", "npm"];
+/// Those that only some repositories use, and people who look into a workspace.
+const SOMETIMES: [&str; 5] = ["git", "yarn", "pnpm", "bun", "bower"];
+
+/// Bytes below which nothing can be built, and below which it soon can't be.
+const SPACE: (u64, u64) = (512 << 20, 5 << 30);
+/// The same in files: one `node_modules` has tens of thousands.
+const FILES: (u64, u64) = (50_000, 300_000);
+
+/// Every tool with its version and place.
+pub(super) fn tools(toolchain: &Toolchain) -> Vec<Finding> {
+    let told = |name: &str, missing: &dyn Fn(String, String) -> Finding| match toolchain.require(name) {
+        Ok(tool) => {
+            let version = tool.version.as_deref().unwrap_or("version unknown");
+            Finding::good(TOOLS, name, format!("{version}, {}", tool.path.display()))
+        }
+        Err(gone) => missing(format!("not found in {}", gone.looked_in), gone.mend),
+    };
+    let needed = NEEDED.into_iter().map(|name| told(name, &|what, mend| Finding::fault(TOOLS, name, what, mend)));
+    let sometimes = SOMETIMES.into_iter().map(|name| match name {
+        // npm and the others start it for dependencies that are git repositories; so does bower for most of its.
+        "git" => told(name, &|what, mend| {
+            Finding::warning(TOOLS, name, format!("{what}: bower and git dependencies need it"), mend)
+        }),
+        "bower" => told(name, &|_, _| Finding::good(TOOLS, name, "none; the agent installs its own when it is needed")),
+        _ => told(name, &|_, mend| Finding::good(TOOLS, name, format!("none; only for repositories that use it ({mend})"))),
+    });
+    needed.chain(sometimes).collect()
+}
+
+/// Every layer, tried by a build of nothing where builds would run.
+pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
+    if settings.sandbox.require == Require::None {
+        let why = "steps run as plain processes: [sandbox] require = \"none\"";
+        return vec![Finding::warning(SANDBOX, "none", why, "take the line out, unless this is meant")];
+    }
+    let dir = existing(&settings.data_dir);
+    let layers = match confine::probe(exe, &dir).await {
+        Ok(layers) => layers,
+        Err(error) => {
+            let fix = format!("let this user write {}", dir.display());
+            return vec![Finding::warning(SANDBOX, "layers", format!("could not be tried: {error}"), fix)];
+        }
+    };
+    let mut fixes = layers.fixes().into_iter();
+    let mut told = |name: &str, layer: Result<String, String>| match layer {
+        Ok(detail) => Finding::good(SANDBOX, name, detail),
+        // Each sentence begins with why, in words of what was tried; one fault may explain several layers.
+        Err(why) => match fixes.next() {
+            Some(fix) => Finding::warning(SANDBOX, name, why, fix),
+            None => Finding::warning(SANDBOX, name, why, "mend the layer above first"),
+        },
+    };
+    let there = |layer: &Result<(), confine::Missing>, what: &str| {
+        layer.as_ref().map(|()| what.to_owned()).map_err(ToString::to_string)
+    };
+    vec![
+        told("namespaces", there(&layers.userns, "user, mount and process namespaces")),
+        told("bubblewrap", layers.bubblewrap.as_ref().cloned().map_err(ToString::to_string)),
+        told("overlay", there(&layers.overlay, "sources are stacked, not copied")),
+        told("network", there(&layers.netns, "bundles have no network unless they are given it")),
+    ]
+}
+
+/// Space and files where builds would run.
+pub(super) fn disk(settings: &Server) -> Vec<Finding> {
+    let dir = existing(&settings.data_dir);
+    let shown = settings.data_dir.display();
+    let made = if dir == settings.data_dir { String::new() } else { ", which the first start makes".to_owned() };
+    let writable = rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    let folder = match writable {
+        Ok(()) => Finding::good(DISK, "data.dir", format!("{shown}{made}")),
+        Err(error) => {
+            let fix = format!("chown it to the agent's user, or name another folder: [data] dir ({})", dir.display());
+            Finding::fault(DISK, "data.dir", format!("{shown} can't be written: {error}"), fix)
+        }
+    };
+    let Ok(fs) = rustix::fs::statvfs(&dir) else { return vec![folder] };
+    let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+    let fix = "free some, or move [data] dir to a larger disk";
+    let mut findings = vec![folder, enough("space", free, SPACE, &format!("{} MiB free", free >> 20), fix)];
+    // btrfs and others have no fixed number of files and say 0.
+    if fs.f_files > 0 {
+        let fix = "remove files, or make the file system with more inodes";
+        findings.push(enough("inodes", fs.f_favail, FILES, &format!("{} free", fs.f_favail), fix));
+    }
+    findings
+}
+
+fn enough(name: &str, free: u64, (least, comfortable): (u64, u64), detail: &str, fix: &str) -> Finding {
+    match free {
+        free if free < least => Finding::fault(DISK, name, detail, fix),
+        free if free < comfortable => Finding::warning(DISK, name, format!("{detail}: it will not last"), fix),
+        _ => Finding::good(DISK, name, detail),
+    }
+}
+
+/// The folder itself, or the nearest above it that is there.
+fn existing(dir: &Path) -> PathBuf {
+    dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[tokio::test]
+    async fn without_any_tool_each_is_named_with_its_fix() {
+        let findings = tools(&Toolchain::look(std::ffi::OsStr::new("/nonexistent")).await);
+        let of = |name: &str| findings.iter().find(|one| one.name == name).expect("named");
+        assert_eq!((of("node").state, of("npm").state, of("git").state), (State::Fault, State::Fault, State::Warning));
+        assert!(of("npm").fix.as_ref().is_some_and(|fix| fix.contains("install")), "{findings:#?}");
+        assert_eq!(of("pnpm").state, State::Good);
+    }
+
+    #[test]
+    fn how_much_is_enough() {
+        let state = |free| enough("space", free, (10, 20), "", "").state;
+        assert_eq!([5, 10, 20].map(state), [State::Fault, State::Warning, State::Good]);
+    }
+}
