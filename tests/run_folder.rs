@@ -270,6 +270,30 @@ fn a_commit_is_built_instead_of_the_files() {
 }
 
 #[test]
+fn another_folder_of_the_same_name_and_one_whose_old_commits_are_pruned() {
+    let files = |word: &str| format!("console.log('{word}');\n");
+    let bench = Bench::committed(&[(".hookmill.toml", BUNDLE), ("bundle.js", &files("first")), ("old.js", "")]);
+    assert!(bench.run(&[]).stdout.contains("first"));
+
+    // Its objects went with it; what the slot remembers of it can't be compared with any more.
+    fs::remove_dir_all(bench.folder()).expect("removed");
+    fs::create_dir(bench.folder()).expect("a folder");
+    bench.write(&[(".hookmill.toml", BUNDLE), ("bundle.js", &files("second"))]);
+    bench.git(&["init", "-q", "-b", "main"]);
+    bench.commit();
+    let ran = bench.run(&[]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stdout.contains("second") && !ran.stdout.contains("trying again"), "{ran:#?}");
+
+    bench.write(&[("bundle.js", &files("third"))]);
+    bench.git(&["commit", "-q", "-a", "--amend", "-m", "another"]);
+    bench.git(&["reflog", "expire", "--expire=now", "--all"]);
+    bench.git(&["gc", "-q", "--prune=now"]);
+    let ran = bench.run(&[]);
+    assert!(ran.code == Some(0) && ran.stdout.contains("third"), "{ran:#?}");
+}
+
+#[test]
 fn nothing_to_do_passes_and_a_missing_folder_is_wrong_usage() {
     let bench = Bench::new(&[("README.md", "# Shop\n")]);
     let ran = bench.run(&[]);

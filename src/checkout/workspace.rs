@@ -110,15 +110,24 @@ impl Workspace {
             whole && state.wishes == target.wishes && src.is_dir()
         };
         let state = self.state.take().filter(known);
-        let old = state.as_ref().and_then(|state| Oid::from_str(&state.tree).ok());
-        let totals = state.as_ref().map_or_else(Totals::default, |state| state.totals);
-        let (trees_before, trees) =
-            (state.as_ref().map(|state| submodules::trees(&state.modules)), submodules::trees(&target.modules));
-        let side_before = old.zip(trees_before.as_ref()).map(|(tree, submodules)| Side { tree, submodules });
+        let trees = submodules::trees(&target.modules);
         let side = Side { tree: target.tree, submodules: &trees };
-        let mut difference = diff::compare(odb, side_before, side, Meter::new(budget, totals))?;
+        let compare = |state: Option<&State>| {
+            let old = state.and_then(|state| Oid::from_str(&state.tree).ok());
+            let totals = state.map_or_else(Totals::default, |state| state.totals);
+            let trees_before = state.map(|state| submodules::trees(&state.modules));
+            let before = old.zip(trees_before.as_ref()).map(|(tree, submodules)| Side { tree, submodules });
+            diff::compare(odb, before, side, Meter::new(budget, totals))
+        };
+        let (state, mut difference) = match compare(state.as_ref()) {
+            Ok(difference) => (state, difference),
+            // Parts of the old tree may be gone although its root is there: what a person's repository lent us
+            // goes when it is cleaned up, or when another folder of that name is built.
+            Err(_) if state.is_some() => (None, compare(None)?),
+            Err(stop) => return Err(stop),
+        };
         if let Some(state) = &state
-            && old == Some(target.tree)
+            && state.tree == target.tree.to_string()
             && state.head == target.head
             && state.modules == target.modules
         {

@@ -194,8 +194,9 @@ impl Environment {
             ("npm_config_fund", "false"),
             ("npm_config_progress", "false"),
             ("npm_config_update_notifier", "false"),
-            // npm's log file in a HOME that is thrown away; its errors are in ours.
-            ("npm_config_logs_max", "0"),
+            // One log file, in a HOME that is thrown away, since its errors are in ours. With none, npm 6 removes the one
+            // that it writes to, and fails.
+            ("npm_config_logs_max", "1"),
             // npm's own waits (10 s, then 60 s) make an outage cost 70 s a try; so it is 7 s, and the
             // runner tries the step again. A server that hangs is given up after a minute, not five.
             ("npm_config_fetch_retries", "2"),

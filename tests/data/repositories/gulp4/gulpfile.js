@@ -1,0 +1,3 @@
+const { dest, src } = require('gulp');
+
+exports.build = () => src('src/**').pipe(dest('dist'));

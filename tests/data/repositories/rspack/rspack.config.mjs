@@ -1,0 +1,3 @@
+import { defineConfig } from '@rspack/cli';
+
+export default defineConfig({ entry: { main: './src/index.js' } });

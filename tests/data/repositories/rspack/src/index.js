@@ -1,0 +1,3 @@
+import isNumber from 'is-number';
+
+document.title = isNumber('7') ? 'shop' : '';
