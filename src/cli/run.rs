@@ -84,6 +84,7 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, RunError> {
         layers: Arc::new(layers),
         network: Arc::clone(&server.network),
         tools: Toolbox::default(),
+        toolchain: Arc::clone(&server.toolchain),
         shared_tools: None,
         permits: Arc::new(Semaphore::new(around.cores.max(2))),
     };

@@ -71,7 +71,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()));
     }
 
-    let tools = Tools::gather(&plan, parts).await?;
+    let tools = Tools::gather(&plan, parts, tell).await?;
     let view = workspace.view(readable(&tools, &tree));
     join_layers(parts, &view).await.map_err(no_workspace)?;
     tools.furnish(&view).map_err(no_workspace)?;
@@ -113,7 +113,7 @@ fn environment_of(
         commit_time: tree.done.committed_at,
         step,
         place: &environment::Place { build: place.build.clone(), home: place.home.clone(), tmp: place.tmp.clone() },
-        path: &tools.path,
+        path: tools.path(step),
         network: &parts.network,
         certificates: &tools.certificates,
         node_options: None,
