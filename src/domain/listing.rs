@@ -95,7 +95,7 @@ impl Listing {
         let lower = name.to_ascii_lowercase();
         let code = || CODE.iter().any(|extension| lower.ends_with(extension));
         let configures = |prefix: &&str| lower.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-        NAMES.contains(&name) || lockfile::NAMES.contains(&name) || (CONFIGURATIONS.iter().any(&configures) && code())
+        NAMES.contains(&name) || lockfile::NAMES.contains(&name) || (CONFIGURATIONS.iter().any(configures) && code())
     }
 
     /// True for those whose contents a plan reads; the others need only be there.
