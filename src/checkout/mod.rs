@@ -20,6 +20,7 @@ mod diff;
 mod gitdir;
 mod gitmodules;
 mod guard;
+mod history;
 mod job;
 mod lfs;
 mod listing;

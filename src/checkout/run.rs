@@ -230,7 +230,7 @@ pub(super) fn fill(job: &Job, workspace: &mut Workspace, repo: &Repository, fill
     let target = Target { tree: filled.tree, head, modules: filled.modules, wishes, lfs: &filled.lfs };
     let (state, changed) = workspace.switch(&odb, target, job.budget)?;
     Ok(Done {
-        listing: listing::read(&odb, &state.watched)?,
+        listing: listing::read(repo, filled.tree, &state.watched, commit)?,
         notices: notices(&state, wishes),
         files: state.totals.files,
         bytes: state.totals.bytes,
