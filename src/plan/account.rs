@@ -25,6 +25,11 @@ impl Account {
         self.decisions.push(Decision { seen: seen.into(), decided: decided.into(), because: because.into() });
     }
 
+    /// Why a file was decided about as it was.
+    pub(super) fn reason_for(&self, file: &str) -> Option<String> {
+        self.decisions.iter().find(|decision| decision.seen == file).map(|decision| decision.because.clone())
+    }
+
     fn has_decided(&self, file: &str) -> bool {
         self.decisions.iter().any(|decision| decision.seen == file)
     }

@@ -11,6 +11,7 @@ mod installs;
 mod javascript;
 mod manifest;
 mod roots;
+mod scripts;
 mod wishes;
 
 use std::collections::BTreeSet;
