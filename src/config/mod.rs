@@ -11,6 +11,7 @@ pub mod load;
 mod parts;
 pub mod problem;
 pub mod repo_file;
+pub mod repo_on;
 mod repo_reader;
 pub mod secret;
 mod section;

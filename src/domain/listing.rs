@@ -58,7 +58,20 @@ impl Listing {
             ".gitattributes",
             "component.json",
         ];
-        NAMES.contains(&name) || name.starts_with("webpack.config.") || name.starts_with("webpackfile.")
+        const CONFIGURATIONS: [&str; 10] = [
+            "webpack.",
+            "webpackfile.",
+            "rspack.",
+            "rsbuild.config.",
+            "vite.config.",
+            "rollup.config.",
+            "gulpfile.",
+            "gruntfile.",
+            "brunch-config.",
+            ".angular-cli.json",
+        ];
+        let lower = name.to_ascii_lowercase();
+        NAMES.contains(&name) || CONFIGURATIONS.iter().any(|prefix| lower.starts_with(prefix))
     }
 
     /// True for those whose contents a plan reads; the others need only be there.
