@@ -31,7 +31,7 @@ pub(super) fn plan(
     };
     let Some(command) = command else { return Ok(Vec::new()) };
     let mut step = steps.step(StepKind::Bundle, "bundle", &dir, command);
-    step.tools = roots::tools(projects, &dir);
+    step.tools = roots::tools_for(listing, steps, projects, &dir, &step.argv[0], account)?;
     step.env.extend(wish.env.clone());
     step.timeout = steps.timeout("bundle", wish.timeout, account);
     step.network = wish.network.clone().unwrap_or(step.network);

@@ -45,7 +45,7 @@ pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Sto
 pub async fn explain(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Result<Plan, Verdict> {
     let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
     let tree = checkout::run(job, parts, &workspace, &tell, stop).await?;
-    planning::plan(job, &tree.done.listing)
+    planning::plan(job, parts, &tree.done.listing)
 }
 
 async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Verdict {
@@ -64,7 +64,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         checkout::run(job, parts, &workspace, tell, stop),
     );
     let (tree, holder) = (tree?, holder.map_err(no_holder)?);
-    let plan = planning::plan(job, &tree.done.listing);
+    let plan = planning::plan(job, parts, &tree.done.listing);
     announce(&tree, plan.as_ref(), tell).await;
     let plan = plan?;
     if plan.stages.is_empty() {
