@@ -11,12 +11,15 @@ use crate::blobs::Logs;
 use crate::config::server::Retention;
 use crate::domain::time::Timestamp;
 use crate::store::{Returned, Store, StoreError};
+use crate::toolchain;
 use crate::tree;
 
 /// How often leases and waiting builds are looked at.
 const ROUND: Duration = Duration::from_secs(15);
 /// How long a fork's build waits for a maintainer.
 const WAITING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// How long a tool that no step was given is kept: longer than most teams let a repository rest.
+const TOOLS: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How many rounds pass between two looks for what is too old to keep.
 const ROUNDS_PER_RETENTION: u64 = 240;
 
@@ -96,9 +99,20 @@ impl Sweeper {
         self.store.expire_leases().await?;
         self.store.lapse_waiting(WAITING).await?;
         if look_for_old {
+            self.collect_tools().await;
             self.remove_old(now).await?;
         }
         Ok(())
+    }
+
+    async fn collect_tools(&self) {
+        let (tools, trash) = (self.data_dir.join("tools"), self.data_dir.join("trash"));
+        let collected = tokio::task::spawn_blocking(move || toolchain::collect(&tools, TOOLS, &trash)).await;
+        match collected {
+            Ok(names) if names.is_empty() => {}
+            Ok(names) => tracing::info!(tools = names.join(" "), "tools that were not used for long removed"),
+            Err(panic) => tracing::error!(%panic, "collecting unused tools failed"),
+        }
     }
 
     async fn remove_old(&self, now: Timestamp) -> Result<(), StoreError> {

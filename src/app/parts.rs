@@ -81,6 +81,7 @@ impl Parts {
                 layers: Arc::clone(layers),
                 network: Arc::clone(&server.network),
                 tools: tools.clone(),
+                toolchain: Arc::clone(&server.toolchain),
                 shared_tools: None,
                 permits: Arc::new(Semaphore::new(steps_at_once(server.agent.slots))),
             },

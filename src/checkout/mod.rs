@@ -14,6 +14,7 @@ pub mod client;
 mod diff;
 mod gitdir;
 mod guard;
+mod history;
 mod job;
 mod listing;
 mod local;

@@ -107,7 +107,7 @@ pub(super) fn fill(
         title: commit.and_then(|commit| text(commit.summary_bytes().unwrap_or_default())),
         author: commit.and_then(|commit| text(commit.author().name_bytes())),
         committed_at: commit.map(|commit| Timestamp(commit.time().seconds().saturating_mul(1000))),
-        listing: listing::read(&odb, &state.watched)?,
+        listing: listing::read(repo, tree, &state.watched, commit)?,
         notices: notices(&state),
         files: state.totals.files,
         bytes: state.totals.bytes,

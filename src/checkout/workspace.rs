@@ -39,7 +39,7 @@ pub(super) struct State {
     pub(super) submodules: BTreeSet<String>,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A slot's workspace, opened.
 pub(super) struct Workspace {

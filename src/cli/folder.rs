@@ -80,6 +80,7 @@ impl Folder {
             layers: Arc::new(layers),
             network: Arc::clone(&server.network),
             tools: Toolbox::default(),
+            toolchain: Arc::clone(&server.toolchain),
             shared_tools: None,
             permits: Arc::new(Semaphore::new(around.cores.max(2))),
         };

@@ -198,11 +198,8 @@ pub(super) fn network(mut section: Section<'_>, around: &Surroundings) -> Networ
 
 /// `[toolchain]`.
 pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
-    if let Some(mirror) = section.text("node_mirror")
-        && !mirror.value.is_empty()
-    {
-        section.not_built(&mirror.place, "fetching node from a mirror", "write node_mirror = \"\"");
-    }
+    let mirror = section.text("node_mirror").filter(|mirror| !mirror.value.is_empty());
+    let node_mirror = mirror.and_then(|mirror| base_url(&mut section, "node_mirror", &mirror));
     let node = section.text("node").and_then(|text| {
         let parts: Vec<&str> = text.value.split('.').collect();
         let good = parts.len() <= 3 && parts.iter().all(|part| part.parse::<u32>().is_ok());
@@ -216,7 +213,7 @@ pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
         good.then_some(text.value)
     });
     section.finish();
-    Toolchain { node: node.unwrap_or_default() }
+    Toolchain { node: node.unwrap_or_default(), node_mirror }
 }
 
 /// `[sandbox]`.

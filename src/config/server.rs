@@ -118,10 +118,12 @@ pub struct Network {
 }
 
 /// `[toolchain]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Toolchain {
     /// The node version for repositories that ask for none.
     pub node: String,
+    /// Where node's binaries are fetched instead of the package registry, in the layout of `nodejs.org/dist`.
+    pub node_mirror: Option<url::Url>,
 }
 
 /// `[sandbox] require`: what happens where the host can't confine.

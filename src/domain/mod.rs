@@ -7,6 +7,7 @@ pub mod build;
 pub mod event;
 pub mod link;
 pub mod listing;
+pub mod lockfile;
 pub mod log;
 pub mod outcome;
 pub mod repo;

@@ -2,7 +2,7 @@
 
 use super::javascript::{self, Manager};
 use super::manifest::Manifest;
-use super::{BadPlan, Wishes, inside};
+use super::{BadPlan, Wishes};
 use crate::domain::listing::Listing;
 use crate::domain::sentence::one_line;
 use crate::domain::spec::Decision;
@@ -12,10 +12,9 @@ use crate::domain::spec::Decision;
 pub(super) struct Account {
     pub(super) notices: Vec<String>,
     pub(super) decisions: Vec<Decision>,
+    /// Sentences about manifests that nobody installs, of which one is a notice where there is nothing else to do.
+    pub(super) left_out: Vec<String>,
 }
-
-/// More sub-folders than this are counted, not listed.
-const LISTED_PACKAGES: usize = 20;
 
 /// A script's text and a path may be as long as they like; what is kept with a build may not.
 const LONGEST: usize = 600;
@@ -37,17 +36,37 @@ impl Account {
         self.decisions.iter().find(|decision| decision.seen == file).map(|decision| decision.because.clone())
     }
 
+    /// A notice that several projects would give alike.
+    pub(super) fn notice_once(&mut self, sentence: String) {
+        if !self.notices.contains(&sentence) {
+            self.notice(sentence);
+        }
+    }
+
+    /// A decision about a file that several projects look at.
+    pub(super) fn decide_once(&mut self, seen: &str, decided: impl Into<String>, because: impl Into<String>) {
+        if !self.has_decided(seen) {
+            self.decide(seen, decided, because);
+        }
+    }
+
+    /// A manifest that is not installed, and the lines that would install it.
+    pub(super) fn leave_out(&mut self, manifest: &str, reason: &str, lines: &str) {
+        let because = format!("{reason}; to install it, add to .hookmill.toml: {lines}");
+        self.left_out.push(format!("{manifest} is not built: {because}"));
+        self.decide(manifest, "not installed", because);
+    }
+
     fn has_decided(&self, file: &str) -> bool {
         self.decisions.iter().any(|decision| decision.seen == file)
     }
 
-    /// Accounts for what no rule took: scripts that were not run, packages in sub-folders, other files.
-    pub(super) fn rest_of(&mut self, listing: &Listing, wishes: &Wishes, nothing: bool) -> Result<(), BadPlan> {
+    /// Accounts for what no rule took: scripts that were not run, other files.
+    pub(super) fn rest_of(&mut self, listing: &Listing, wishes: &Wishes) -> Result<(), BadPlan> {
         let package = Manifest::read(listing, ".", "package.json")?;
         if let Some(package) = &package {
             self.unused_scripts(listing, package, wishes);
         }
-        self.other_packages(listing, package.as_ref(), wishes, nothing);
         let at_root = listing.paths.iter().filter(|path| !path.contains('/'));
         for file in at_root {
             if let Some((decided, because)) = aside(file)
@@ -73,57 +92,6 @@ impl Account {
             self.decide(format!("package.json scripts.{name}"), "not run", because);
         }
     }
-
-    /// Packages in sub-folders are installed by workspaces or by name, never by guess.
-    fn other_packages(&mut self, listing: &Listing, root: Option<&Manifest>, wishes: &Wishes, nothing: bool) {
-        let mut patterns: Vec<&str> = root.map(Manifest::workspaces).unwrap_or_default();
-        if listing.has("pnpm-workspace.yaml") || listing.has("lerna.json") {
-            patterns.push("**");
-        }
-        let mut left_out = Vec::new();
-        let manifests = ["package.json", "bower.json"];
-        for path in &listing.paths {
-            let Some((dir, name)) = path.rsplit_once('/') else { continue };
-            if !manifests.contains(&name) || self.has_decided(path) || is_wished(wishes, dir) {
-                continue;
-            }
-            let member = patterns.iter().any(|pattern| fast_glob::glob_match(pattern.trim_start_matches("./"), dir));
-            if member && name == "package.json" {
-                continue;
-            }
-            left_out.push((dir, name));
-        }
-        for (dir, name) in left_out.iter().take(LISTED_PACKAGES) {
-            let because = format!(
-                "only the root is detected; to install it, add to .hookmill.toml: {}",
-                install_lines(dir, name)
-            );
-            self.decide(inside(dir, name), "not installed", because);
-        }
-        if left_out.len() > LISTED_PACKAGES {
-            let more = left_out.len() - LISTED_PACKAGES;
-            self.decide(format!("{more} more manifests in sub-folders"), "not installed", "only the root is detected");
-        }
-        if let Some((dir, name)) = left_out.first().filter(|_| nothing) {
-            let lines = install_lines(dir, name);
-            self.notice(format!(
-                "{} is not built: only the root is detected; add to .hookmill.toml: {lines}",
-                inside(dir, name)
-            ));
-        }
-    }
-}
-
-fn is_wished(wishes: &Wishes, dir: &str) -> bool {
-    let written = |wish: &Option<String>| {
-        wish.as_deref().is_some_and(|d| d.trim_start_matches("./").trim_end_matches('/') == dir)
-    };
-    wishes.installs.iter().any(|wish| written(&wish.dir))
-}
-
-fn install_lines(dir: &str, manifest: &str) -> String {
-    let tool = if manifest == "bower.json" { "bower" } else { "npm" };
-    format!("[[install]] tool = \"{tool}\", dir = \"{dir}\"")
 }
 
 fn check_lines(name: &str, manager: Manager) -> String {
@@ -134,7 +102,9 @@ fn check_lines(name: &str, manager: Manager) -> String {
 /// What becomes of files that no step of a plan comes from.
 fn aside(file: &str) -> Option<(&'static str, &'static str)> {
     Some(match file {
-        ".nvmrc" | ".node-version" | ".tool-versions" => ("noted", "builds use the agent's own node"),
+        ".nvmrc" | ".node-version" | ".tool-versions" => {
+            ("not used", "[toolchain] node of .hookmill.toml goes before it, or another file does")
+        }
         ".npmrc" | ".yarnrc" | ".yarnrc.yml" | ".bowerrc" => {
             ("left to its tool", "the package manager reads it itself")
         }

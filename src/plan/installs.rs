@@ -1,16 +1,20 @@
 //! The first stage: package managers, side by side.
 
+use std::collections::BTreeSet;
+
 use super::account::Account;
+use super::bower;
 use super::javascript::{self, Choice};
 use super::manifest::Manifest;
-use super::roots::Project;
+use super::roots::{self, Project};
 use super::wishes::folder;
-use super::{BadPlan, InstallWish, Steps, inside, words};
+use super::{BadPlan, InstallWish, Steps, inside};
 use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
+use crate::domain::lockfile::Format;
 use crate::domain::spec::StepSpec;
 
-/// Detects at the root, then lets the wishes replace and add.
+/// An install for each project, then lets the wishes replace and add.
 pub(super) fn plan(
     listing: &Listing,
     steps: &Steps<'_>,
@@ -18,106 +22,76 @@ pub(super) fn plan(
     account: &mut Account,
 ) -> Result<Vec<StepSpec>, BadPlan> {
     let mut planned = Vec::new();
-    let package = Manifest::read(listing, ".", "package.json")?;
-    let root = projects.iter().find(|project| project.dir == ".");
-    if let Some((package, root)) = package.as_ref().zip(root)
-        && !wished(steps, &["npm", "yarn", "pnpm", "bun"])?
-        && let Some(step) = detect_javascript(package, root, steps, account)
-    {
-        planned.push(step);
+    let taken = wished(steps, |tool| tool != "bower")?;
+    for project in projects.iter().filter(|project| !taken.contains(&project.dir)) {
+        if project.installs {
+            planned.push(javascript_step(listing, project, &project.choice, steps, account));
+        } else {
+            let because = "it names no dependency and no install script";
+            account.decide(inside(&project.dir, "package.json"), "nothing to install", because);
+        }
     }
     for wish in steps.wishes.installs.iter().filter(|wish| wish.tool != "bower") {
-        planned.extend(fulfil(listing, wish, steps, account)?);
+        planned.extend(fulfil(listing, wish, steps, projects, account)?);
     }
-    // Whether package.json runs bower itself matters only when its scripts will run.
-    let runs_scripts = steps.settings.scripts && planned.iter().any(|step| step.dir == ".");
-    let scripts = package.as_ref().filter(|_| runs_scripts);
-    if !wished(steps, &["bower"])?
-        && let Some(step) = detect_bower(listing, scripts, steps, account)?
-    {
-        planned.push(step);
-    }
+    let taken = wished(steps, |tool| tool == "bower")?;
+    planned.extend(bower::plan(listing, steps, projects, &taken, account)?);
     for wish in steps.wishes.installs.iter().filter(|wish| wish.tool == "bower") {
-        planned.extend(fulfil(listing, wish, steps, account)?);
+        planned.extend(fulfil(listing, wish, steps, projects, account)?);
     }
     Ok(planned)
 }
 
-/// True when the repository file itself decides about one of these tools at the root.
-fn wished(steps: &Steps<'_>, tools: &[&str]) -> Result<bool, BadPlan> {
-    for wish in steps.wishes.installs.iter().filter(|wish| tools.contains(&wish.tool.as_str())) {
-        if folder(&wish.tool, wish.dir.as_deref())? == "." {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The folders in which the repository file itself decides about such a tool.
+fn wished(steps: &Steps<'_>, tool: impl Fn(&str) -> bool) -> Result<BTreeSet<String>, BadPlan> {
+    let wishes = steps.wishes.installs.iter().filter(|wish| tool(&wish.tool));
+    wishes.map(|wish| folder(&format!("[[install]] {}", wish.tool), wish.dir.as_deref())).collect()
 }
 
-fn detect_javascript(
-    package: &Manifest,
+fn javascript_step(
+    listing: &Listing,
     project: &Project,
+    choice: &Choice,
     steps: &Steps<'_>,
     account: &mut Account,
-) -> Option<StepSpec> {
-    let script = package.lifecycle_script().filter(|_| steps.settings.scripts);
-    if !package.has_dependencies() && package.workspaces().is_empty() && script.is_none() {
-        account.decide("package.json", "nothing to install", "it names no dependency and no install script");
-        return None;
-    }
-    let step = javascript_step(&project.dir, &project.choice, steps, account);
-    Some(StepSpec { tools: project.tools.clone(), ..step })
-}
-
-fn javascript_step(dir: &str, choice: &Choice, steps: &Steps<'_>, account: &mut Account) -> StepSpec {
+) -> StepSpec {
     let tool = choice.manager.tool();
-    let command = choice.manager.install(choice.lockfile.is_some(), steps.settings.scripts);
-    match &choice.lockfile {
-        Some(lockfile) => account.decide(lockfile, command.join(" "), format!("this lockfile belongs to {tool}")),
-        None => {
-            let manifest = inside(dir, "package.json");
+    let locked = choice.lockfile.is_some() && choice.stale.is_none();
+    let command = choice.manager.install(locked, steps.settings.scripts);
+    match (&choice.lockfile, &choice.stale) {
+        (Some(lockfile), None) => {
+            account.decide(lockfile, command.join(" "), format!("this lockfile belongs to {tool}"));
+            if let Some(old) = listing.lockfiles.get(lockfile).and_then(|lockfile| old_format(lockfile.format)) {
+                account.notice(format!("{lockfile} has an old format, {old}"));
+            }
+        }
+        (Some(lockfile), Some(why)) => {
+            account.notice(format!("{lockfile} is out of date: {why}; run {tool} install and commit {lockfile}"));
+            account.decide(lockfile, command.join(" "), format!("it is out of date: {why}"));
+        }
+        (None, _) => {
+            let manifest = inside(&project.dir, "package.json");
             account.notice(format!(
                 "{manifest} has no lockfile for {tool}: every build may get other versions; commit one"
             ));
             account.decide(manifest, command.join(" "), "it names dependencies and has no lockfile");
         }
     }
-    steps.step(StepKind::Install, tool, dir, command)
+    let step = steps.step(StepKind::Install, tool, &project.dir, command);
+    StepSpec { tools: project.tools.clone(), ..step }
 }
 
-fn detect_bower(
-    listing: &Listing,
-    scripts: Option<&Manifest>,
-    steps: &Steps<'_>,
-    account: &mut Account,
-) -> Result<Option<StepSpec>, BadPlan> {
-    let Some(bower) = Manifest::read(listing, ".", "bower.json")? else { return Ok(None) };
-    if !bower.has_dependencies() {
-        account.decide("bower.json", "nothing to install", "it names no dependency");
-        return Ok(None);
-    }
-    if let Some(script) = scripts.and_then(|package| package.lifecycle_script_running("bower")) {
-        account.notice(format!("bower runs inside npm's install: the {script} script of package.json starts it; without that script it would run beside npm"));
-        account.decide("bower.json", "no step of its own", format!("the {script} script of package.json runs bower"));
-        return Ok(None);
-    }
-    let command = bower_install(steps);
-    account.decide(
-        "bower.json",
-        command.join(" "),
-        "bower is the agent's own, so it need not wait for another install",
-    );
-    Ok(Some(steps.step(StepKind::Install, "bower", ".", command)))
-}
-
-/// bower refuses root without being told (inside a sandbox its user is root only in name), asks
-/// about statistics on a first run, and prints JSON for a log where a `.bowerrc` has `"json"`.
-fn bower_install(steps: &Steps<'_>) -> Vec<String> {
-    let mut command =
-        words("bower install --allow-root --config.interactive=false --config.analytics=false --config.json=false");
-    if !steps.settings.scripts {
-        command.push("--config.scripts=false".to_owned());
-    }
-    command
+/// What is wrong with a format that today's managers no longer write, and what mends it.
+fn old_format(format: Format) -> Option<&'static str> {
+    Some(match format {
+        Format::Npm(0 | 1) => {
+            "lockfileVersion 1 of npm 5 and 6, for which npm asks the registry about every package; run npm install with npm 7 or newer and commit it"
+        }
+        Format::Pnpm(..=5, _) => "of pnpm 7 and before; run pnpm install with pnpm 9 or newer and commit it",
+        Format::YarnModern(..=5) => "of yarn before 3.2; run yarn install with yarn 4 and commit it",
+        Format::BunBinary => "bun.lockb; run bun install --save-text-lockfile, commit bun.lock and delete bun.lockb",
+        _ => return None,
+    })
 }
 
 /// The step that an `[[install]]` asks for; `None` for one that is skipped.
@@ -125,6 +99,7 @@ fn fulfil(
     listing: &Listing,
     wish: &InstallWish,
     steps: &Steps<'_>,
+    projects: &[Project],
     account: &mut Account,
 ) -> Result<Option<StepSpec>, BadPlan> {
     let tool = wish.tool.as_str();
@@ -140,9 +115,13 @@ fn fulfil(
         }
         Some(command) => {
             account.decide(seen, command.join(" "), "the repository says so");
-            steps.step(StepKind::Install, tool, &dir, command.clone())
+            let tools = match tool {
+                "bower" => bower::tools(listing, steps, projects, &dir, account)?,
+                _ => roots::tools_for(listing, steps, projects, &dir, tool, account)?,
+            };
+            StepSpec { tools, ..steps.step(StepKind::Install, tool, &dir, command.clone()) }
         }
-        None => usual(listing, tool, &dir, steps, account)?,
+        None => usual(listing, tool, &dir, steps, projects, account)?,
     };
     step.env.extend(wish.env.clone());
     step.timeout = steps.timeout(&step.name, wish.timeout, account);
@@ -155,6 +134,7 @@ fn usual(
     tool: &str,
     dir: &str,
     steps: &Steps<'_>,
+    projects: &[Project],
     account: &mut Account,
 ) -> Result<StepSpec, BadPlan> {
     let missing = |manifest: &str| BadPlan::NoManifest {
@@ -164,13 +144,13 @@ fn usual(
     };
     if tool == "bower" {
         Manifest::read(listing, dir, "bower.json")?.ok_or_else(|| missing("bower.json"))?;
-        let command = bower_install(steps);
-        account.decide(inside(dir, "bower.json"), command.join(" "), "the repository file names bower in this folder");
-        return Ok(steps.step(StepKind::Install, tool, dir, command));
+        return bower::install(listing, steps, projects, dir, account);
     }
     let package = Manifest::read(listing, dir, "package.json")?;
-    let choice = javascript::named(listing, dir, tool, package.as_ref())
+    let named = javascript::named(listing, dir, tool, package.as_ref())
         .ok_or_else(|| BadPlan::NoCommand { tool: tool.to_owned() })?;
-    package.ok_or_else(|| missing("package.json"))?;
-    Ok(javascript_step(dir, &choice, steps, account))
+    // Another wish for the same folder may have given the project its manager; the names of two steps tell then.
+    let project = projects.iter().find(|project| project.dir == dir).ok_or_else(|| missing("package.json"))?;
+    let choice = if project.choice.manager == named.manager { &project.choice } else { &named };
+    Ok(javascript_step(listing, project, choice, steps, account))
 }

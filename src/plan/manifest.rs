@@ -12,15 +12,33 @@ impl Manifest {
     /// Reads the manifest of that name in a folder; `None` when there is none.
     pub(super) fn read(listing: &Listing, dir: &str, name: &str) -> Result<Option<Self>, BadPlan> {
         let file = inside(dir, name);
-        let Some(bytes) = listing.manifests.get(&file) else {
-            return if listing.has(&file) { Err(BadPlan::TooLarge { file }) } else { Ok(None) };
-        };
-        // Editors on Windows put a byte order mark there, and npm and bower read past it.
+        if let Some(target) = listing.dangling.get(&file) {
+            return Err(BadPlan::Dangling { file, target: target.clone() });
+        }
+        match listing.manifests.get(&file) {
+            Some(bytes) => Self::parse(&file, bytes).map(Some),
+            None if listing.has(&file) => Err(BadPlan::TooLarge { file }),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a manifest's bytes; `file` is what messages call it.
+    pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Self, BadPlan> {
+        let bad = |why: String| BadPlan::NotJson { file: file.to_owned(), why };
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            return Err(bad("it is UTF-16; save it as UTF-8".to_owned()));
+        }
+        // Editors on Windows put a byte order mark there, and npm and bower read past it. What is no UTF-8 is
+        // replaced, as they do: an author's name in Latin-1 stops nobody.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        match serde_json::from_slice(bytes) {
-            Ok(Value::Object(fields)) => Ok(Some(Self(fields))),
-            Ok(_) => Err(BadPlan::NotJson { file, why: "it is not an object".to_owned() }),
-            Err(error) => Err(BadPlan::NotJson { file, why: error.to_string() }),
+        let text = String::from_utf8_lossy(bytes);
+        if text.trim().is_empty() {
+            return Err(bad("it is empty; `{}` is the least".to_owned()));
+        }
+        match serde_json::from_str(&text) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(bad("it is not an object".to_owned())),
+            Err(error) => Err(bad(format!("{error}{}", hint(&text, &error)))),
         }
     }
 
@@ -38,10 +56,26 @@ impl Manifest {
         DEPENDENCIES.iter().find_map(|field| self.0.get(*field)?.get(name)?.as_str())
     }
 
+    /// True when an install has something to fetch.
     pub(super) fn has_dependencies(&self) -> bool {
-        DEPENDENCIES
-            .iter()
-            .any(|field| self.0.get(*field).and_then(Value::as_object).is_some_and(|map| !map.is_empty()))
+        self.asked(&DEPENDENCIES).next().is_some()
+    }
+
+    /// The dependencies under these fields, with their ranges.
+    pub(super) fn asked<'a>(&'a self, fields: &'a [&str]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let maps = fields.iter().filter_map(|field| self.0.get(*field).and_then(Value::as_object));
+        maps.flatten().filter_map(|(name, range)| Some((name.as_str(), range.as_str()?)))
+    }
+
+    /// The value at a path of fields, when it is text.
+    pub(super) fn text_at(&self, path: &[&str]) -> Option<&str> {
+        self.at(path)?.as_str()
+    }
+
+    /// The value at a path of fields.
+    pub(super) fn at(&self, path: &[&str]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.0.get(*first)?, |value, field| value.get(field))
     }
 
     /// The patterns of `workspaces`, in either of its forms.
@@ -51,36 +85,42 @@ impl Manifest {
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
+    /// The texts of a list.
+    pub(super) fn texts(&self, field: &str) -> Vec<&str> {
+        self.0.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// The names of `scripts`.
+    pub(super) fn script_names(&self) -> impl Iterator<Item = &str> {
+        self.0.get("scripts").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.as_str())
+    }
+
     /// The first script that an install runs by itself.
     pub(super) fn lifecycle_script(&self) -> Option<&'static str> {
         LIFECYCLE.into_iter().find(|name| self.script(name).is_some())
     }
+}
 
-    /// The lifecycle script that, by itself or through other scripts, runs `program`.
-    pub(super) fn lifecycle_script_running(&self, program: &str) -> Option<&'static str> {
-        LIFECYCLE.into_iter().find(|name| self.script_runs(name, program, 5))
-    }
-
-    /// Follows `npm run x` and the like, `depth` scripts far: scripts may call each other in circles.
-    fn script_runs(&self, name: &str, program: &str, depth: u8) -> bool {
-        let Some(command) = self.script(name) else { return false };
-        let mut words =
-            command.split(|c: char| c.is_whitespace() || ";&|()\"'".contains(c)).filter(|word| !word.is_empty());
-        words.any(|word| {
-            let base = word.rsplit('/').next().unwrap_or(word);
-            base == program
-                || (depth > 0
-                    && base != name
-                    && self.script(base).is_some()
-                    && self.script_runs(base, program, depth - 1))
-        })
+/// What serde's words leave open, for those who write JSON as they write JavaScript.
+fn hint(text: &str, error: &serde_json::Error) -> &'static str {
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let comment = line.contains("//") || line.contains("/*");
+    if comment || error.to_string().starts_with("trailing comma") {
+        "; JSON has neither comments nor a comma behind the last entry"
+    } else {
+        ""
     }
 }
 
-const DEPENDENCIES: [&str; 4] = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
+/// Every field of dependencies, also those that are the user's to install.
+pub(super) const DEPENDENCIES: [&str; 4] =
+    ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
+
+/// The fields of dependencies that every manager installs.
+pub(super) const INSTALLED: [&str; 3] = ["dependencies", "devDependencies", "optionalDependencies"];
 
 /// What npm, yarn, pnpm and bun run of the root package itself on an install.
-const LIFECYCLE: [&str; 6] = ["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare"];
+pub(super) const LIFECYCLE: [&str; 6] = ["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare"];
 
 /// The first number of a version or range: 4 of `^4.47.0`.
 pub(super) fn major(range: &str) -> Option<u32> {

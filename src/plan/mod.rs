@@ -6,13 +6,17 @@
 //! that need only the dependencies; then the checks that need the bundle.
 
 mod account;
+mod bower;
 mod bundle;
+mod freshness;
 mod installs;
 mod javascript;
 mod manifest;
 mod roots;
 mod scripts;
+mod versions;
 mod wishes;
+mod workspaces;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,6 +37,8 @@ pub struct PlanSettings {
     pub step_timeout: Duration,
     /// Whether packages' own install scripts run.
     pub scripts: bool,
+    /// The version of node for repositories that ask for none.
+    pub node: String,
     /// Whether bundle and checks may reach the network without asking.
     pub network: bool,
 }
@@ -47,6 +53,26 @@ pub enum BadPlan {
         file: String,
         /// What the parser says, with line and column.
         why: String,
+    },
+    /// A manifest that is a link, and leads to no file of the tree.
+    #[error("{file} is a link to {target:?}, which is no file of the repository; commit the file itself")]
+    Dangling {
+        /// The manifest's path.
+        file: String,
+        /// Where the link points.
+        target: String,
+    },
+    /// A version that no tool has.
+    #[error("{place}: {version:?} is no version of {tool}; write one like {example}")]
+    BadVersion {
+        /// The file, and where in it.
+        place: String,
+        /// The tool.
+        tool: String,
+        /// What was written.
+        version: String,
+        /// One that would be understood.
+        example: &'static str,
     },
     /// A manifest that was not read because of its size.
     #[error("{file} is larger than 2 MiB; a manifest of that size is not read")]
@@ -105,21 +131,23 @@ pub enum BadPlan {
 pub fn plan(listing: &Listing, wishes: &Wishes, settings: &PlanSettings) -> Result<Plan, BadPlan> {
     let mut account = Account::default();
     let steps = Steps { wishes, settings };
-    let projects = roots::projects(listing, &mut account)?;
+    let projects = roots::projects(listing, &steps, &mut account)?;
     let installs = installs::plan(listing, &steps, &projects, &mut account)?;
     let bundles = bundle::plan(listing, &steps, &projects, &installs, &mut account)?;
-    let nothing = installs.is_empty() && bundles.iter().all(Vec::is_empty);
+    if installs.is_empty() && bundles.iter().all(Vec::is_empty) {
+        roots::tell_what_was_left(&mut account);
+    }
     let mut bundles = bundles.into_iter();
     let mut beside = bundles.next().unwrap_or_default();
     let mut after = Vec::new();
     for check in &wishes.checks {
-        let step = steps.check(check, &projects, &mut account)?;
+        let step = steps.check(listing, check, &projects, &mut account)?;
         match check.after {
             After::Install => beside.push(step),
             After::Bundle => after.push(step),
         }
     }
-    account.rest_of(listing, wishes, nothing)?;
+    account.rest_of(listing, wishes)?;
     let stages = [installs, beside].into_iter().chain(bundles).chain([after]);
     let plan = Plan {
         stages: stages.filter(|steps| !steps.is_empty()).map(|steps| Stage { steps }).collect(),
@@ -181,7 +209,13 @@ impl Steps<'_> {
         }
     }
 
-    fn check(&self, wish: &CheckWish, projects: &[Project], account: &mut Account) -> Result<StepSpec, BadPlan> {
+    fn check(
+        &self,
+        listing: &Listing,
+        wish: &CheckWish,
+        projects: &[Project],
+        account: &mut Account,
+    ) -> Result<StepSpec, BadPlan> {
         let name = wish.name.as_str();
         if name.trim().is_empty() || name.chars().count() > 60 || name.contains(char::is_control) {
             return Err(BadPlan::BadName { name: name.to_owned() });
@@ -191,7 +225,7 @@ impl Steps<'_> {
         }
         let dir = wishes::folder(&format!("check {name:?}"), wish.dir.as_deref())?;
         let mut step = self.step(StepKind::Check, name, &dir, wish.command.clone());
-        step.tools = roots::tools(projects, &dir);
+        step.tools = roots::tools_for(listing, self, projects, &dir, &wish.command[0], account)?;
         step.env.extend(wish.env.clone());
         step.timeout = self.timeout(name, wish.timeout, account);
         step.allow_failure = wish.allow_failure;

@@ -105,7 +105,7 @@ impl Command {
     /// The folder that it works in: where it runs, or where `--prefix` and the like send it.
     pub(super) fn folder(&self) -> Option<String> {
         match self.option() {
-            Some((_, target)) => joined(&self.dir, target),
+            Some(target) => joined(&self.dir, target),
             None => Some(self.dir.clone()),
         }
     }
@@ -119,7 +119,7 @@ impl Command {
     pub(super) fn installs(&self, tool: &str) -> Option<String> {
         let rest = self.after(tool)?;
         let option = self.option();
-        let is_option = |word: &&str| word.starts_with('-') || option.is_some_and(|(_, value)| *value == **word);
+        let is_option = |word: &&str| word.starts_with('-') || option == Some(*word);
         let mut plain = rest.iter().map(String::as_str).filter(|word| !is_option(word));
         let verb = plain.next();
         let known = match tool {
@@ -146,12 +146,57 @@ impl Command {
     }
 
     /// The option that sends a package manager elsewhere, and where.
-    fn option(&self) -> Option<(usize, &str)> {
+    fn option(&self) -> Option<&str> {
         const NAMES: [&str; 5] = ["--prefix", "--cwd", "--dir", "-C", "--config.cwd"];
         self.words.iter().enumerate().find_map(|(at, word)| match word.split_once('=') {
-            Some((name, value)) if NAMES.contains(&name) => Some((at, value)),
-            None if NAMES.contains(&word.as_str()) => Some((at, self.words.get(at + 1)?.as_str())),
+            Some((name, value)) if NAMES.contains(&name) => Some(value),
+            None if NAMES.contains(&word.as_str()) => self.words.get(at + 1).map(String::as_str),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installs(scripts: &str, tool: &str) -> Vec<String> {
+        let manifest = Manifest::parse("package.json", format!(r#"{{"scripts": {scripts}}}"#).as_bytes());
+        let manifest = manifest.expect("JSON");
+        commands(&manifest, ".", "build").iter().filter_map(|command| command.installs(tool)).collect()
+    }
+
+    #[test]
+    fn installs_in_scripts() {
+        let check = |script: &str, tool: &str, expected: &[&str]| {
+            let scripts = serde_json::json!({ "build": script }).to_string();
+            assert_eq!(installs(&scripts, tool), expected, "{script}");
+        };
+        check("cd client && npm ci && npm run build", "npm", &["client"]);
+        check("npm --prefix client install", "npm", &["client"]);
+        check("npm ci --prefix=./client/ --no-audit", "npm", &["client"]);
+        check("(cd a && npm i); (cd b/c && npm install)", "npm", &["a", "b/c"]);
+        check("concurrently \"cd a && npm install\" 'cd b && npm ci'", "npm", &["a", "b"]);
+        check("cd \"client\" && yarn", "yarn", &["client"]);
+        check("yarn --cwd client install --frozen-lockfile && yarn build", "yarn", &["client"]);
+        check("pnpm -C client i", "pnpm", &["client"]);
+        check("cd a && cd ../b && npm i", "npm", &["b"]);
+        check("cd .. && npm i", "npm", &[]);
+        check("cd $HOME && npm i", "npm", &[]);
+        check("npm install -g gulp && npm install left-pad", "npm", &[]);
+        check("cd client && npm run install-all", "npm", &[]);
+        check("yarn build", "yarn", &[]);
+        check("cd client && ./node_modules/.bin/bower i --allow-root", "bower", &["client"]);
+        check("NODE_ENV=x npx bower install jquery", "bower", &["."]);
+        check("bower-installer", "bower", &[]);
+        check("echo bower install", "bower", &[]);
+    }
+
+    #[test]
+    fn through_other_scripts_and_around_in_circles() {
+        let scripts = r#"{"build": "run-s deps bundle", "deps": "npm run bower", "bower": "bower install",
+            "bundle": "npm run build", "prebuild": "cd web && npm ci"}"#;
+        assert_eq!(installs(scripts, "bower"), ["."]);
+        assert_eq!(installs(scripts, "npm"), ["web"]);
     }
 }

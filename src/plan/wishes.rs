@@ -13,6 +13,8 @@ use crate::domain::spec::Network;
 pub struct Wishes {
     /// For every step; a step's own wins.
     pub env: BTreeMap<String, String>,
+    /// `[toolchain]`: versions by tool, over what is detected.
+    pub toolchain: BTreeMap<String, String>,
     /// `[[install]]` blocks.
     pub installs: Vec<InstallWish>,
     /// `[bundle]`.

@@ -45,7 +45,7 @@ pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Sto
 pub async fn explain(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Result<Plan, Verdict> {
     let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
     let tree = checkout::run(job, parts, &workspace, &tell, stop).await?;
-    planning::plan(job, &tree.done.listing)
+    planning::plan(job, parts, &tree.done.listing)
 }
 
 async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Verdict {
@@ -64,14 +64,14 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         checkout::run(job, parts, &workspace, tell, stop),
     );
     let (tree, holder) = (tree?, holder.map_err(no_holder)?);
-    let plan = planning::plan(job, &tree.done.listing);
+    let plan = planning::plan(job, parts, &tree.done.listing);
     announce(&tree, plan.as_ref(), tell).await;
     let plan = plan?;
     if plan.stages.is_empty() {
         return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()));
     }
 
-    let tools = Tools::gather(&plan, parts).await?;
+    let tools = Tools::gather(&plan, parts, tell).await?;
     let view = workspace.view(readable(&tools, &tree));
     join_layers(parts, &view).await.map_err(no_workspace)?;
     tools.furnish(&view).map_err(no_workspace)?;
@@ -113,7 +113,7 @@ fn environment_of(
         commit_time: tree.done.committed_at,
         step,
         place: &environment::Place { build: place.build.clone(), home: place.home.clone(), tmp: place.tmp.clone() },
-        path: &tools.path,
+        path: tools.path(step),
         network: &parts.network,
         certificates: &tools.certificates,
         node_options: None,

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::secret::Secret;
-use crate::config::server::Network;
+use crate::config::server::{self, Network};
 use crate::confine::Layers;
 use crate::domain::build::{Build, Step};
 use crate::domain::repo::CommitId;
@@ -82,6 +82,8 @@ pub struct Parts {
     pub network: Arc<Network>,
     /// node, npm and the others, as this machine has them.
     pub tools: Toolbox,
+    /// Where node comes from when `PATH` has none that fits.
+    pub toolchain: Arc<server::Toolchain>,
     /// Where the agent's own tools are installed, if not under `data_dir`: `run` and `demo` share theirs.
     pub shared_tools: Option<PathBuf>,
     /// Bounds the steps that run at once, over all builds of this agent.
@@ -89,8 +91,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    fn tools_dir(&self) -> &std::path::Path {
-        self.shared_tools.as_deref().unwrap_or(&self.data_dir)
+    fn tools_dir(&self) -> PathBuf {
+        self.shared_tools.as_ref().unwrap_or(&self.data_dir).join("tools")
     }
 }
 

@@ -10,10 +10,10 @@ use crate::domain::spec::{Network, Plan};
 use crate::domain::trust::Trust;
 use crate::plan::{self, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes};
 
-use super::Job;
+use super::{Job, Parts};
 
 /// Plans a build. What can't be planned is the repository's fault and says which file and what mends it.
-pub(super) fn plan(job: &Job, listing: &Listing) -> Result<Plan, Verdict> {
+pub(super) fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<Plan, Verdict> {
     let failed = |why: String| Verdict::new(Outcome::Failed, sentence::one_line(&why, sentence::MAX_CHARS));
     let file = match listing.text(repo_file::FILE_NAME) {
         Some(text) => RepoFile::parse(text, repo_file::FILE_NAME).map_err(|problems| failed(first(&problems)))?,
@@ -25,6 +25,7 @@ pub(super) fn plan(job: &Job, listing: &Listing) -> Result<Plan, Verdict> {
     let settings = PlanSettings {
         step_timeout: job.limits.step_timeout,
         scripts: job.scripts,
+        node: parts.toolchain.node.clone(),
         network: job.bundle_network && job.build.trust != Trust::Fork,
     };
     let file = file.for_build(subject(&job.build));
@@ -75,6 +76,7 @@ fn wishes(file: RepoFile, trust: Trust) -> Wishes {
         || bundle.network.is_some();
     Wishes {
         env: file.env,
+        toolchain: file.toolchain,
         installs: file
             .installs
             .into_iter()

@@ -1,20 +1,22 @@
 //! The agent's tools as one build needs them: found, or named as missing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 
 use crate::config::server::Network;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
-use crate::domain::spec::Plan;
+use crate::domain::spec::{Plan, StepSpec, Wanted};
 use crate::domain::view::View;
-use crate::toolchain::{self, TOOLS, Toolchain, bower};
+use crate::toolchain::{self, Given, Outfit, Supply, TOOLS, Toolchain, Unmet};
 
-use super::Parts;
 use super::environment::{Certificates, home_files};
+use super::{Happening, Parts, Tell};
 
 /// The toolchain of this machine, looked at once and again when something is missing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -43,8 +45,8 @@ async fn look() -> Toolchain {
 
 /// What the steps of one build are given.
 pub(super) struct Tools {
-    /// Folders for `PATH`, behind the tree's own.
-    pub(super) path: Vec<PathBuf>,
+    /// Folders for `PATH`, behind the tree's own, by what a step wants.
+    paths: BTreeMap<Vec<Wanted>, Vec<PathBuf>>,
     /// Files and folders that steps must be able to read.
     pub(super) readable: Vec<PathBuf>,
     /// What steps trust.
@@ -53,8 +55,9 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// Finds what the plan's steps start. A missing tool is not the commit's fault.
-    pub(super) async fn gather(plan: &Plan, parts: &Parts) -> Result<Self, Verdict> {
+    /// Finds what the plan's steps want and start, and fetches what is not there. Different sets are met side by
+    /// side; what they share is fetched once. A missing tool is not the commit's fault, unless what asks for it is wrong.
+    pub(super) async fn gather(plan: &Plan, parts: &Parts, tell: &Tell) -> Result<Self, Verdict> {
         let mut toolchain = parts.tools.toolchain().await;
         if missing(plan, &toolchain).is_some() {
             toolchain = parts.tools.again().await;
@@ -62,18 +65,23 @@ impl Tools {
         if let Some(gone) = missing(plan, &toolchain) {
             return Err(Verdict::new(Outcome::Broken, sentence::tool_missing(&gone.tool, &gone.mend)));
         }
+        let tools = parts.tools_dir();
+        let mirror = parts.toolchain.node_mirror.clone();
+        let supply = Supply::new(Arc::clone(&toolchain), tools.clone(), mirror, &parts.network);
+        let sets: BTreeSet<Vec<Wanted>> = plan.steps().map(wanted).collect();
+        let outfits = try_join_all(sets.iter().map(|set| supply.outfit(set))).await.map_err(unmet)?;
+        tell_what_was_given(&outfits, tell).await;
         let certificates = certificates(&parts.network);
-        let mut path = toolchain.path().to_vec();
         let mut readable = toolchain.readable().to_vec();
-        if plan.steps().any(|step| step.argv.first().is_some_and(|program| program == "bower")) {
-            let bower = bower::ensure(&toolchain, parts.tools_dir())
-                .await
-                .map_err(|error| Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1)))?;
-            path.insert(0, bower.folder);
-            readable.extend(bower.readable);
-        }
+        readable.extend(tools.is_dir().then_some(tools));
         readable.extend(certificates.readable());
-        Ok(Self { path, readable, certificates, registry: toolchain.registry().map(str::to_owned) })
+        let paths = sets.into_iter().zip(outfits).map(|(set, outfit)| (set, outfit.path)).collect();
+        Ok(Self { paths, readable, certificates, registry: toolchain.registry().map(str::to_owned) })
+    }
+
+    /// The folders of a step of the plan that was gathered for.
+    pub(super) fn path(&self, step: &StepSpec) -> &[PathBuf] {
+        self.paths.get(&wanted(step)).map_or(&[], Vec::as_slice)
     }
 
     /// Writes into the private HOME what the agent's own user has configured for the package managers.
@@ -89,17 +97,44 @@ fn certificates(network: &Network) -> Certificates {
     Certificates::resolve(network, |name| std::env::var_os(name).filter(|value| *value != OsString::new()))
 }
 
-/// The first tool of the agent's that a step starts and that is not there. bower is installed when needed;
-/// node runs everything.
-fn missing(plan: &Plan, toolchain: &Toolchain) -> Option<toolchain::Missing> {
-    let programs = plan.steps().filter_map(|step| step.argv.first()).map(String::as_str);
-    let needed = programs.filter(|program| TOOLS.contains(program)).map(|program| match program {
-        "bower" => "npm",
-        other => other,
-    });
-    let mut needed: Vec<&str> = needed.collect();
-    if !needed.is_empty() {
-        needed.insert(0, "node");
+/// What a step wants; one that starts bower wants it also where the plan does not say so.
+fn wanted(step: &StepSpec) -> Vec<Wanted> {
+    let mut wanted = step.tools.clone();
+    let starts_bower = step.argv.first().is_some_and(|program| program == "bower");
+    if starts_bower && !wanted.iter().any(|wanted| wanted.tool == "bower") {
+        wanted.push(toolchain::bower());
     }
-    needed.into_iter().find_map(|program| toolchain.require(program).err())
+    wanted.sort();
+    wanted
+}
+
+/// One line for each different set of tools that somebody asked for.
+async fn tell_what_was_given(outfits: &[Outfit], tell: &Tell) {
+    let line = |outfit: &Outfit| outfit.given.iter().map(Given::to_string).collect::<Vec<_>>().join(", ");
+    let lines: BTreeSet<String> = outfits.iter().map(line).filter(|line| !line.is_empty()).collect();
+    for line in lines {
+        tell.that(Happening::Notice(line)).await;
+    }
+}
+
+fn unmet(unmet: Unmet) -> Verdict {
+    let why = unmet.to_string();
+    if unmet.is_the_repositorys() {
+        return Verdict::new(Outcome::Failed, sentence::one_line(&why, sentence::MAX_CHARS));
+    }
+    Verdict::new(Outcome::Broken, sentence::broken(&why, if unmet.may_pass() { Supply::TRIES } else { 1 }))
+}
+
+/// The first tool of the agent's that a step starts, that nothing will fetch, and that is not there. node runs
+/// everything.
+fn missing(plan: &Plan, toolchain: &Toolchain) -> Option<toolchain::Missing> {
+    plan.steps().find_map(|step| {
+        let program = step.argv.first().filter(|program| TOOLS.contains(&program.as_str()))?;
+        let wanted = wanted(step);
+        let is_wanted = |tool: &str| wanted.iter().any(|wanted| wanted.tool == tool);
+        // With node npm comes along where it is needed, and npx with npm.
+        let comes = |program: &str| is_wanted(program) || (program == "npx" && is_wanted("npm"));
+        let needed = ["node", program].into_iter().filter(|program| !comes(program));
+        needed.into_iter().find_map(|program| toolchain.require(program).err())
+    })
 }

@@ -3,14 +3,26 @@
 //! Only what the operator installed is ever started here, never from a folder that a repository
 //! fills and never on a repository's word: a version that a repository asks for is read, not run.
 
-pub mod bower;
+mod digest;
+mod download;
+mod manager;
+mod node;
+mod platform;
+mod registry;
 mod search;
+mod shelf;
+mod supply;
+mod unmet;
+mod unpack;
 mod versions;
+mod wish;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use search::{find, folders_of, readable};
+pub use supply::{Given, Outfit, Supply, bower, collect};
+pub use unmet::Unmet;
 
 /// The programs that steps may need from the agent. The first is what the others run on.
 pub const TOOLS: [&str; 9] = ["node", "npm", "npx", "yarn", "pnpm", "bun", "bower", "git", "corepack"];
@@ -147,7 +159,7 @@ pub fn mend(tool: &str, has: impl Fn(&str) -> bool) -> String {
         }
         "git" => by_system("git").unwrap_or_else(|| "install git".to_owned()),
         "yarn" | "pnpm" | "bun" | "corepack" => format!("install it: npm install -g {tool}"),
-        "bower" => format!("install it: npm install -g bower@{}", bower::VERSION),
+        "bower" => "install it: npm install -g bower@1.8".to_owned(),
         _ => "install it on the agent, or take it out of .hookmill.toml".to_owned(),
     }
 }

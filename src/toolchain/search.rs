@@ -32,7 +32,8 @@ pub fn folders_of(programs: &[&str], folders: &[PathBuf], is_program: impl Fn(&P
     folders.iter().filter(belongs).cloned().collect()
 }
 
-fn is_system(path: &Path) -> bool {
+/// Whether a path lies in folders that every step sees anyway.
+pub(super) fn is_system(path: &Path) -> bool {
     SYSTEM.iter().any(|root| path.starts_with(root))
 }
 

@@ -2,11 +2,15 @@
 
 mod bundle;
 mod installs;
+mod lockfiles;
+mod roots;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookmill::domain::listing::Listing;
+use hookmill::domain::lockfile::Lockfile;
 use hookmill::domain::spec::{Network, Plan};
 use hookmill::plan::{After, BadPlan, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes, plan};
 
@@ -20,14 +24,20 @@ fn tree(files: &[(&str, &str)]) -> Listing {
     Listing {
         paths: seen.clone().map(|(path, _)| (*path).to_owned()).collect(),
         manifests: seen
+            .clone()
             .filter(|(path, _)| Listing::is_read(&name(path)))
             .map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()))
             .collect(),
+        lockfiles: seen
+            .filter(|(_, text)| !text.is_empty())
+            .filter_map(|(path, text)| Some(((*path).to_owned(), Lockfile::read(&name(path), text.as_bytes())?)))
+            .collect(),
+        ..Listing::default()
     }
 }
 
 fn settings() -> PlanSettings {
-    PlanSettings { step_timeout: Duration::from_secs(1200), scripts: true, network: false }
+    PlanSettings { step_timeout: Duration::from_secs(1200), scripts: true, node: "22".into(), network: false }
 }
 
 fn planned(files: &[(&str, &str)], wishes: &Wishes) -> Plan {
@@ -103,6 +113,7 @@ fn wishes_replace_add_and_skip() {
     let env = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
     let wishes = Wishes {
         env: env("API", "everywhere"),
+        toolchain: BTreeMap::new(),
         installs: vec![
             InstallWish {
                 command: Some(command("npm ci --legacy-peer-deps")),
@@ -197,5 +208,5 @@ fn a_monorepos_packages_are_its_managers_work() {
         &["yarn: yarn install --frozen-lockfile", "bundle: yarn run build"],
     );
     let seen: Vec<&str> = plan.decisions.iter().map(|decision| decision.seen.as_str()).collect();
-    assert_eq!(seen, ["yarn.lock", "package.json scripts.build", "examples/x/package.json"]);
+    assert_eq!(seen, ["package.json workspaces", "examples/x/package.json", "yarn.lock", "package.json scripts.build"]);
 }

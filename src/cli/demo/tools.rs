@@ -3,8 +3,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::toolchain::{Toolchain, bower};
+use crate::config::surroundings::Surroundings;
+use crate::toolchain::{self, Supply, Toolchain};
 
 /// A bower that outlives the demo.
 #[derive(Debug)]
@@ -20,15 +22,18 @@ pub(super) struct Shared {
 /// `None` when there is no place for it, or it can't be had: then the server tries for itself, and says why not.
 pub(super) async fn share_bower(folder: &Path) -> Option<Shared> {
     let path = std::env::var_os("PATH")?;
-    let toolchain = Toolchain::look(&path).await;
-    let bower = bower::ensure(&toolchain, &cache_dir()?).await.ok()?;
-    // The program itself and not npm's link to it: a step sees the link's folder and the program's package, no more.
-    let program = bower.folder.join("bower").canonicalize().ok()?;
+    let toolchain = Arc::new(Toolchain::look(&path).await);
+    let supply =
+        Supply::new(toolchain, cache_dir()?.join("tools"), None, &Surroundings::of_this_process().ok()?.network());
+    let outfit = supply.outfit(&[toolchain::bower()]).await.ok()?;
+    let found = outfit.path.iter().map(|folder| folder.join("bower")).find(|program| program.is_file())?;
+    // The program itself and not a link to it: a step sees the link's folder and the program's package, no more.
+    let program = found.canonicalize().ok()?;
     let bin = folder.join("bin");
     std::fs::create_dir_all(&bin).ok()?;
     std::os::unix::fs::symlink(program, bin.join("bower")).ok()?;
     let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path))).ok()?;
-    Some(Shared { version: bower.version, path })
+    Some(Shared { version: outfit.given.first()?.version.clone(), path })
 }
 
 /// `$XDG_CACHE_HOME/hookmill`, by the XDG Base Directory Specification `~/.cache/hookmill` where it is not set.

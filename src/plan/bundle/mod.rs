@@ -67,23 +67,30 @@ pub(super) fn plan(
     let alone = stages.iter().map(Vec::len).sum::<usize>() == 1;
     let mut planned = Vec::new();
     for stage in stages {
-        planned.push(stage.into_iter().map(|bundle| step(bundle, alone, wish, &scene, account)).collect());
+        let steps = stage.into_iter().map(|bundle| step(bundle, alone, wish, &scene, account));
+        planned.push(steps.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(planned)
 }
 
 /// The step of a bundle: `bundle` for the tree's root and for the only one, else with its folder.
-fn step(bundle: Bundle, alone: bool, wish: &BundleWish, scene: &Scene<'_>, account: &mut Account) -> StepSpec {
+fn step(
+    bundle: Bundle,
+    alone: bool,
+    wish: &BundleWish,
+    scene: &Scene<'_>,
+    account: &mut Account,
+) -> Result<StepSpec, BadPlan> {
     let Bundle { dir, argv } = bundle;
     let mut step = scene.steps.step(StepKind::Bundle, "bundle", &dir, argv);
     if dir != "." && !alone {
         step.name = format!("bundle:{dir}");
     }
-    step.tools = roots::tools(scene.projects, &dir);
+    step.tools = roots::tools_for(scene.listing, scene.steps, scene.projects, &dir, &step.argv[0], account)?;
     step.env.extend(wish.env.clone());
     step.timeout = scene.steps.timeout(&step.name, wish.timeout, account);
     step.network = wish.network.clone().unwrap_or(step.network);
-    step
+    Ok(step)
 }
 
 impl Scene<'_> {
@@ -94,6 +101,11 @@ impl Scene<'_> {
         }
         let mut all: Vec<Vec<Bundle>> = Vec::new();
         for project in self.projects {
+            if let Some(builder) = &project.built_by {
+                let because = format!("the build script of {builder} works in this folder");
+                account.decide(inside(&project.dir, "package.json scripts"), "not built by itself", because);
+                continue;
+            }
             for (number, stage) in self.folder(&project.dir, account)?.into_iter().enumerate() {
                 match all.get_mut(number) {
                     Some(beside) => beside.extend(stage),
