@@ -151,3 +151,36 @@ fn scripts_that_could_be_checks_are_named_with_the_lines_to_add() {
     let plan = check(&[("package.json", stub), ("package-lock.json", "")], &["npm: npm ci"]);
     assert_eq!(plan.decisions.len(), 1, "{:?}", plan.decisions);
 }
+
+#[test]
+fn the_packages_of_a_workspace_in_the_order_of_their_needs() {
+    let core = r#"{"name": "core", "scripts": {"build": "tsc"}}"#;
+    let app = r#"{"name": "app", "dependencies": {"core": "*"}, "scripts": {"build": "webpack -p"}}"#;
+    let with = |root: &str, lockfile: &str, extra: &[(&str, &str)], expected: &[&str]| {
+        let mut files = vec![("package.json", root), (lockfile, "")];
+        files.extend([("packages/core/package.json", core), ("packages/app/package.json", app)]);
+        files.extend_from_slice(extra);
+        bundles(&files, expected)
+    };
+    let each =
+        ["bundle:packages/core in packages/core: npm run build", "bundle:packages/app in packages/app: npm run build"];
+    with(r#"{"workspaces": ["packages/*"]}"#, "package-lock.json", &[], &each);
+    let built = r#"{"workspaces": ["packages/*"], "scripts": {"build": "node build-all.js"}}"#;
+    with(built, "package-lock.json", &[], &["bundle: npm run build"]);
+    let pnpm = [("pnpm-workspace.yaml", "packages:\n  - 'packages/*'\n")];
+    with("{}", "pnpm-lock.yaml", &pnpm, &["bundle: pnpm -r run build"]);
+    let turbo = r#"{"workspaces": ["packages/*"], "devDependencies": {"turbo": "2"}}"#;
+    with(turbo, "package-lock.json", &[("turbo.json", "{}")], &["bundle: turbo run build"]);
+}
+
+#[test]
+fn several_projects_are_bundled_side_by_side() {
+    let package = r#"{"dependencies": {"a": "1"}, "scripts": {"build": "vite build"}}"#;
+    let client = [("client/package.json", package), ("client/package-lock.json", "")];
+    bundles(&client, &["bundle in client: npm run build"]);
+    let admin = [("admin/package.json", package), ("admin/package-lock.json", "")];
+    bundles(
+        &[client, admin].concat(),
+        &["bundle:admin in admin: npm run build | bundle:client in client: npm run build"],
+    );
+}
