@@ -12,6 +12,7 @@ mod parts;
 pub mod problem;
 mod registries;
 pub mod repo_file;
+pub mod repo_on;
 mod repo_reader;
 mod repo_values;
 mod rules;

@@ -4,6 +4,7 @@ use super::javascript::{self, Manager};
 use super::manifest::Manifest;
 use super::{BadPlan, Wishes};
 use crate::domain::listing::Listing;
+use crate::domain::sentence::one_line;
 use crate::domain::spec::Decision;
 
 /// Collected while a plan is made.
@@ -15,19 +16,30 @@ pub(super) struct Account {
     pub(super) left_out: Vec<String>,
 }
 
+/// A script's text and a path may be as long as they like; what is kept with a build may not.
+const LONGEST: usize = 600;
+
 impl Account {
     pub(super) fn notice(&mut self, sentence: impl Into<String>) {
-        self.notices.push(sentence.into());
+        self.notices.push(one_line(&sentence.into(), LONGEST));
     }
 
     pub(super) fn decide(&mut self, seen: impl Into<String>, decided: impl Into<String>, because: impl Into<String>) {
-        self.decisions.push(Decision { seen: seen.into(), decided: decided.into(), because: because.into() });
+        let short = |text: String| one_line(&text, LONGEST);
+        let decision =
+            Decision { seen: short(seen.into()), decided: short(decided.into()), because: short(because.into()) };
+        self.decisions.push(decision);
+    }
+
+    /// Why a file was decided about as it was.
+    pub(super) fn reason_for(&self, file: &str) -> Option<String> {
+        self.decisions.iter().find(|decision| decision.seen == file).map(|decision| decision.because.clone())
     }
 
     /// A notice that several projects would give alike.
     pub(super) fn notice_once(&mut self, sentence: String) {
         if !self.notices.contains(&sentence) {
-            self.notices.push(sentence);
+            self.notice(sentence);
         }
     }
 
@@ -96,19 +108,11 @@ fn aside(file: &str) -> Option<(&'static str, &'static str)> {
         ".npmrc" | ".yarnrc" | ".yarnrc.yml" | ".bowerrc" => {
             ("left to its tool", "the package manager reads it itself")
         }
-        "Gruntfile.js" => ("not run", "to bundle with it, write [bundle] command = [\"npx\", \"grunt\"]"),
-        "gulpfile.js" => ("not run", "to bundle with it, write [bundle] command = [\"npx\", \"gulp\"]"),
-        "rspack.config.js" => {
-            ("not run", "to bundle with it, write [bundle] command = [\"npx\", \"rspack\", \"build\"]")
-        }
         "angular.json" | "nx.json" | "turbo.json" | "lerna.json" => {
             ("left to its tool", "the build script or [bundle] command starts it")
         }
         "component.json" => ("not read", "bower reads bower.json since its version 1.0"),
         _ if javascript::is_lockfile(file) => ("not used", "nothing in package.json asks for an install with it"),
-        _ if file.starts_with("webpack.config.") => {
-            ("not used", "webpack is run with its main configuration; name another one in [bundle] command")
-        }
         _ => return None,
     })
 }

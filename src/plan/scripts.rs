@@ -100,6 +100,11 @@ pub(super) fn joined(dir: &str, target: &str) -> Option<String> {
 }
 
 impl Command {
+    /// The program with everything before and after it.
+    pub(super) fn words(&self) -> &[String] {
+        &self.words
+    }
+
     /// The folder that it works in: where it runs, or where `--prefix` and the like send it.
     pub(super) fn folder(&self) -> Option<String> {
         match self.option() {

@@ -1,10 +1,12 @@
 //! From a listing and the repository file in it to a plan, or to the verdict that there can be none.
 
 use crate::config::repo_file::{self, RepoFile};
+use crate::config::repo_on::Subject;
+use crate::domain::build::Build;
 use crate::domain::listing::Listing;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
-use crate::domain::spec::Plan;
+use crate::domain::spec::{Network, Plan};
 use crate::domain::trust::Trust;
 use crate::plan::{self, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes};
 
@@ -32,8 +34,30 @@ pub(super) fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<Planne
         node: parts.toolchain.node.clone(),
         network: job.bundle_network && job.build.trust != Trust::Fork,
     };
-    let plan = plan::plan(listing, &wishes(file.clone(), job.build.trust), &settings);
-    plan.map(|plan| Planned { plan, file }).map_err(|bad| failed(bad.to_string()))
+    let file = file.for_build(subject(&job.build));
+    let refused = (job.build.trust == Trust::Fork).then(|| asks_for_network(&file)).flatten();
+    let mut plan = plan::plan(listing, &wishes(file.clone(), job.build.trust), &settings)
+        .map_err(|bad| failed(bad.to_string()))?;
+    plan.notices
+        .extend(refused.map(|who| format!("{who} gets no network, although it asks for it: this is a fork's build")));
+    Ok(Planned { plan, file })
+}
+
+/// What `[on]` of the repository file is asked about. A pull request of the repository itself is of its branch, too.
+fn subject(build: &Build) -> Subject<'_> {
+    Subject {
+        branch: build.git_ref.as_branch().filter(|_| build.trust != Trust::Fork),
+        pull_request: build.pull_request.is_some(),
+        tag: build.git_ref.as_tag().is_some(),
+    }
+}
+
+/// The first step that wants to reach out.
+fn asks_for_network(file: &RepoFile) -> Option<String> {
+    let asks = |network: &Option<Network>| network.as_ref().is_some_and(|network| *network != Network::Closed);
+    let mut checks = file.checks.iter().filter(|check| asks(&check.network));
+    let bundle = asks(&file.bundle.network).then(|| "the bundle".to_owned());
+    bundle.or_else(|| Some(format!("the check {}", checks.next()?.name)))
 }
 
 /// The first problem, on one line: `.hookmill.toml:3:1: …`. All of them are in `hookmill check`.
@@ -96,5 +120,22 @@ fn wishes(file: RepoFile, trust: Trust) -> Wishes {
                 network: check.network.filter(|_| may_reach_out),
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_network() {
+        let check = |text: &str, expected: Option<&str>| {
+            let file = RepoFile::parse(text, repo_file::FILE_NAME).expect("legal");
+            assert_eq!(asks_for_network(&file).as_deref(), expected, "{text}");
+        };
+        check("", None);
+        check("[bundle]\nnetwork = false\n", None);
+        check("[bundle]\nnetwork = true\n", Some("the bundle"));
+        check("[[check]]\nname = \"e2e\"\ncommand = [\"x\"]\nnetwork = true\n", Some("the check e2e"));
     }
 }
