@@ -24,7 +24,7 @@ const FOREIGN: [&str; 3] = ["node_modules", "bower_components", ".git"];
 const MAX_LINKS: usize = 5;
 
 /// Paths that matter, with the id of their contents; kept with a workspace and carried on by each difference.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Watched {
     files: BTreeMap<String, String>,
     links: BTreeMap<String, String>,

@@ -227,10 +227,13 @@ pub(super) fn fill(job: &Job, workspace: &mut Workspace, repo: &Repository, fill
     }
     let (commit, head) = filled.head.unzip();
     let wishes = Wishes { submodules: filled.settings.checkout.submodules, lfs: filled.settings.checkout.lfs };
+    let modules = filled.modules.keys().cloned().collect();
     let target = Target { tree: filled.tree, head, modules: filled.modules, wishes, lfs: &filled.lfs };
     let (state, changed) = workspace.switch(&odb, target, job.budget)?;
+    let mut listing = listing::read(repo, filled.tree, &state.watched, commit)?;
+    listing.submodules = modules;
     Ok(Done {
-        listing: listing::read(repo, filled.tree, &state.watched, commit)?,
+        listing,
         notices: notices(&state, wishes),
         files: state.totals.files,
         bytes: state.totals.bytes,

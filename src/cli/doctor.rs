@@ -48,7 +48,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Out) -> ExitCode {
         Ok(loaded) => (loaded, true),
         Err(LoadError::NothingConfigured { .. }) => match load::defaults(&around) {
             Ok(loaded) => (loaded, false),
-            Err(problems) => return refuse(&problems.into()),
+            Err(problems) => return refuse(&problems),
         },
         Err(error) => return refuse(&error),
     };

@@ -201,7 +201,9 @@ pub(super) fn network(mut section: Section<'_>, around: &Surroundings) -> Networ
 pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
     let mirror = section.text("node_mirror").filter(|mirror| !mirror.value.is_empty());
     let node_mirror = mirror.and_then(|mirror| base_url(&mut section, "node_mirror", &mirror));
-    let node = section.text("node").and_then(|text| {
+    let node = section.text("node");
+    let node_is_chosen = node.as_ref().is_some_and(|text| text.place.source.name != EMBEDDED);
+    let node = node.and_then(|text| {
         let parts: Vec<&str> = text.value.split('.').collect();
         let good = parts.len() <= 3 && parts.iter().all(|part| part.parse::<u32>().is_ok());
         if !good {
@@ -214,7 +216,7 @@ pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
         good.then_some(text.value)
     });
     section.finish();
-    Toolchain { node: node.unwrap_or_default(), node_mirror }
+    Toolchain { node: node.unwrap_or_default(), node_is_chosen, node_mirror }
 }
 
 /// `[sandbox]`.

@@ -123,6 +123,8 @@ pub struct Network {
 pub struct Toolchain {
     /// The node version for repositories that ask for none.
     pub node: String,
+    /// Whether somebody wrote that version down; else it is our own default.
+    pub node_is_chosen: bool,
     /// Where node's binaries are fetched instead of the package registry, in the layout of `nodejs.org/dist`.
     pub node_mirror: Option<url::Url>,
 }

@@ -31,6 +31,9 @@ pub struct Listing {
     /// Links with a name that matters which lead to no file that is listed, and where they point.
     #[serde(default)]
     pub dangling: BTreeMap<String, String>,
+    /// Folders that are repositories of their own.
+    #[serde(default)]
+    pub submodules: BTreeSet<String>,
 }
 
 impl Listing {

@@ -129,8 +129,11 @@ impl Client {
     }
 }
 
+/// Names and values.
+type Headers = Vec<(&'static str, String)>;
+
 /// A forge's token, and the headers of a request that carries it.
-fn authorization(forge: &Forge) -> Result<(&str, Vec<(&'static str, String)>), PostError> {
+fn authorization(forge: &Forge) -> Result<(&str, Headers), PostError> {
     let token = forge.token.as_ref().ok_or_else(|| PostError::Unauthorized {
         why: format!("the forge {} has no token: set token_file in its [[forge]] block", forge.name),
     })?;

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
-use crate::domain::spec::{Network, Plan, Stage, StepSpec};
+use crate::domain::spec::{Network, Plan, Stage, StepSpec, Wanted};
 
 pub use wishes::{After, BundleWish, CheckWish, InstallWish, Wishes};
 
@@ -37,8 +37,8 @@ pub struct PlanSettings {
     pub step_timeout: Duration,
     /// Whether packages' own install scripts run.
     pub scripts: bool,
-    /// The version of node for repositories that ask for none.
-    pub node: String,
+    /// The node for repositories that ask for none.
+    pub node: Wanted,
     /// Whether bundle and checks may reach the network without asking.
     pub network: bool,
 }

@@ -124,6 +124,12 @@ impl Roots<'_> {
         if self.projects.iter().any(is_member) {
             return Ok(false);
         }
+        let within = |module: &&String| {
+            dir.strip_prefix(module.as_str()).is_some_and(|rest| matches!(rest.chars().next(), None | Some('/')))
+        };
+        if let Some(module) = self.listing.submodules.iter().find(within) {
+            return Err(format!("the submodule {module} is a repository of its own"));
+        }
         if let Some(name) = dir.split('/').find(|name| not_the_product(name)) {
             return Err(format!("a folder called {name} holds no product"));
         }
@@ -142,7 +148,7 @@ impl Roots<'_> {
         if let Some(script) = self.installed_by_script(dir) {
             return Err(script);
         }
-        if above.is_some() && dir.split('/').any(|name| DOCUMENTATION.contains(&name.to_ascii_lowercase().as_str())) {
+        if above.is_some() && dir.split('/').any(is_documentation) {
             return Err("it looks like the documentation of what is built".to_owned());
         }
         let locked = self.listing.paths.iter().any(|path| {
@@ -310,6 +316,11 @@ pub(super) fn may_be(dir: &str) -> bool {
 /// Names of folders that, beside a project above them, hold its documentation: often built from it and published by
 /// another job. Alone in a tree they are what there is to build.
 const DOCUMENTATION: [&str; 7] = ["doc", "docs", "documentation", "website", "site", "storybook", "styleguide"];
+
+/// `docs`, `dev-docs`, `docs_v2`.
+fn is_documentation(name: &str) -> bool {
+    name.to_ascii_lowercase().split(['-', '_', '.']).any(|word| DOCUMENTATION.contains(&word))
+}
 
 /// True when a bundler's configuration lies in the folder.
 fn has_bundler(listing: &Listing, dir: &str) -> bool {

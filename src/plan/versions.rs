@@ -81,7 +81,7 @@ pub(super) fn node(listing: &Listing, steps: &Steps<'_>, dir: &str, account: &mu
             }
         }
     }
-    Ok(Wanted { version: steps.settings.node.clone(), ..any("node", "the server's [toolchain] node") })
+    Ok(steps.settings.node.clone())
 }
 
 /// A file that says which node, and how its version is read: the line and the text.
@@ -277,7 +277,7 @@ fn wish(steps: &Steps<'_>, tool: &str) -> Result<Option<Wanted>, BadPlan> {
     let version = match tool {
         "node" => match node_version(text) {
             Node::Version(version) => Some(version),
-            Node::Agents => Some(steps.settings.node.clone()),
+            Node::Agents => Some(steps.settings.node.version.clone()),
             Node::Unknown => None,
         },
         _ => range(text),

@@ -51,7 +51,7 @@ pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Sto
 pub async fn explain(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Result<Plan, Verdict> {
     let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
     let tree = checkout::run(job, parts, &workspace, &tell, stop).await?;
-    planning::plan(job, parts, &tree.done.listing).map(|planned| planned.plan)
+    planning::plan(job, parts, &tree.done.listing).await.map(|planned| planned.plan)
 }
 
 async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Verdict {
@@ -75,7 +75,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         left_alone(&tree, tell).await;
         return Ok(Verdict::new(Outcome::Skipped, sentence::needless(&needless.globs, &needless.since)));
     }
-    let planned = planning::plan(job, parts, &tree.done.listing);
+    let planned = planning::plan(job, parts, &tree.done.listing).await;
     announce(&tree, planned.as_ref().map(|planned| &planned.plan), tell).await;
     let Planned { plan, file } = planned?;
     if plan.stages.is_empty() {

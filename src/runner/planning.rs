@@ -6,7 +6,7 @@ use crate::domain::build::Build;
 use crate::domain::listing::Listing;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
-use crate::domain::spec::{Network, Plan};
+use crate::domain::spec::{Network, Plan, Wanted};
 use crate::domain::trust::Trust;
 use crate::plan::{self, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes};
 
@@ -19,7 +19,7 @@ pub(super) struct Planned {
 }
 
 /// Plans a build. What can't be planned is the repository's fault and says which file and what mends it.
-pub(super) fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<Planned, Verdict> {
+pub(super) async fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<Planned, Verdict> {
     let failed = |why: String| Verdict::new(Outcome::Failed, sentence::one_line(&why, sentence::MAX_CHARS));
     let file = match listing.text(repo_file::FILE_NAME) {
         Some(text) => RepoFile::parse(text, repo_file::FILE_NAME).map_err(|problems| failed(first(&problems)))?,
@@ -31,7 +31,7 @@ pub(super) fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<Planne
     let settings = PlanSettings {
         step_timeout: job.limits.step_timeout,
         scripts: job.scripts,
-        node: parts.toolchain.node.clone(),
+        node: usual_node(parts).await,
         network: job.bundle_network && job.build.trust != Trust::Fork,
     };
     let file = file.for_build(subject(&job.build));
@@ -41,6 +41,32 @@ pub(super) fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<Planne
     plan.notices
         .extend(refused.map(|who| format!("{who} gets no network, although it asks for it: this is a fork's build")));
     Ok(Planned { plan, file })
+}
+
+/// Our default gives way to a node on `PATH` that is not much older: it is what the machine's people run by hand, and
+/// needs no download.
+const OLDER_MAJORS: u32 = 2;
+
+/// The node for a repository that asks for none.
+async fn usual_node(parts: &Parts) -> Wanted {
+    let wanted = |version: &str, asked_by: &str| Wanted {
+        tool: "node".to_owned(),
+        version: version.to_owned(),
+        asked_by: asked_by.to_owned(),
+        hash: None,
+    };
+    let default = &parts.toolchain.node;
+    if !parts.toolchain.node_is_chosen {
+        let toolchain = parts.tools.toolchain().await;
+        let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let own = toolchain.get("node").and_then(|node| node.version.as_deref());
+        if let Some(own) = own
+            && major(own).is_some_and(|own| major(default).is_some_and(|ours| own + OLDER_MAJORS >= ours))
+        {
+            return wanted(own, "nobody; it is on PATH");
+        }
+    }
+    wanted(default, "the server's [toolchain] node")
 }
 
 /// What `[on]` of the repository file is asked about. A pull request of the repository itself is of its branch, too.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hookmill::domain::listing::Listing;
 use hookmill::domain::lockfile::Lockfile;
-use hookmill::domain::spec::{Network, Plan};
+use hookmill::domain::spec::{Network, Plan, Wanted};
 use hookmill::plan::{After, BadPlan, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes, plan};
 
 const BOWER: &str =
@@ -37,7 +37,17 @@ fn tree(files: &[(&str, &str)]) -> Listing {
 }
 
 fn settings() -> PlanSettings {
-    PlanSettings { step_timeout: Duration::from_secs(1200), scripts: true, node: "22".into(), network: false }
+    PlanSettings {
+        step_timeout: Duration::from_secs(1200),
+        scripts: true,
+        node: Wanted {
+            tool: "node".into(),
+            version: "22".into(),
+            asked_by: "the server's [toolchain] node".into(),
+            hash: None,
+        },
+        network: false,
+    }
 }
 
 fn planned(files: &[(&str, &str)], wishes: &Wishes) -> Plan {
