@@ -86,7 +86,6 @@ fn installs(manager: &str, tool: &str, command: &[&str]) {
                 "{yarnrc}npmScopes:\n  acme:\n    npmRegistryServer: {:?}\n    npmAuthToken: \"${{NPM_TOKEN}}\"\n",
                 url.trim_end_matches('/')
             );
-            files.push(("yarn.lock", String::new()));
             files.push((".yarnrc.yml", if npmrc.is_empty() { yarnrc.to_owned() } else { own }));
         } else if !npmrc.is_empty() {
             files.push((".npmrc", npmrc.to_owned()));

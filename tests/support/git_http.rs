@@ -73,7 +73,11 @@ impl GitServer {
                 }
                 served.open.lock().expect("no panic").push(stream.try_clone().expect("a handle"));
                 let served = Arc::clone(&served);
-                thread::spawn(move || served.connection(stream));
+                thread::spawn(move || {
+                    served.connection(&stream);
+                    // `open` has a handle too, without which the other side would see the end here.
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         GitServer { address, shared, accepting: Some(accepting) }
@@ -110,7 +114,7 @@ impl Drop for GitServer {
 }
 
 impl Shared {
-    fn connection(&self, mut stream: TcpStream) {
+    fn connection(&self, mut stream: &TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
         while let Some(asked) = Asked::read(&mut reader) {
             self.requests
@@ -148,7 +152,8 @@ impl Shared {
                     return;
                 }
             };
-            if stream.write_all(&answer).is_err() {
+            let is_last = asked.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+            if stream.write_all(&answer).is_err() || is_last {
                 return;
             }
         }
