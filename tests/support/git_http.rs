@@ -17,6 +17,8 @@ pub(crate) enum Behaviour {
     Serve,
     /// 401 without this name and token.
     Auth(String, String),
+    /// As `Auth` for `x-access-token`, with the token of the first of these that the path begins with.
+    Tokens(Vec<(&'static str, &'static str)>),
     /// 302 to the same path and query below this address.
     Redirect(String),
     /// As `Serve`, with 301 from paths that begin with the first to the same below the second.
@@ -126,13 +128,11 @@ impl Shared {
                 Behaviour::Serve => self.backend(&asked),
                 // Whoever was given an address for contents has the headers that go with it.
                 Behaviour::Auth(..) if asked.target().starts_with("/lfs-contents/") => self.backend(&asked),
-                Behaviour::Auth(name, token) => {
-                    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{token}"));
-                    if asked.header("authorization") == Some(format!("Basic {pair}")) {
-                        self.backend(&asked)
-                    } else {
-                        bare("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"\r\n")
-                    }
+                Behaviour::Auth(name, token) => self.for_holders(&asked, &name, &token),
+                Behaviour::Tokens(tokens) => {
+                    let token = tokens.iter().find(|(path, _)| asked.target().starts_with(path));
+                    let (_, token) = token.unwrap_or_else(|| panic!("who may read {}?", asked.line));
+                    self.for_holders(&asked, "x-access-token", token)
                 }
                 Behaviour::Redirect(to) => bare("302 Found", &format!("Location: {to}{}\r\n", asked.target())),
                 Behaviour::Moved(from, to) => match asked.target().strip_prefix(from) {
@@ -156,6 +156,15 @@ impl Shared {
             if stream.write_all(&answer).is_err() || is_last {
                 return;
             }
+        }
+    }
+
+    /// The answer for whoever has the token, else 401.
+    fn for_holders(&self, asked: &Asked, name: &str, token: &str) -> Vec<u8> {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{token}"));
+        match asked.header("authorization") == Some(format!("Basic {pair}")) {
+            true => self.backend(asked),
+            false => bare("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"\r\n"),
         }
     }
 
