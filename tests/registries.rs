@@ -17,6 +17,8 @@ mod runner;
 #[path = "support/server.rs"]
 mod server;
 
+use std::path::{Path, PathBuf};
+
 use forge::Forge;
 use hookmill::config::secret::Secret;
 use hookmill::config::server::{Access, Registry as Configured};
@@ -86,7 +88,6 @@ fn installs(manager: &str, tool: &str, command: &[&str]) {
                 "{yarnrc}npmScopes:\n  acme:\n    npmRegistryServer: {:?}\n    npmAuthToken: \"${{NPM_TOKEN}}\"\n",
                 url.trim_end_matches('/')
             );
-            files.push(("yarn.lock", String::new()));
             files.push((".yarnrc.yml", if npmrc.is_empty() { yarnrc.to_owned() } else { own }));
         } else if !npmrc.is_empty() {
             files.push((".npmrc", npmrc.to_owned()));
@@ -199,4 +200,98 @@ async fn a_repositorys_own_settings_send_the_token_nowhere_else() {
     }
     assert!(!thief.asked().is_empty());
     assert!(thief.asked().iter().all(|asked| asked.authorization.is_none()), "{:#?}", thief.asked());
+}
+
+/// Files of a server's data in which the token stands.
+fn kept_in(dir: &Path) -> Vec<PathBuf> {
+    let files = files_of(dir);
+    let holds = |file: &PathBuf| {
+        // What goes away while we look holds nothing.
+        std::fs::read(file).is_ok_and(|bytes| bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()))
+    };
+    files.into_iter().filter(holds).collect()
+}
+
+fn files_of(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_of(&entry.path())),
+            Ok(kind) if kind.is_file() => files.push(entry.path()),
+            _ => {}
+        }
+    }
+    files
+}
+
+/// Waits until the token is in no file of the data directory: the trash is emptied every few seconds.
+fn nothing_kept(forge: &Forge, server: &Server) {
+    forge.wait(
+        || kept_in(&server.data()).is_empty().then_some(()),
+        || format!("the token is in {:#?}", kept_in(&server.data())),
+    );
+}
+
+fn serving(forge: &Forge, registry: &Registry) -> Server {
+    let url = registry.url();
+    let tables =
+        format!("[[registry]]\nurl = {url:?}\ntoken = {TOKEN:?}\nrepos = [\"acme/*\"]\nscopes = [\"@acme\"]\n");
+    Server::start_with(forge, Settings { tables, path: Some(path_with("npm")), ..Settings::default() })
+}
+
+#[test]
+fn after_a_build_the_token_is_in_no_file() {
+    let registry = private_registry();
+    let forge = Forge::start();
+    let server = serving(&forge, &registry);
+    let repo = forge.repo("acme/shop");
+    let install = ["npm", "install", "--no-package-lock"];
+    let npmrc = format!("{}:_authToken=${{NPM_TOKEN}}\n", registry.url().trim_start_matches("http:"));
+    // One that ends in its bundle, and one that ends while HOME still has the token.
+    for (script, outcome) in [("true", "passed"), ("exit 1", "failed")] {
+        let manifest = json!({"name": "shop", "version": "1.0.0", "private": true, "dependencies": {"@acme/ui": "1.0.0"},
+                              "scripts": {"postinstall": script}});
+        let file = repository_file("npm", &install, "true");
+        let files = [("package.json", manifest.to_string()), (".npmrc", npmrc.clone()), (".hookmill.toml", file)];
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        let moved = repo.push("main", &files);
+        let build = server.finished(server.deliver(&repo.pushed(&moved)).build());
+        assert_eq!(build["outcome"], outcome, "{build:#}");
+        assert_eq!(kept_in(&server.data()), Vec::<PathBuf>::new());
+    }
+    assert!(registry.asked().iter().any(|asked| asked.authorization.is_some()));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_killed_in_the_middle_of_an_install_leaves_no_token_when_it_is_started_again() {
+    let registry = private_registry();
+    let forge = Forge::start();
+    let mut server = serving(&forge, &registry);
+    let manifest = json!({"name": "shop", "version": "1.0.0", "private": true, "dependencies": {"@acme/ui": "1.0.0"},
+                          "scripts": {"postinstall": "echo in the middle; sleep 600"}});
+    let file = repository_file("npm", &["npm", "install", "--no-package-lock", "--foreground-scripts"], "true");
+    let repo = forge.repo("acme/shop");
+    let moved = repo.push("main", &[("package.json", &manifest.to_string()), (".hookmill.toml", &file)]);
+    let build = server.deliver(&repo.pushed(&moved)).build();
+    server.wrote(build, "npm", "in the middle");
+    assert_eq!(in_command_lines(), Vec::<String>::new());
+    let kept = kept_in(&server.data());
+    assert!(kept.iter().any(|file| file.ends_with("home/.npmrc")), "while npm runs it is in HOME: {kept:#?}");
+    server.kill9();
+    server.restart();
+    // It is queued again, and so begins anew.
+    server.wait_for(build, |build| build["state"] == "running");
+    assert_eq!(server.post(&format!("/api/v1/builds/{build}/cancel"), "").code / 100, 2);
+    server.finished(build);
+    nothing_kept(&forge, &server);
+}
+
+/// The command lines of this machine that have the token.
+#[cfg(target_os = "linux")]
+fn in_command_lines() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(TOKEN)).collect()
 }

@@ -35,13 +35,12 @@ fn registry() -> (Registry, SocketAddr) {
     (registry, address)
 }
 
-fn built(tables: &str, manager: &str, files: &[(&str, &str)]) -> (Value, String) {
-    let forge = Forge::start();
+fn built(forge: &Forge, tables: &str, path: String, files: &[(&str, &str)]) -> (Value, String) {
     // Nothing of this machine's own way out.
     let unset = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"];
     let env = unset.map(|name| (name.to_owned(), String::new())).to_vec();
-    let settings = Settings { tables: tables.to_owned(), path: Some(path_with(manager)), env, ..Settings::default() };
-    let server = Server::start_with(&forge, settings);
+    let settings = Settings { tables: tables.to_owned(), path: Some(path), env, ..Settings::default() };
+    let server = Server::start_with(forge, settings);
     let repo = forge.repo("acme/shop");
     let moved = repo.push("main", files);
     let build = server.finished(server.deliver(&repo.pushed(&moved)).build());
@@ -59,18 +58,17 @@ fn installs(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]
     let manifest = manifest.to_string();
     let mut files = vec![("package.json", manifest.as_str()), (".hookmill.toml", file.as_str())];
     if manager == "berry" {
-        files.push(("yarn.lock", ""));
         // The registry of these tests names its archives by their plain address.
         let whitelist = "unsafeHttpWhitelist: [127.0.0.1, npm.acme.test]\nnodeLinker: node-modules\nenableImmutableInstalls: false\n";
         files.push((".yarnrc.yml", whitelist));
     }
-    let (build, log) = built(&tables, manager, &files);
+    let (build, log) = built(&Forge::start(), &tables, path_with(manager), &files);
     assert_eq!(build["outcome"], "passed", "{manager}: {build:#}\n{log}");
 }
 
 fn through_the_proxy(manager: &str, tool: &str, command: &[&str]) {
     let (_registry, address) = registry();
-    let proxy = Proxy::to(address);
+    let proxy = Proxy::to(&[("npm.acme.test", address)]);
     let tables = format!("[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\n", proxy.url());
     installs(&tables, "http://npm.acme.test/", manager, tool, command);
     let asked = proxy.asked();
@@ -120,4 +118,57 @@ fn pnpm() {
 fn bun() {
     through_the_proxy("bun", "bun", &["bun", "install", "--no-save"]);
     with_a_private_authority("bun", "bun", &["bun", "install", "--no-save"]);
+}
+
+/// A forge whose repository `acme/one` is a package of npm's and of bower's, and the address of its git server.
+fn with_a_dependency() -> (Forge, SocketAddr) {
+    let forge = Forge::start();
+    let manifest = json!({"name": "one", "version": "1.0.0"}).to_string();
+    forge.repo("acme/one").push("main", &[("package.json", &manifest), ("bower.json", &manifest)]);
+    let address = forge.git.origin().trim_start_matches("http://").parse().expect("an address");
+    (forge, address)
+}
+
+/// The way out of a company: the proxy, and the authority that signed what is behind it.
+fn company(proxy: &Proxy) -> String {
+    format!("[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\nca_file = {:?}\n", proxy.url(), authority())
+}
+
+#[test]
+fn git_dependencies_go_through_the_proxy_and_trust_the_authority() {
+    let (forge, git) = with_a_dependency();
+    let door = TlsDoor::before(git);
+    let proxy = Proxy::to(&[("git.acme.test", door.address())]);
+    let manifest = json!({"name": "shop", "version": "1.0.0", "private": true,
+                          "dependencies": {"one": "git+https://git.acme.test/acme/one.git"}})
+    .to_string();
+    let file = "[[install]]\ntool = \"npm\"\ncommand = [\"npm\", \"install\", \"--no-package-lock\"]\n\
+                [bundle]\ncommand = [\"test\", \"-f\", \"node_modules/one/package.json\"]\n";
+    let files = [("package.json", manifest.as_str()), (".hookmill.toml", file)];
+    let (build, log) = built(&forge, &company(&proxy), path_with("npm"), &files);
+    assert_eq!(build["outcome"], "passed", "{build:#}\n{log}\n{:?}", proxy.asked());
+    assert!(proxy.asked().iter().any(|line| line == "CONNECT git.acme.test:443"), "{:?}", proxy.asked());
+}
+
+#[test]
+fn so_do_bower_and_the_git_that_it_starts() {
+    let (forge, git) = with_a_dependency();
+    let (names, address) = registry();
+    names.answer("/packages/one", json!({"name": "one", "url": "https://git.acme.test/acme/one.git"}));
+    let (git_door, names_door) = (TlsDoor::before(git), TlsDoor::before(address));
+    let proxy = Proxy::to(&[("git.acme.test", git_door.address()), ("bower.acme.test", names_door.address())]);
+    let manifest = json!({"name": "shop", "dependencies": {"one": "main"}}).to_string();
+    let file = "[bundle]\ncommand = [\"test\", \"-f\", \"bower_components/one/package.json\"]\n";
+    let files = [
+        ("bower.json", manifest.as_str()),
+        (".bowerrc", "{\"registry\": \"https://bower.acme.test\"}"),
+        (".hookmill.toml", file),
+    ];
+    let (build, log) = built(&forge, &company(&proxy), path_with("bower"), &files);
+    assert_eq!(build["outcome"], "passed", "{build:#}\n{log}\n{:?}", proxy.asked());
+    assert_eq!(names.times("/packages/one"), 1);
+    for host in ["git.acme.test", "bower.acme.test"] {
+        let asked = format!("CONNECT {host}:443");
+        assert!(proxy.asked().contains(&asked), "{:?}", proxy.asked());
+    }
 }

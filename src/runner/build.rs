@@ -107,6 +107,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     };
     let ended = run_stages(&scene, &plan, &settings, &view.home).await;
     holder.close().await;
+    forget_tokens(&settings, &view.home);
     let written = written(parts, &view);
     let verdict = match ended {
         Ok(stages) => within_budget(written, &plan, &file, tell, began, &stages).await,
@@ -218,6 +219,16 @@ async fn run_stages(
         ended.push(results);
     }
     Ok(ended)
+}
+
+/// A build that ended among its installs still has the tokens in its HOME, and the trash is emptied later.
+fn forget_tokens(settings: &Settings, home: &Path) {
+    if !settings.holds_tokens() {
+        return;
+    }
+    if let Err(error) = settings.write(home, false) {
+        tracing::warn!(home = %home.display(), %error, "tokens could not be removed before the trash is emptied");
+    }
 }
 
 /// Shows the steps that were never started as what they are.

@@ -58,6 +58,12 @@ pub(super) fn from_package(name: &str, real: &Path) -> Option<String> {
     let manifest =
         real.ancestors().skip(1).take(4).map(|folder| folder.join("package.json")).find(|file| file.is_file())?;
     let fields: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).ok()?).ok()?;
-    let package = if name == "npx" { "npm" } else { name };
-    fields.get("version")?.as_str().filter(|_| fields["name"] == package).map(str::to_owned)
+    let packages: &[&str] = match name {
+        "npx" => &["npm"],
+        // Since version 2 yarn's releases have a package of their own.
+        "yarn" => &["yarn", "@yarnpkg/cli-dist"],
+        _ => &[name],
+    };
+    let is_it = packages.iter().any(|package| fields["name"] == *package);
+    fields.get("version")?.as_str().filter(|_| is_it).map(str::to_owned)
 }

@@ -17,6 +17,8 @@ pub(crate) enum Behaviour {
     Serve,
     /// 401 without this name and token.
     Auth(String, String),
+    /// As `Auth` for `x-access-token`, with the token of the first of these that the path begins with.
+    Tokens(Vec<(&'static str, &'static str)>),
     /// 302 to the same path and query below this address.
     Redirect(String),
     /// As `Serve`, with 301 from paths that begin with the first to the same below the second.
@@ -73,7 +75,11 @@ impl GitServer {
                 }
                 served.open.lock().expect("no panic").push(stream.try_clone().expect("a handle"));
                 let served = Arc::clone(&served);
-                thread::spawn(move || served.connection(stream));
+                thread::spawn(move || {
+                    served.connection(&stream);
+                    // `open` has a handle too, without which the other side would see the end here.
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         GitServer { address, shared, accepting: Some(accepting) }
@@ -110,7 +116,7 @@ impl Drop for GitServer {
 }
 
 impl Shared {
-    fn connection(&self, mut stream: TcpStream) {
+    fn connection(&self, mut stream: &TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
         while let Some(asked) = Asked::read(&mut reader) {
             self.requests
@@ -122,13 +128,11 @@ impl Shared {
                 Behaviour::Serve => self.backend(&asked),
                 // Whoever was given an address for contents has the headers that go with it.
                 Behaviour::Auth(..) if asked.target().starts_with("/lfs-contents/") => self.backend(&asked),
-                Behaviour::Auth(name, token) => {
-                    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{token}"));
-                    if asked.header("authorization") == Some(format!("Basic {pair}")) {
-                        self.backend(&asked)
-                    } else {
-                        bare("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"\r\n")
-                    }
+                Behaviour::Auth(name, token) => self.for_holders(&asked, &name, &token),
+                Behaviour::Tokens(tokens) => {
+                    let token = tokens.iter().find(|(path, _)| asked.target().starts_with(path));
+                    let (_, token) = token.unwrap_or_else(|| panic!("who may read {}?", asked.line));
+                    self.for_holders(&asked, "x-access-token", token)
                 }
                 Behaviour::Redirect(to) => bare("302 Found", &format!("Location: {to}{}\r\n", asked.target())),
                 Behaviour::Moved(from, to) => match asked.target().strip_prefix(from) {
@@ -148,9 +152,19 @@ impl Shared {
                     return;
                 }
             };
-            if stream.write_all(&answer).is_err() {
+            let is_last = asked.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+            if stream.write_all(&answer).is_err() || is_last {
                 return;
             }
+        }
+    }
+
+    /// The answer for whoever has the token, else 401.
+    fn for_holders(&self, asked: &Asked, name: &str, token: &str) -> Vec<u8> {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{token}"));
+        match asked.header("authorization") == Some(format!("Basic {pair}")) {
+            true => self.backend(asked),
+            false => bare("401 Unauthorized", "WWW-Authenticate: Basic realm=\"git\"\r\n"),
         }
     }
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The command, the package that brings it, and the program in the package.
-const MANAGERS: [(&str, &str, &str, &str); 4] = [
+const MANAGERS: [(&str, &str, &str, &str); 5] = [
     ("yarn1", "yarn", "yarn@1.22.22", "yarn/bin/yarn.js"),
     ("berry", "yarn", "@yarnpkg/cli-dist@4.9.2", "@yarnpkg/cli-dist/bin/yarn.js"),
     ("pnpm", "pnpm", "pnpm@10.12.1", "pnpm/bin/pnpm.cjs"),
+    ("bower", "bower", "bower@1.8.14", "bower/bin/bower"),
     ("bun", "bun", "@oven/bun-linux-x64@1.2.18", "@oven/bun-linux-x64/bin/bun"),
 ];
 

@@ -154,6 +154,11 @@ impl Registry {
         self.shared.tarballs.lock().expect("no panic").insert(file, tarball);
     }
 
+    /// Answers this at a path, which need not be a package's.
+    pub(crate) fn answer(&self, path: &str, document: Value) {
+        self.shared.documents.lock().expect("no panic").insert(path.to_owned(), document);
+    }
+
     /// The next so many requests are answered 503.
     pub(crate) fn fail(&self, times: usize) {
         *self.shared.failing.lock().expect("no panic") = times;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hookmill::config::load;
+use hookmill::config::server::Network;
 use hookmill::config::surroundings::Surroundings;
 use hookmill::confine;
 use hookmill::domain::build::{Build, BuildId, Cause, State};
@@ -17,6 +18,16 @@ use tokio::sync::Semaphore;
 
 /// Builds these files as a commit of that trust after `change` had its way with the job; the verdict and the whole log.
 pub(crate) async fn build(files: &[(&str, &str)], trust: Trust, change: impl FnOnce(&mut Job)) -> (Verdict, String) {
+    build_behind(None, files, trust, change).await
+}
+
+/// The same on a machine with this way out.
+pub(crate) async fn build_behind(
+    network: Option<Network>,
+    files: &[(&str, &str)],
+    trust: Trust,
+    change: impl FnOnce(&mut Job),
+) -> (Verdict, String) {
     let dir = tempfile::tempdir().expect("a folder");
     let (source, data) = (dir.path().join("source"), dir.path().join("data"));
     for folder in [&source, &data] {
@@ -33,7 +44,7 @@ pub(crate) async fn build(files: &[(&str, &str)], trust: Trust, change: impl FnO
         exe,
         data_dir: data,
         layers: Arc::new(layers),
-        network: Arc::clone(&server.network),
+        network: network.map_or_else(|| Arc::clone(&server.network), Arc::new),
         tools: Toolbox::default(),
         toolchain: Arc::clone(&server.toolchain),
         shared_tools: None,

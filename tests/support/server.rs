@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) slots: usize,
     /// Lines of the one `[[repo]]` block, which is for everything of `acme`.
     pub(crate) repo: String,
+    /// Further lines of each `[[forge]]` block.
+    pub(crate) forge: String,
     /// Further tables.
     pub(crate) tables: String,
     /// Variables of the server's own environment.
@@ -39,7 +41,14 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { slots: 1, repo: String::new(), tables: String::new(), env: Vec::new(), path: None }
+        Settings {
+            slots: 1,
+            repo: String::new(),
+            forge: String::new(),
+            tables: String::new(),
+            env: Vec::new(),
+            path: None,
+        }
     }
 }
 
@@ -298,7 +307,7 @@ fn reply(answered: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Rep
 
 /// The configuration as anybody could have written it; git is where a forge's pages would be.
 fn configuration(forge: &Forge, settings: &Settings, port: u16) -> String {
-    let Settings { slots, repo, tables, .. } = settings;
+    let Settings { slots, repo, forge: keys, tables, .. } = settings;
     let mut text = format!(
         r#"[server]
 listen = "127.0.0.1:{port}"
@@ -331,6 +340,7 @@ kind = "{name}"
 web_url = "{git}"
 api_url = "{api}"
 token = "{TOKEN}"
+{keys}
 
 [[repo]]
 forge = "{name}"

@@ -61,20 +61,20 @@ impl Drop for Listening {
     }
 }
 
-/// A proxy that brings whatever is asked for to one address, and remembers what was asked for.
+/// A proxy that knows the names of a company's own network, and remembers what was asked for.
 pub(crate) struct Proxy {
     listening: Listening,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// Every host stands for the one at `to`.
-    pub(crate) fn to(to: SocketAddr) -> Proxy {
+    /// Brings a request for one of these hosts to its address; another's connection ends without an answer.
+    pub(crate) fn to(hosts: &[(&'static str, SocketAddr)]) -> Proxy {
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let remembered = Arc::clone(&asked);
+        let (remembered, hosts) = (Arc::clone(&asked), hosts.to_vec());
         let listening = Listening::start(move |stream| {
             // A client that goes away in the middle is no fault of the test's.
-            let _ = pass(stream, to, &remembered);
+            let _ = pass(stream, &hosts, &remembered);
         });
         Proxy { listening, asked }
     }
@@ -90,10 +90,11 @@ impl Proxy {
 }
 
 /// One request by its absolute form, or the tunnel of a CONNECT (RFC 9110, 9.3.6; RFC 9112, 3.2.2).
-fn pass(mut stream: TcpStream, to: SocketAddr, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn pass(mut stream: TcpStream, hosts: &[(&str, SocketAddr)], asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let head = read_head(&mut stream)?;
     let Some((request, _)) = head.lines().next().and_then(|line| line.rsplit_once(' ')) else { return Ok(()) };
     asked.lock().expect("no panic").push(request.to_owned());
+    let Some(&(_, to)) = hosts.iter().find(|(host, _)| request.contains(host)) else { return Ok(()) };
     if !request.starts_with("CONNECT ") {
         let (method, address) = request.split_once(' ').unwrap_or_default();
         let path = address.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).unwrap_or("/");
@@ -136,8 +137,6 @@ fn forward(stream: &mut (impl Read + Write), head: &str, to: SocketAddr) -> std:
     let mut onward = TcpStream::connect(to)?;
     write!(onward, "{kept}Connection: close\r\n\r\n")?;
     onward.write_all(&body)?;
-    // A server that keeps its connections sees here that nothing more will be asked.
-    onward.shutdown(Shutdown::Write)?;
     std::io::copy(&mut onward, stream).map(|_| ())
 }
 
@@ -161,6 +160,11 @@ impl TlsDoor {
             let _ = one_request(StreamOwned::new(session, stream), plain);
         });
         TlsDoor { listening }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listening.address
     }
 
     /// `https://127.0.0.1:PORT/`.
