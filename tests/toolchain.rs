@@ -340,6 +340,47 @@ async fn a_registry_that_wants_a_token_gets_it_and_says_so_else() {
     fetched(&[configured(&base, Access::Withheld)]).await.expect("kept");
 }
 
+#[tokio::test]
+async fn a_resolver_comes_with_its_modules_through_the_registry_that_wants_a_token() {
+    let agent = Agent::with(Registry::refusing_without("npm_0123"));
+    let here = Toolchain::look(&std::env::var_os("PATH").expect("a PATH")).await;
+    let real = |tool: &str| here.require(tool).unwrap_or_else(|missing| panic!("{missing}")).path.clone();
+    // The real one, but for where it is configured to go.
+    agent.program(
+        "npm",
+        &format!(
+            "[ \"$1\" = config ] && echo {} && exit\nexec {} {} \"$@\"",
+            agent.registry.url(),
+            real("node").display(),
+            real("npm").display()
+        ),
+    );
+    agent.registry.publish(&npm("6.14.18", "*"));
+    agent.registry.publish(&Package::new("q", "1.5.1"));
+    agent.registry.publish(
+        &Package::new("bower-npm-resolver", "0.11.0")
+            .field("dependencies", json!({ "q": "1.5.1" }))
+            .field("scripts", json!({ "postinstall": "touch ran" })),
+    );
+    let registry = Configured {
+        url: Url::parse(&agent.registry.url()).expect("an address"),
+        scopes: Vec::new(),
+        repos: vec!["**".to_owned()],
+        access: Access::Token(Secret::new("npm_0123")),
+    };
+    let supply = agent.supply_with(None, &[registry]).await;
+    let outfit = supply.outfit(&[wanted("bower-npm-resolver", "*")]).await.unwrap_or_else(|unmet| panic!("{unmet}"));
+    let home = agent.tools().join("bower-npm-resolver-0.11.0");
+    assert_eq!(outfit.modules, [home.join("node_modules")]);
+    assert!(!outfit.path.iter().any(|folder| folder.starts_with(&home)));
+    for module in ["bower-npm-resolver", "q", "npm"] {
+        assert!(outfit.modules[0].join(module).join("package.json").is_file(), "{module}");
+    }
+    assert!(!outfit.modules[0].join("bower-npm-resolver/ran").exists(), "no script is run");
+    let left: Vec<_> = fs::read_dir(&home).expect("kept").map(|entry| entry.expect("readable").file_name()).collect();
+    assert!(!left.iter().any(|name| [".npmrc", ".downloads"].iter().any(|own| name == own)), "{left:?}");
+}
+
 /// A mirror of node's own downloads with one good version, one with a wrong sum, and one for another platform.
 struct Mirror {
     address: std::net::SocketAddr,
