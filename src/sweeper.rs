@@ -19,8 +19,6 @@ use crate::tree;
 const ROUND: Duration = Duration::from_secs(15);
 /// How long a fork's build waits for a maintainer.
 const WAITING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-/// How long a tool that no step was given is kept: longer than most teams let a repository rest.
-const TOOLS: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How many rounds pass between two looks for what is too old to keep.
 const ROUNDS_PER_RETENTION: u64 = 240;
 
@@ -114,7 +112,8 @@ impl Sweeper {
 
     async fn collect_tools(&self) {
         let (tools, trash) = (self.data_dir.join("tools"), self.data_dir.join("trash"));
-        let collected = tokio::task::spawn_blocking(move || toolchain::collect(&tools, TOOLS, &trash)).await;
+        let collected =
+            tokio::task::spawn_blocking(move || toolchain::collect(&tools, toolchain::UNUSED, &trash)).await;
         match collected {
             Ok(names) if names.is_empty() => {}
             Ok(names) => tracing::info!(tools = names.join(" "), "tools that were not used for long removed"),

@@ -1,6 +1,5 @@
 //! Tools that a step wants: from `PATH`, from the registry, from a mirror, and what is refused.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/registry.rs"]
 mod registry;
 
@@ -11,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use hookmill::config::server::Network;
+use hookmill::config::secret::Secret;
+use hookmill::config::server::{Access, Network, Registry as Configured};
 use hookmill::config::surroundings::Surroundings;
 use hookmill::domain::spec::Wanted;
 use hookmill::toolchain::{Outfit, Supply, Toolchain, Unmet};
@@ -52,7 +52,12 @@ struct Agent {
 
 impl Agent {
     fn new() -> Agent {
-        let agent = Agent { dir: tempfile::tempdir().expect("a folder"), registry: Registry::start() };
+        Agent::with(Registry::start())
+    }
+
+    /// One whose npm goes to this registry.
+    fn with(registry: Registry) -> Agent {
+        let agent = Agent { dir: tempfile::tempdir().expect("a folder"), registry };
         let own = agent.own();
         agent.program("node", &format!("echo v20.20.2; echo {}/node", own.display()));
         agent.program("npm", &format!("echo {}", agent.registry.url()));
@@ -86,9 +91,13 @@ impl Agent {
     }
 
     async fn supply(&self, mirror: Option<Url>) -> Supply {
+        self.supply_with(mirror, &[]).await
+    }
+
+    async fn supply_with(&self, mirror: Option<Url>, registries: &[Configured]) -> Supply {
         let path = std::env::join_paths([self.own().as_path(), Path::new("/usr/bin"), Path::new("/bin")]);
         let toolchain = Toolchain::look(&path.expect("a PATH")).await;
-        Supply::new(Arc::new(toolchain), self.tools(), mirror, &Network::default())
+        Supply::new(Arc::new(toolchain), self.tools(), mirror, &Network::default(), registries)
     }
 
     async fn outfit(&self, wanted: &[Wanted]) -> Result<Outfit, Unmet> {
@@ -299,6 +308,79 @@ async fn node_from_a_mirror_is_checked_against_its_sums() {
     assert!(unmet.to_string().ends_with(&format!("for {} has 14.21.3 and newer", platform())), "{unmet}");
 }
 
+#[tokio::test]
+async fn a_registry_that_wants_a_token_gets_it_and_says_so_else() {
+    let agent = Agent::with(Registry::refusing_without("npm_0123"));
+    let base = agent.registry.url();
+    let configured = |url: &str, access| Configured {
+        url: Url::parse(url.trim_end_matches('/')).expect("an address"),
+        scopes: Vec::new(),
+        repos: vec!["**".to_owned()],
+        access,
+    };
+    let token = |text: &str| Access::Token(Secret::new(text));
+    let fetched = async |registries: &[Configured]| {
+        let supply = agent.supply_with(None, registries).await;
+        supply.outfit(&[wanted("node", "22")]).await.map_err(|unmet| unmet.to_string())
+    };
+    let check = async |registries: &[Configured], mend: String| {
+        let refused = fetched(registries).await.expect_err("no token");
+        assert!(refused.contains("answered 401") && refused.contains(&mend), "{refused}");
+    };
+    let write = format!("write a [[registry]] with url = \"{base}\"");
+    check(&[], write.clone()).await;
+    check(&[configured(&base, Access::Open)], write.clone()).await;
+    // Another registry's token stays with the other.
+    check(&[configured(&format!("{base}other"), token("npm_0123"))], write).await;
+    check(&[configured(&base, token("npm_9"))], format!("correct the token of the [[registry]] with url = \"{base}\""))
+        .await;
+    check(&[configured(&base, Access::Withheld)], "a fork's build is given no token".to_owned()).await;
+    fetched(&[configured(&base, token("npm_0123"))]).await.expect("opened by the token");
+    // What is kept is everybody's.
+    fetched(&[configured(&base, Access::Withheld)]).await.expect("kept");
+}
+
+#[tokio::test]
+async fn a_resolver_comes_with_its_modules_through_the_registry_that_wants_a_token() {
+    let agent = Agent::with(Registry::refusing_without("npm_0123"));
+    let here = Toolchain::look(&std::env::var_os("PATH").expect("a PATH")).await;
+    let real = |tool: &str| here.require(tool).unwrap_or_else(|missing| panic!("{missing}")).path.clone();
+    // The real one, but for where it is configured to go.
+    agent.program(
+        "npm",
+        &format!(
+            "[ \"$1\" = config ] && echo {} && exit\nexec {} {} \"$@\"",
+            agent.registry.url(),
+            real("node").display(),
+            real("npm").display()
+        ),
+    );
+    agent.registry.publish(&npm("6.14.18", "*"));
+    agent.registry.publish(&Package::new("q", "1.5.1"));
+    agent.registry.publish(
+        &Package::new("bower-npm-resolver", "0.11.0")
+            .field("dependencies", json!({ "q": "1.5.1" }))
+            .field("scripts", json!({ "postinstall": "touch ran" })),
+    );
+    let registry = Configured {
+        url: Url::parse(&agent.registry.url()).expect("an address"),
+        scopes: Vec::new(),
+        repos: vec!["**".to_owned()],
+        access: Access::Token(Secret::new("npm_0123")),
+    };
+    let supply = agent.supply_with(None, &[registry]).await;
+    let outfit = supply.outfit(&[wanted("bower-npm-resolver", "*")]).await.unwrap_or_else(|unmet| panic!("{unmet}"));
+    let home = agent.tools().join("bower-npm-resolver-0.11.0");
+    assert_eq!(outfit.modules, [home.join("node_modules")]);
+    assert!(!outfit.path.iter().any(|folder| folder.starts_with(&home)));
+    for module in ["bower-npm-resolver", "q", "npm"] {
+        assert!(outfit.modules[0].join(module).join("package.json").is_file(), "{module}");
+    }
+    assert!(!outfit.modules[0].join("bower-npm-resolver/ran").exists(), "no script is run");
+    let left: Vec<_> = fs::read_dir(&home).expect("kept").map(|entry| entry.expect("readable").file_name()).collect();
+    assert!(!left.iter().any(|name| [".npmrc", ".downloads"].iter().any(|own| name == own)), "{left:?}");
+}
+
 /// A mirror of node's own downloads with one good version, one with a wrong sum, and one for another platform.
 struct Mirror {
     address: std::net::SocketAddr,
@@ -356,7 +438,7 @@ impl Drop for Mirror {
 async fn an_agent_without_npm_says_what_it_needs() {
     let dir = tempfile::tempdir().expect("a folder");
     let toolchain = Toolchain::look(OsStr::new("/nonexistent")).await;
-    let supply = Supply::new(Arc::new(toolchain), dir.path().join("tools"), None, &Network::default());
+    let supply = Supply::new(Arc::new(toolchain), dir.path().join("tools"), None, &Network::default(), &[]);
     let unmet = supply.outfit(&[wanted("node", "18")]).await.expect_err("no registry").to_string();
     assert!(unmet.contains("no registry to get it from is known; npm is not installed on the agent"), "{unmet}");
 }
@@ -367,7 +449,7 @@ async fn real_tools_run() {
     let dir = tempfile::tempdir().expect("a folder");
     let network = Surroundings::of_this_process().expect("an environment").network();
     let toolchain = Toolchain::look(&std::env::var_os("PATH").expect("a PATH")).await;
-    let supply = Supply::new(Arc::new(toolchain), dir.path().join("tools"), None, &network);
+    let supply = Supply::new(Arc::new(toolchain), dir.path().join("tools"), None, &network, &[]);
     let wishes = [
         wanted("node", "18.20.8"),
         Wanted {

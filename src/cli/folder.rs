@@ -18,6 +18,7 @@ use crate::domain::spec::Plan;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::runner::{self, Job, Parts, Source, Stop, Tell, Toolbox};
+use crate::toolchain;
 use crate::tree;
 
 /// How many folders may be built at once by this user; each has a slot of its own.
@@ -115,10 +116,14 @@ impl Folder {
         tokio::join!(explained, unheard).0
     }
 
-    /// Removes what the build left behind.
+    /// Removes what the build left behind, and tools that no build has used for long.
     pub(super) async fn close(self) {
-        let trash = self.parts.data_dir.join("trash");
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || tree::empty_trash(&trash)).await {
+        let (tools, trash) = (self.parts.data_dir.join("tools"), self.parts.data_dir.join("trash"));
+        let removed = tokio::task::spawn_blocking(move || {
+            toolchain::collect(&tools, toolchain::UNUSED, &trash);
+            tree::empty_trash(&trash)
+        });
+        if let Ok(Err(error)) = removed.await {
             eprintln!("hookmill: what the build left behind could not be removed: {error}");
         }
     }

@@ -82,7 +82,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()));
     }
 
-    let tools = Tools::gather(&plan, parts, tell).await?;
+    let tools = Tools::gather(&plan, parts, &job.registries, tell).await?;
     let view = workspace.view(readable(&tools, &tree));
     join_layers(parts, &view).await.map_err(no_workspace)?;
     let place = parts.layers.seen(&view);
@@ -164,7 +164,7 @@ fn environment_of(
         commit_time: tree.done.committed_at,
         step,
         place: &environment::Place { build: place.build.clone(), home: place.home.clone(), tmp: place.tmp.clone() },
-        path: tools.path(step),
+        outfit: tools.of(step),
         network: &parts.network,
         door: parts.layers.has_netns().then_some(DOOR),
         certificates: &tools.certificates,

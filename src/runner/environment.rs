@@ -17,6 +17,7 @@ use crate::domain::build::{Build, StepKind};
 use crate::domain::repo::RefName;
 use crate::domain::spec::{Network, StepSpec};
 use crate::domain::time::Timestamp;
+use crate::toolchain::Outfit;
 
 /// Where a step finds its tree, its HOME and its TMPDIR, as its own process sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +74,8 @@ pub struct Facts<'a> {
     pub step: &'a StepSpec,
     /// Where it finds what.
     pub place: &'a Place,
-    /// Folders of the agent's tools, the first to be searched first; absolute.
-    pub path: &'a [PathBuf],
+    /// The agent's tools for it; their folders are absolute.
+    pub outfit: &'a Outfit,
     /// The proxy.
     pub network: &'a server::Network,
     /// Where a step that may reach only some hosts finds the proxy that lets it; `None` where nothing can hold it back.
@@ -232,6 +233,16 @@ impl Environment {
             self.set_path("npm_config_store_dir", &downloads.join("pnpm"));
             self.set_path("pnpm_config_store_dir", &downloads.join("pnpm"));
         }
+        if let Some(headers) = &facts.outfit.headers {
+            // npm 11 warns of the older name, which every node-gyp knows; its own node-gyp knows the newer one.
+            let name = if headers.npm < 11 { "npm_config_nodedir" } else { "npm_package_config_node_gyp_nodedir" };
+            self.set_path(name, &headers.node);
+        }
+        if let Ok(modules) = std::env::join_paths(&facts.outfit.modules)
+            && !modules.is_empty()
+        {
+            self.set("NODE_PATH", modules.to_string_lossy());
+        }
         // Only for yarn 1, which sends a token with packages that have no scope only when it is told so.
         if facts.step.tool == "yarn" && facts.registry_tokens {
             self.set("npm_config_always_auth", "true");
@@ -283,7 +294,7 @@ fn search_path(facts: &Facts<'_>) -> String {
         folders.push(bin(&root.join(&facts.step.dir)));
     }
     folders.push(bin(root));
-    folders.extend(facts.path.iter().filter(|folder| folder.is_absolute()).cloned());
+    folders.extend(facts.outfit.path.iter().filter(|folder| folder.is_absolute()).cloned());
     let mut words: Vec<String> = Vec::new();
     for folder in folders {
         let word = folder.to_string_lossy().into_owned();

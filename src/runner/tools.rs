@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 
-use crate::config::server::Network;
+use crate::config::server::{Network, Registry};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Plan, StepSpec, Wanted};
@@ -46,8 +46,8 @@ async fn look() -> Toolchain {
 
 /// What the steps of one build are given.
 pub(super) struct Tools {
-    /// Folders for `PATH`, behind the tree's own, by what a step wants.
-    paths: BTreeMap<Vec<Wanted>, Vec<PathBuf>>,
+    /// By what a step wants.
+    outfits: BTreeMap<Vec<Wanted>, Outfit>,
     /// Files and folders that steps must be able to read.
     pub(super) readable: Vec<PathBuf>,
     /// What steps trust.
@@ -58,7 +58,12 @@ pub(super) struct Tools {
 impl Tools {
     /// Finds what the plan's steps want and start, and fetches what is not there. Different sets are met side by
     /// side; what they share is fetched once. A missing tool is not the commit's fault, unless what asks for it is wrong.
-    pub(super) async fn gather(plan: &Plan, parts: &Parts, tell: &Tell) -> Result<Self, Verdict> {
+    pub(super) async fn gather(
+        plan: &Plan,
+        parts: &Parts,
+        registries: &[Registry],
+        tell: &Tell,
+    ) -> Result<Self, Verdict> {
         let mut toolchain = parts.tools.toolchain().await;
         if missing(plan, &toolchain).is_some() {
             toolchain = parts.tools.again().await;
@@ -68,7 +73,7 @@ impl Tools {
         }
         let tools = parts.tools_dir();
         let mirror = parts.toolchain.node_mirror.clone();
-        let supply = Supply::new(Arc::clone(&toolchain), tools.clone(), mirror, &parts.network);
+        let supply = Supply::new(Arc::clone(&toolchain), tools.clone(), mirror, &parts.network, registries);
         let sets: BTreeSet<Vec<Wanted>> = plan.steps().map(wanted).collect();
         let outfits = try_join_all(sets.iter().map(|set| supply.outfit(set))).await.map_err(unmet)?;
         tell_what_was_given(&outfits, tell).await;
@@ -76,13 +81,13 @@ impl Tools {
         let mut readable = toolchain.readable().to_vec();
         readable.extend(tools.is_dir().then_some(tools));
         readable.extend(certificates.readable());
-        let paths = sets.into_iter().zip(outfits).map(|(set, outfit)| (set, outfit.path)).collect();
-        Ok(Self { paths, readable, certificates, registry: toolchain.registry().map(str::to_owned) })
+        let outfits = sets.into_iter().zip(outfits).collect();
+        Ok(Self { outfits, readable, certificates, registry: toolchain.registry().map(str::to_owned) })
     }
 
-    /// The folders of a step of the plan that was gathered for.
-    pub(super) fn path(&self, step: &StepSpec) -> &[PathBuf] {
-        self.paths.get(&wanted(step)).map_or(&[], Vec::as_slice)
+    /// What a step of the plan is given that was gathered for; `PATH` stands behind the tree's own.
+    pub(super) fn of(&self, step: &StepSpec) -> &Outfit {
+        self.outfits.get(&wanted(step)).expect("it was gathered for every step of the plan")
     }
 
     /// What the private HOME of a build holds; `home` is where its steps see it.

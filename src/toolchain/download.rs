@@ -13,7 +13,7 @@ use url::Url;
 use super::digest::{Digests, Hashing};
 use super::shelf::Patience;
 use super::unmet::Unmet;
-use crate::config::server::Network;
+use crate::config::server::{Access, Network};
 use crate::outside;
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -36,6 +36,8 @@ pub(super) struct Source {
     /// Ends in a slash.
     pub(super) base: Url,
     pub(super) network: Network,
+    /// What opens it; `None` where nobody can say so, as for a mirror of node.
+    pub(super) access: Option<Access>,
 }
 
 /// What was not fetched.
@@ -153,6 +155,10 @@ impl Source {
             if !accept.contains("json") {
                 request = request.header("accept-encoding", "identity");
             }
+            let token = self.token_for(&url);
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
             let response = request.call().map_err(|error| Failure::Outage(unreachable(&url, &error)))?;
             let origin = url.origin().ascii_serialization();
             match response.status() {
@@ -160,14 +166,39 @@ impl Source {
                 StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Failure::Missing),
                 status if status.is_redirection() => url = self.next(&url, &response, what)?,
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    return Err(Failure::for_good(
-                        self.refused(what, &format!("{origin} answered {}", response.status())),
-                    ));
+                    let why = format!("{origin} answered {}; {}", response.status(), self.mend());
+                    return Err(Failure::for_good(self.refused(what, &why)));
                 }
                 status => return Err(Failure::Outage(format!("{origin} answered {status}"))),
             }
         }
         Err(Failure::for_good(self.refused(what, "it redirects in a circle")))
+    }
+
+    /// The token, for what lies below the address that it is configured for, and for no other: neither for a file that
+    /// the registry has elsewhere, nor after a redirect. npm sends it so too.
+    fn token_for(&self, url: &Url) -> Option<&str> {
+        let is_below = url.origin() == self.base.origin() && url.path().starts_with(self.base.path());
+        match &self.access {
+            Some(Access::Token(token)) if is_below => std::str::from_utf8(token.expose()).ok(),
+            _ => None,
+        }
+    }
+
+    /// What helps against an answer of 401 or 403.
+    fn mend(&self) -> String {
+        let base = &self.base;
+        match self.access {
+            Some(Access::Open) => {
+                format!("if it wants a token, write a [[registry]] with url = \"{base}\", repos and token_env or token_file")
+            }
+            Some(Access::Token(_)) => format!("correct the token of the [[registry]] with url = \"{base}\""),
+            Some(Access::Withheld) => {
+                "a fork's build is given no token; it may use what is kept once a build of the repository's own fetched it"
+                    .to_owned()
+            }
+            None => "it has to be readable without a token".to_owned(),
+        }
     }
 
     fn next(&self, url: &Url, response: &Response<Body>, what: &str) -> Result<Url, Failure> {

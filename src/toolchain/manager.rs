@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::digest::Digests;
 use super::node::{open, wish_of};
 use super::registry::{Document, Release, runs_on};
+use super::resolver;
 use super::shelf::Patience;
 use super::supply::Supply;
 use super::unmet::Unmet;
@@ -30,7 +31,7 @@ const SHOWN: usize = 12;
 
 /// A manager, ready to run.
 pub(super) struct Manager {
-    /// The folder for `PATH`.
+    /// The folder for `PATH`, or for `NODE_PATH` if it is a resolver of bower's.
     pub(super) folder: PathBuf,
     pub(super) version: Version,
 }
@@ -69,15 +70,18 @@ pub(super) fn ensure(
     };
     let home = shelf.home(&wanted.tool, &version);
     check_hash(wanted, &version, &home)?;
-    Ok(Manager { folder: home.join(PROGRAMS), version })
+    let folder = if resolver::is_one(&wanted.tool) { resolver::MODULES } else { PROGRAMS };
+    Ok(Manager { folder: home.join(folder), version })
 }
 
 /// `*` for npm is the one that node itself would bring, or an older one; for yarn it is version 1, which reads
 /// what every other yarn wrote about itself and goes on with that.
+/// The newest `bower-npm-resolver` has modules that a node before 10 can't read.
 fn narrowed(wanted: &Wanted, node: Option<&Version>) -> Result<Wish, Unmet> {
     let range = match (wanted.tool.as_str(), wanted.version.trim(), node) {
         ("npm", "*", Some(node)) => format!("<={}", npm_major(node)),
         ("yarn", "*", _) => "1".to_owned(),
+        ("bower-npm-resolver", "*", Some(node)) if node.major() < 10 => "<0.11".to_owned(),
         (_, other, _) => return wish_of(&Wanted { version: other.to_owned(), ..wanted.clone() }),
     };
     wish_of(&Wanted { version: range, ..wanted.clone() })
@@ -144,7 +148,10 @@ fn fetch(
     };
     let release = document.release(&version).ok_or(Unmet::Stopped)?;
     supply.shelf().take(&supply.shelf().home(&wanted.tool, &version), patience, |staging| {
-        make(supply, wanted, release, staging, patience)
+        match resolver::is_one(&wanted.tool) {
+            true => resolver::install(supply, wanted, release, staging, patience),
+            false => make(supply, wanted, release, staging, patience),
+        }
     })?;
     Ok(version)
 }

@@ -10,6 +10,7 @@ mod manager;
 mod node;
 mod platform;
 mod registry;
+mod resolver;
 mod search;
 mod shelf;
 mod supply;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use bower::registry as bower_registry;
 pub use search::{find, folders_of, readable};
-pub use supply::{Given, Outfit, Supply, bower, collect};
+pub use supply::{Given, Headers, Outfit, Supply, UNUSED, bower, collect};
 pub use unmet::Unmet;
 
 /// The programs that steps may need from the agent. The first is what the others run on.

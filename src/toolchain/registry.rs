@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_mirrors_files_are_asked_of_the_mirror() {
         let base = Url::parse("http://mirror.lan/npm/").expect("an address");
-        let registry = Registry(Source { base, network: Network::default() });
+        let registry = Registry(Source { base, network: Network::default(), access: None });
         let check = |name: &str, tarball: &str, expected: &str| {
             let dist = Dist { tarball: tarball.to_owned(), integrity: None };
             let release = Release { name: name.to_owned(), version: "1.0.0".to_owned(), engines: Value::Null, dist };

@@ -13,11 +13,13 @@ use super::manager::{self, Manager};
 use super::node;
 use super::platform::Platform;
 use super::registry::Registry;
+use super::resolver;
 use super::search::is_system;
 use super::shelf::{Patience, Shelf};
 use super::unmet::Unmet;
+use super::wish::npm_major;
 use super::{Toolchain, find};
-use crate::config::server::Network;
+use crate::config::server::{Access, Network, Registry as Configured};
 use crate::domain::spec::Wanted;
 
 /// For one tool, from the registry's answer to its place. Node is 40 MB, and a build has other bounds.
@@ -38,8 +40,21 @@ pub struct Supply {
 pub struct Outfit {
     /// Folders for `PATH`, the first to be searched first. There is one node on them.
     pub path: Vec<PathBuf>,
+    /// Folders for `NODE_PATH`: where bower finds its resolvers.
+    pub modules: Vec<PathBuf>,
+    /// For native modules; `None` where node is `PATH`'s, which knows best, or has none.
+    pub headers: Option<Headers>,
     /// What was wanted, as it was given.
     pub given: Vec<Given>,
+}
+
+/// node's own headers, against which node-gyp compiles native modules; without them it would download some.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Headers {
+    /// What node-gyp calls `nodedir`: `include/node` is in it.
+    pub node: PathBuf,
+    /// The major version of the outfit's npm.
+    pub npm: u64,
 }
 
 /// A wish that was met.
@@ -66,11 +81,24 @@ impl Supply {
     /// A supply around the tools of this machine.
     ///
     /// `tools` is where others are kept (made when needed), `node_mirror` has node's binaries in the layout of
-    /// <https://nodejs.org/dist>; without it they come from the registry that the agent's npm goes to.
-    pub fn new(toolchain: Arc<Toolchain>, tools: PathBuf, node_mirror: Option<Url>, network: &Network) -> Self {
-        let source = |base: Url| Source { base: as_folder(base), network: network.clone() };
-        let registry = toolchain.registry().and_then(|registry| Url::parse(registry).ok()).map(source);
-        let mirror = node_mirror.map(source);
+    /// <https://nodejs.org/dist>; without it they come from the registry that the agent's npm goes to. If one of the
+    /// build's `registries` has that address, its token opens it, whatever its scopes: npm goes by the address too.
+    /// What is kept was fetched for every build, a fork's too; a fork's own fetching has no token, for its
+    /// `registries` hold none.
+    pub fn new(
+        toolchain: Arc<Toolchain>,
+        tools: PathBuf,
+        node_mirror: Option<Url>,
+        network: &Network,
+        registries: &[Configured],
+    ) -> Self {
+        let source = |base: Url, access| Source { base: as_folder(base), network: network.clone(), access };
+        let registry = toolchain.registry().and_then(|registry| Url::parse(registry).ok());
+        let registry = registry.map(|base| {
+            let access = access_to(&base, registries);
+            source(base, Some(access))
+        });
+        let mirror = node_mirror.map(|base| source(base, None));
         Self { toolchain, shelf: Shelf::new(tools), mirror, registry, platform: Platform::here() }
     }
 
@@ -96,10 +124,14 @@ impl Supply {
             managers.iter().map(|wanted| self.manager(wanted, node.version.as_ref(), node.is_fetched)),
         );
         let ((), ensured) = futures_util::future::try_join(fetching, ensured).await?;
-        let mut path = Vec::new();
+        let headers = headers(node.folder.as_deref(), node.version.as_ref(), &managers, &ensured);
+        let (mut path, mut modules) = (Vec::new(), Vec::new());
         let mut given: Vec<Given> = node.given.into_iter().collect();
         for (wanted, manager) in managers.iter().zip(ensured) {
-            path.extend(manager.folder);
+            match resolver::is_one(&wanted.tool) {
+                true => modules.extend(manager.folder),
+                false => path.extend(manager.folder),
+            }
             given.push(Given {
                 tool: wanted.tool.clone(),
                 version: manager.version,
@@ -109,7 +141,7 @@ impl Supply {
         path.extend(node.folder);
         path.extend(self.own_path(node.is_fetched).cloned());
         super::search::in_order_once(&mut path);
-        Ok(Outfit { path, given })
+        Ok(Outfit { path, modules, headers, given })
     }
 
     /// `PATH`'s folders that may stand behind the node of a step.
@@ -170,6 +202,10 @@ impl Supply {
         done.unwrap_or_else(|ended| Err(Unmet::Outage { what: "a tool".to_owned(), why: ended.to_string() }))
     }
 
+    pub(super) fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
+    }
+
     pub(super) fn shelf(&self) -> &Shelf {
         &self.shelf
     }
@@ -228,10 +264,7 @@ struct Ready {
 fn managers(wanted: &[Wanted], fetched: Option<&Version>, brings_npm: bool) -> Vec<Wanted> {
     let is_there =
         |wanted: &&Wanted| wanted.tool == "node" || (brings_npm && *wanted.version == *"*" && wanted.tool == "npm");
-    // bower's resolvers are modules and no programs, and are not brought along yet: bower itself says which it misses.
-    let is_program = |wanted: &&Wanted| !wanted.tool.starts_with("bower-");
-    let wanted = wanted.iter().filter(is_program);
-    let mut managers: Vec<Wanted> = wanted.filter(|wanted| !is_there(wanted)).cloned().collect();
+    let mut managers: Vec<Wanted> = wanted.iter().filter(|wanted| !is_there(wanted)).cloned().collect();
     let needs_npm = !brings_npm && !managers.iter().any(|wanted| wanted.tool == "npm");
     if let Some(node) = fetched.filter(|_| needs_npm) {
         let (tool, version) = ("npm".to_owned(), "*".to_owned());
@@ -246,6 +279,22 @@ pub fn bower() -> Wanted {
     Wanted { tool: "bower".to_owned(), version: "1.8".to_owned(), asked_by: "bower.json".to_owned(), hash: None }
 }
 
+/// The headers of a node that was fetched into `folder`'s parent.
+fn headers(folder: Option<&Path>, node: Option<&Version>, managers: &[Wanted], ensured: &[Ready]) -> Option<Headers> {
+    let node_dir = folder?.parent().filter(|node| node.join("include/node/node.h").is_file())?;
+    let given = managers.iter().zip(ensured).find(|(wanted, _)| wanted.tool == "npm");
+    let given = given.and_then(|(_, npm)| Version::parse(&npm.version).ok()).map(|npm| npm.major());
+    Some(Headers { node: node_dir.to_owned(), npm: given.unwrap_or(npm_major(node?)) })
+}
+
+/// What opens the registry at an address.
+fn access_to(base: &Url, registries: &[Configured]) -> Access {
+    let base = as_folder(base.clone());
+    let mut there = registries.iter().filter(|configured| as_folder(configured.url.clone()) == base);
+    let closed = there.find(|configured| configured.access != Access::Open);
+    closed.map_or(Access::Open, |configured| configured.access.clone())
+}
+
 fn as_folder(mut base: Url) -> Url {
     if !base.path().ends_with('/') {
         let path = format!("{}/", base.path());
@@ -253,6 +302,9 @@ fn as_folder(mut base: Url) -> Url {
     }
     base
 }
+
+/// How long a tool that no step was given is kept: longer than most teams let a repository rest.
+pub const UNUSED: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Moves the tools that no step was given for so long from `tools` to `trash`; answers with their names.
 pub fn collect(tools: &Path, unused_for: Duration, trash: &Path) -> Vec<String> {

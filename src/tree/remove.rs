@@ -77,10 +77,19 @@ fn remove_folder(dir: BorrowedFd<'_>, name: &Path, top: Option<BorrowedFd<'_>>, 
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
-        let folder = open_for_emptying(dir, name)?;
-        empty(folder.as_fd(), top.unwrap_or(folder.as_fd()), depth)?;
+        let emptied =
+            open_for_emptying(dir, name).and_then(|folder| empty(folder.as_fd(), top.unwrap_or(folder.as_fd()), depth));
+        gone(emptied)?;
     }
-    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+    gone(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR))
+}
+
+/// What is not there any more has been removed by another, who empties the same trash.
+fn gone(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
 }
 
 /// Removes everything in `folder`, again and again until it stays empty: folders that were nested
@@ -98,7 +107,7 @@ fn empty(folder: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize) -> Result<()
             } else if depth < MAX_NESTING {
                 remove_folder(folder, name, Some(top), depth + 1)?;
             } else {
-                rustix::fs::renameat(folder, name, top, fresh_name())?;
+                gone(rustix::fs::renameat(folder, name, top, fresh_name()))?;
             }
         }
         // Below the top one pass is enough: nothing is ever moved into a nested folder.
@@ -109,13 +118,12 @@ fn empty(folder: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize) -> Result<()
 }
 
 fn remove_file(folder: BorrowedFd<'_>, name: &Path) -> Result<()> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
+    match gone(rustix::fs::unlinkat(folder, name, AtFlags::empty())) {
         Err(Errno::ACCESS) => {
             make_writable(folder)?;
-            rustix::fs::unlinkat(folder, name, AtFlags::empty())
+            gone(rustix::fs::unlinkat(folder, name, AtFlags::empty()))
         }
-        Err(errno) => Err(errno),
+        answer => answer,
     }
 }
 
@@ -223,5 +231,26 @@ mod tests {
         empty_trash(&trash).expect("ours");
         assert_eq!(std::fs::read_dir(&trash).expect("a folder").count(), 0);
         empty_trash(&root.path().join("none")).expect("no trash is no error");
+    }
+
+    #[test]
+    fn two_may_empty_the_same_trash() {
+        let root = tempfile::tempdir().expect("a folder");
+        let trash = root.path().join("trash");
+        for place in 0..300 {
+            let folder = trash.join(format!("{place}/a/b"));
+            std::fs::create_dir_all(&folder).expect("folders");
+            std::fs::write(folder.join("file"), "").expect("a file");
+        }
+        let both = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    both.wait();
+                    empty_trash(&trash).expect("what another took is no error");
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(&trash).expect("a folder").count(), 0);
     }
 }

@@ -66,3 +66,15 @@ fn bower_runs_once_where_a_postinstall_script_runs_it() {
     plan.notices(&["bower", "npm"]);
     repository.build().passed_by(&["npm", "bundle"]);
 }
+
+#[test]
+fn a_component_from_the_registry_of_packages_by_a_resolver() {
+    let repository = Repository::of("bower-npm-resolver");
+    let plan = repository.explain();
+    assert_eq!(plan.stages(), ["bower"]);
+    let (_, asked_by) = plan.tool("bower", "bower-npm-resolver").expect("a resolver");
+    assert_eq!(asked_by, ".bowerrc resolvers");
+    plan.notices_nothing();
+    let built = repository.build().passed_by(&["bower"]);
+    built.says(&["bower-npm-resolver 0.", "npm:isarray#1.0.0", "isarray#1.0.0 bower_components/isarray"]);
+}

@@ -36,3 +36,12 @@ fn the_fields_that_ask_for_a_manager() {
     let engines = json!({"devEngines": {"packageManager": {"name": "npm", "version": "10.9.2"}}});
     check(repository().with_fields(&engines), "npm", "10.9.2", "devEngines");
 }
+
+#[test]
+fn a_native_module_is_compiled_against_the_headers_of_its_node() {
+    // Its `.npmrc` names a place for headers that nobody can reach.
+    let repository = Repository::of("native-module");
+    let (node, _) = repository.explain().tool("npm", "node").expect("a node");
+    assert_eq!(node, "22");
+    repository.build().passed_by(&["npm", "bundle"]).says(&["compiled for v22."]);
+}

@@ -23,8 +23,8 @@ pub(super) struct Shared {
 pub(super) async fn share_bower(folder: &Path) -> Option<Shared> {
     let path = std::env::var_os("PATH")?;
     let toolchain = Arc::new(Toolchain::look(&path).await);
-    let supply =
-        Supply::new(toolchain, cache_dir()?.join("tools"), None, &Surroundings::of_this_process().ok()?.network());
+    let network = Surroundings::of_this_process().ok()?.network();
+    let supply = Supply::new(toolchain, cache_dir()?.join("tools"), None, &network, &[]);
     let outfit = supply.outfit(&[toolchain::bower()]).await.ok()?;
     let found = outfit.path.iter().map(|folder| folder.join("bower")).find(|program| program.is_file())?;
     // The program itself and not a link to it: a step sees the link's folder and the program's package, no more.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::trust::Trust;
+use crate::toolchain::Headers;
 
 fn build() -> Build {
     Build {
@@ -58,7 +59,7 @@ fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 /// What a test may change of the given.
 struct Given {
-    path: Vec<PathBuf>,
+    outfit: Outfit,
     network: server::Network,
     certificates: Certificates,
     node_options: Option<&'static str>,
@@ -71,7 +72,12 @@ struct Given {
 /// Makes a step's environment after `change` had its way.
 fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, String> {
     let mut given = Given {
-        path: vec!["/opt/tools/bin".into(), "/usr/bin".into()],
+        outfit: Outfit {
+            path: vec!["/opt/tools/bin".into(), "/usr/bin".into()],
+            modules: Vec::new(),
+            headers: None,
+            given: Vec::new(),
+        },
         network: server::Network::default(),
         certificates: Certificates::default(),
         node_options: None,
@@ -87,7 +93,7 @@ fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, St
         commit_time: Some(Timestamp(1_700_000_000_999)),
         step,
         place: &Place { build: "/build".into(), home: "/home/build".into(), tmp: "/tmp".into() },
-        path: &given.path,
+        outfit: &given.outfit,
         network: &given.network,
         door: None,
         certificates: &given.certificates,
@@ -227,9 +233,23 @@ fn layers_replace_each_other_and_node_options_add_up() {
 #[test]
 fn the_search_path_takes_no_relative_folder_and_no_colon() {
     let made = made(&step(StepKind::Install, "npm"), |given| {
-        given.path = ["bin", "/a:.", "/usr/bin", "/usr/bin"].map(PathBuf::from).to_vec();
+        given.outfit.path = ["bin", "/a:.", "/usr/bin", "/usr/bin"].map(PathBuf::from).to_vec();
     });
     assert_eq!(made["PATH"], "/build/node_modules/.bin:/usr/bin");
+}
+
+#[test]
+fn what_is_found_by_no_search_path() {
+    let given = |npm| {
+        made(&step(StepKind::Install, "bower"), |given| {
+            given.outfit.modules = ["/tools/a/node_modules", "/tools/b/node_modules"].map(PathBuf::from).to_vec();
+            given.outfit.headers = Some(Headers { node: "/tools/node-22.1.0".into(), npm });
+        })
+    };
+    assert_eq!(given(10)["NODE_PATH"], "/tools/a/node_modules:/tools/b/node_modules");
+    assert_eq!(given(10)["npm_config_nodedir"], "/tools/node-22.1.0");
+    assert_eq!(given(11)["npm_package_config_node_gyp_nodedir"], "/tools/node-22.1.0");
+    assert!(!given(11).contains_key("npm_config_nodedir"), "npm 11 warns of it");
 }
 
 #[test]
