@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{Artifacts, Logs};
+use crate::checkout::{self, client};
 use crate::config::server::Retention;
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
@@ -21,10 +22,16 @@ const ROUND: Duration = Duration::from_secs(15);
 const WAITING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// How many rounds pass between two looks for what is too old to keep.
 const ROUNDS_PER_RETENTION: u64 = 240;
+/// How many rounds pass between two looks at the mirrors: five minutes, in which few get many packs.
+const ROUNDS_PER_CONSOLIDATION: u64 = 20;
+/// How long the packs of one mirror may take; a fetch into it waits meanwhile.
+const CONSOLIDATION: Duration = Duration::from_secs(60);
 
 /// The part that repairs.
 #[derive(Clone)]
 pub struct Sweeper {
+    /// Our own binary, for child processes.
+    pub exe: PathBuf,
     /// What is looked at.
     pub store: Store,
     /// The data directory: its trash is emptied, its slots' leftovers are moved there.
@@ -85,6 +92,9 @@ impl Sweeper {
             if let Err(error) = self.round(round.is_multiple_of(ROUNDS_PER_RETENTION)).await {
                 tracing::error!(%error, "the sweep could not be finished");
             }
+            if round.is_multiple_of(ROUNDS_PER_CONSOLIDATION) {
+                self.consolidate_mirrors().await;
+            }
             round += 1;
             tokio::select! {
                 () = tokio::time::sleep(ROUND) => {}
@@ -108,6 +118,17 @@ impl Sweeper {
             self.remove_old(now).await?;
         }
         Ok(())
+    }
+
+    async fn consolidate_mirrors(&self) {
+        let mirrors = self.data_dir.join("mirrors");
+        let crowded = tokio::task::spawn_blocking(move || checkout::crowded(&mirrors)).await.unwrap_or_default();
+        for mirror in crowded {
+            match client::consolidate(&self.exe, &mirror, CONSOLIDATION).await {
+                Ok(packs) => tracing::info!(mirror = %mirror.display(), packs, "packs of a mirror became one"),
+                Err(error) => tracing::warn!(mirror = %mirror.display(), %error, "a mirror keeps its many packs"),
+            }
+        }
     }
 
     async fn collect_tools(&self) {

@@ -247,6 +247,7 @@ async fn a_whole_history_is_shown_when_asked_for_and_tags_lead_to_their_commit()
         ("", "1", None),
         ("depth = 5\ntags = true", "5", Some("v0-3-g")),
         ("depth = 2", "2", None),
+        ("depth = 0\ntags = true", "8", Some("v0-5-g")),
     ] {
         let sha = bench.push(&[(".hookmill.toml", &format!("[checkout]\n{asked}\n"))]);
         bench.checkout(&sha).await.expect("a commit");

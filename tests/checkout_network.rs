@@ -107,7 +107,7 @@ async fn a_token_of_another_origin_stays_at_home() {
 async fn a_renamed_repository_is_followed_within_its_origin() {
     let bench = Workbench::new();
     let sha = bench.push(&[("a.js", "1")]);
-    bench.server.behave(Behaviour::Moved("/old.git", "/shop.git"));
+    bench.server.behave(Behaviour::Moved("/old.git", "/shop.git".to_owned()));
     let mut job = bench.job(&sha, "refs/heads/main");
     let old = format!("{}/old.git", bench.server.origin());
     remote(&mut job).clone_url = old.parse().expect("an address");

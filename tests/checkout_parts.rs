@@ -271,6 +271,95 @@ async fn lfs_contents_take_the_place_of_their_pointers() {
 }
 
 #[tokio::test]
+async fn no_credential_follows_a_redirect_of_lfs_contents() {
+    let bench = Workbench::new();
+    let other = bench.dir.path().join("other");
+    for store in [bench.dir.path().join("forge/lfs"), other.join("lfs")] {
+        std::fs::create_dir_all(store).expect("a folder");
+    }
+    let contents = vec![3_u8; 5000];
+    let (pointer, oid) = pointer(&contents);
+    // The forge knows of it, and another host and port has it.
+    std::fs::write(bench.dir.path().join("forge/lfs").join(&oid), b"").expect("a file");
+    std::fs::write(other.join("lfs").join(&oid), &contents).expect("a file");
+    let storage = GitServer::start(&other);
+    bench.server.behave(Behaviour::Moved("/lfs-contents", format!("{}/storage", storage.origin())));
+    let sha = bench.push(&[(".gitattributes", "*.png filter=lfs\n"), ("a.png", &pointer)]);
+    let mut job = bench.job(&sha, "refs/heads/main");
+    let (username, origin) = ("x-access-token".to_owned(), bench.clone_url());
+    remote(&mut job).credential = Some(Credential { username, token: "tok".to_owned(), origin });
+    run(&job).await.expect("contents");
+    assert_eq!(std::fs::read(bench.src().join("a.png")).expect("a file"), contents);
+    let with_token = |server: &GitServer, part: &str| -> Vec<bool> {
+        let asked = server.requests().into_iter().filter(|asked| asked.line.contains(part));
+        asked.map(|asked| asked.authorization.is_some()).collect()
+    };
+    assert_eq!(with_token(&bench.server, "/info/lfs/objects/batch"), [true]);
+    assert_eq!(with_token(&bench.server, "/lfs-contents/"), [false]);
+    assert_eq!(with_token(&storage, "/storage/"), [false]);
+}
+
+#[tokio::test]
+async fn lfs_contents_of_a_submodule_come_from_its_own_repository() {
+    let bench = Workbench::new();
+    let store = bench.dir.path().join("forge/lfs");
+    std::fs::create_dir(&store).expect("a folder");
+    let contents = vec![4_u8; 5000];
+    let (pointer, oid) = pointer(&contents);
+    std::fs::write(store.join(&oid), &contents).expect("a file");
+    let attributes = (".gitattributes", "*.png filter=lfs\n");
+    let theme = repository(&bench, "forge", "theme", &[attributes, ("img/t.png", &pointer)], &[]);
+    let sha = push(&bench, &[("t.png", &pointer)], &[("themes/x", "../theme.git", &theme)]);
+    let done = bench.checkout(&sha).await.expect("contents");
+    let src = bench.src();
+    assert_eq!(std::fs::read(src.join("themes/x/img/t.png")).expect("a file"), contents);
+    assert_eq!(text(src.join("t.png")), pointer, "attributes of a submodule end with it");
+    assert!(done.notices[0].contains("t.png hold pointers"), "{:?}", done.notices);
+    let asked: Vec<String> = bench.server.requests().into_iter().map(|asked| asked.line).collect();
+    let batches: Vec<_> = asked.iter().filter(|line| line.contains("/info/lfs/")).collect();
+    assert_eq!(batches, ["POST /theme.git/info/lfs/objects/batch"]);
+    assert_eq!(bench.git_in(&src.join("themes/x"), &["diff-files"]), "");
+}
+
+#[tokio::test]
+async fn submodules_are_bounded_in_depth_and_number() {
+    let bench = Workbench::new();
+    let mut inner = repository(&bench, "forge", "r0", &[("deepest.js", "d")], &[]);
+    for level in 1..9 {
+        let url = format!("../r{}.git", level - 1);
+        inner = repository(&bench, "forge", &format!("r{level}"), &[], &[("in", &url, &inner)]);
+    }
+    // r8 within the shop: nine within each other. Its own is r7, which makes eight.
+    let nine = push(&bench, &[], &[("in", "../r8.git", &inner)]);
+    let refusal = refused(bench.checkout(&nine).await);
+    assert_eq!(refusal.kind, RefusalKind::Unacceptable);
+    let words = format!("\"{}\" has more than 200 submodules, or 8 within each other", ["in"; 9].join("/"));
+    assert!(refusal.message.ends_with(&words), "{refusal}");
+    let seven = bench.git_in(&bench.dir.path().join("w-r8"), &["rev-parse", "HEAD:in"]);
+    let eight = push(&bench, &[], &[("in", "../r7.git", &seven)]);
+    bench.checkout(&eight).await.expect("eight");
+    assert_eq!(text(bench.src().join(["in"; 8].join("/")).join("deepest.js")), "d");
+
+    let theme = bench.git_in(&bench.dir.path().join("w-r0"), &["rev-parse", "HEAD"]);
+    let many = |count: usize| {
+        let paths: Vec<String> = (0..count).map(|number| format!("m/{number:03}")).collect();
+        let modules = paths.iter().map(|path| format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = ../r0.git\n"));
+        write(&bench.work(), &[(".gitmodules", &modules.collect::<String>())]);
+        let links: String = paths.iter().map(|path| format!("160000 {theme}\t{path}\n")).collect();
+        bench.git(&["update-index", "--force-remove", "in"]);
+        bench.git(&["add", ".gitmodules"]);
+        workbench::git(bench.dir.path(), &bench.work(), &["update-index", "--index-info"], links.as_bytes());
+        bench.git(&["commit", "-q", "-m", "many"]);
+        bench.git(&["push", "-q", "-f", "origin", "HEAD:refs/heads/main"]);
+        bench.git(&["rev-parse", "HEAD"])
+    };
+    bench.checkout(&many(200)).await.expect("two hundred");
+    assert_eq!(text(bench.src().join("m/199/deepest.js")), "d");
+    let refusal = refused(bench.checkout(&many(201)).await);
+    assert!(refusal.message.contains("\"m/200\" has more than 200 submodules"), "{refusal}");
+}
+
+#[tokio::test]
 async fn a_folder_brings_its_lfs_contents_and_its_submodules() {
     let bench = Workbench::new();
     let contents = vec![7_u8; 1000];

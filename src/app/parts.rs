@@ -58,6 +58,7 @@ impl Parts {
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
         let sweeper = Sweeper {
+            exe: exe.clone(),
             store: store.clone(),
             data_dir: server.data_dir.clone(),
             logs: logs.clone(),

@@ -105,6 +105,30 @@ pub async fn run(exe: &Path, job: &Job, deadline: Duration, cancel: Cancellation
     }
 }
 
+/// Runs [`super::consolidate`] for one mirror in a child process; it ends at the deadline, and with us. Answers with
+/// the number of packs that became one.
+///
+/// # Errors
+/// See [`CheckoutError`].
+pub async fn consolidate(exe: &Path, mirror: &Path, deadline: Duration) -> Result<usize, CheckoutError> {
+    let mut group = Group(command(exe, "consolidate").arg(mirror).spawn().map_err(CheckoutError::Start)?);
+    let child = &mut group.0;
+    // Open for as long as we want the answer.
+    let stdin = child.stdin.take().expect("piped");
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut stderr = child.stderr.take().expect("piped");
+    let exchange = async { tokio::join!(read(&mut stdout, MAX_COMPLAINT), read(&mut stderr, MAX_COMPLAINT)) };
+    let said = tokio::time::timeout(deadline, exchange).await;
+    group.kill();
+    let status = group.0.wait().await.map_err(CheckoutError::Start)?;
+    drop(stdin);
+    let (answer, complaint) = said.map_err(|_| Refusal::timed_out(deadline))?;
+    match serde_json::from_slice::<Result<usize, Refusal>>(&answer) {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(crashed(status, &complaint)),
+    }
+}
+
 fn crashed(status: std::process::ExitStatus, complaint: &[u8]) -> CheckoutError {
     let text = String::from_utf8_lossy(complaint);
     // Rust's allocator says this before it aborts; libgit2 turns the same into an error.
@@ -123,20 +147,26 @@ async fn read(from: &mut (impl AsyncRead + Unpin), most: u64) -> Vec<u8> {
     bytes
 }
 
+/// Our own binary with one of its inner tasks, in a process group of its own and with nothing of our environment.
+fn command(exe: &Path, task: &str) -> Command {
+    let mut command = Command::new(exe);
+    command
+        .args(["internal", task])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    command
+}
+
 /// The child and whatever it might have started; killed as a whole when it is dropped.
 struct Group(Child);
 
 impl Group {
     fn spawn(exe: &Path, job: &Job) -> std::io::Result<Group> {
-        let mut command = Command::new(exe);
-        command
-            .args(["internal", "checkout"])
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+        let mut command = command(exe, "checkout");
         // A person's own git configuration says which of their files are ignored.
         let kept: &[&str] = match job.source {
             Source::Remote(_) => &["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"],

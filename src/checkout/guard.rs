@@ -12,6 +12,23 @@ const MAX_MEMORY: u64 = 1 << 30;
 /// # Errors
 /// When libgit2 can't be set up; limits that the system refuses to lower are left as they are.
 pub fn prepare(source: &Source) -> Result<(), git2::Error> {
+    match source {
+        Source::Remote(_) => prepare_unattended(),
+        Source::Local(_) => bound(),
+    }
+}
+
+/// The same for what is done without a job: nobody's configuration is heeded.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_unattended() -> Result<(), git2::Error> {
+    bound()?;
+    // SAFETY: no thread of this process uses libgit2 yet.
+    unsafe { ignore_user_configuration() }
+}
+
+fn bound() -> Result<(), git2::Error> {
     for (what, most) in [(Resource::Data, MAX_MEMORY), (Resource::Core, 0)] {
         // The limit may be lower already, and then that one holds.
         let _ = rustix::process::setrlimit(what, Rlimit { current: Some(most), maximum: Some(most) });
@@ -24,12 +41,8 @@ pub fn prepare(source: &Source) -> Result<(), git2::Error> {
         git2::opts::set_verify_owner_validation(true)?;
         git2::opts::set_mwindow_size(64 << 20)?;
         git2::opts::set_mwindow_mapped_limit(512 << 20)?;
-        git2::opts::set_cache_max_size(64 << 20)?;
-        if matches!(source, Source::Remote(_)) {
-            ignore_user_configuration()?;
-        }
+        git2::opts::set_cache_max_size(64 << 20)
     }
-    Ok(())
 }
 
 /// No configuration of a person or a machine bends what the agent fetches (`url.*.insteadOf`,

@@ -3,8 +3,8 @@
 //! It holds whole history. A shallow mirror would make the first fetch smaller and every later one
 //! dearer: libgit2 asks twice when it deepens, and the boundary moves with each commit.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use git2::{AutotagOption, Direction, ErrorClass, FetchOptions, Oid, Repository, RepositoryInitOptions};
@@ -56,16 +56,32 @@ pub(super) struct Locked(#[expect(dead_code, reason = "held for its lock")] File
 
 /// Waits for the mirror and clears what a killed fetch left: a stale lock would block its ref for ever.
 pub(super) fn lock(path: &Path) -> Result<Locked, Refusal> {
+    let file = lock_file(path)?;
+    file.lock().map_err(|error| Refusal::disk(path, &error))?;
+    clear_leftovers(path);
+    Ok(Locked(file))
+}
+
+/// The same without waiting; `None` while somebody else has it.
+pub(super) fn lock_if_free(path: &Path) -> Result<Option<Locked>, Refusal> {
+    let file = lock_file(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(Refusal::disk(path, &error)),
+    }
+    clear_leftovers(path);
+    Ok(Some(Locked(file)))
+}
+
+fn lock_file(path: &Path) -> Result<File, Refusal> {
     let beside = path.with_extension("lock");
     let failed = |error: std::io::Error| Refusal::disk(&beside, &error);
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
     // Not truncated: somebody else may hold it. It stays; a lock file that is removed guards nothing.
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&beside).map_err(failed)?;
-    file.lock().map_err(failed)?;
-    clear_leftovers(path);
-    Ok(Locked(file))
+    OpenOptions::new().write(true).create(true).truncate(false).open(&beside).map_err(failed)
 }
 
 /// Opens the mirror, makes it where it is missing. With the lock held.
@@ -85,16 +101,23 @@ pub(super) fn discard(path: &Path, trash: &Path, _locked: &Locked) -> Result<(),
 
 fn clear_leftovers(path: &Path) {
     let mut leftovers = Vec::new();
+    // A pack without its index, or the other way round, which nobody can read.
+    let mut halves = BTreeSet::new();
     // No mirror yet is no trouble, and one that can't be walked will say so when it is opened.
     let _ = tree::walk(path, |entry| {
         let name = entry.path.file_name().unwrap_or_default().to_string_lossy();
         if name.ends_with(".lock") || name.starts_with("tmp_") || name.contains("_git2_") {
             leftovers.push(entry.path.clone());
+        } else if entry.path.starts_with("objects/pack") && (name.ends_with(".pack") || name.ends_with(".idx")) {
+            let other = entry.path.with_extension(if name.ends_with(".idx") { "pack" } else { "idx" });
+            if !halves.remove(&other) {
+                halves.insert(entry.path.clone());
+            }
         }
         // Loose objects lie in folders of two hex digits; their leftovers lie beside those.
         if name.len() == 2 { Visit::Skip } else { Visit::Continue }
     });
-    for rel in leftovers {
+    for rel in leftovers.into_iter().chain(halves) {
         let _ = tree::remove(&path.join(rel));
     }
 }

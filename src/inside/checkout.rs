@@ -50,7 +50,7 @@ fn give_up_after(deadline: Duration) {
 }
 
 /// The agent holds the other end of standard input for as long as it wants the answer.
-fn end_with_parent() {
+pub(super) fn end_with_parent() {
     std::thread::spawn(|| {
         let mut byte = [0];
         while matches!(io::stdin().read(&mut byte), Ok(1)) {}

@@ -3,6 +3,7 @@
 //! Entered before anything else: one thread, no runtime, no configuration, no secret.
 
 mod checkout;
+mod consolidate;
 #[cfg(target_os = "linux")]
 mod holder;
 
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 pub fn enter(args: &[OsString]) -> ExitCode {
     match args.split_first() {
         Some((word, _)) if word == "checkout" => checkout::main(),
+        Some((word, [mirror])) if word == "consolidate" => consolidate::main(mirror.as_ref()),
         #[cfg(target_os = "linux")]
         Some((word, rest)) if word == "holder" => holder::enter(rest),
         _ => {

@@ -6,6 +6,7 @@ resident set counts what it maps of packs; what it may write to is bounded by it
 
 import json
 import random
+import statistics
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ def options(parser):
     parser.add_argument("--files", type=int, default=57_000, help="files of the repository of many files (57 000)")
     parser.add_argument("--megabytes", type=int, default=500, help="size of the repository of large files (500)")
     parser.add_argument("--against", metavar="FILE", help="another binary for the checkout of a small repository")
+    parser.add_argument("--builds", type=int, metavar="N", help="N commits of a small repository into one mirror, and no more")
 
 
 def _highest(pid):
@@ -104,9 +106,37 @@ def _small(options, folder, forge):
     table.close(what="checkout")
 
 
+def _grown(options, folder, forge):
+    """A mirror that N builds fetched into, then the same mirror with its packs made one."""
+    repository = forge.repository("acme/grown")
+    parent = repository.commit({f"src/{number}.js": b"x\n" * 200 for number in range(40)})
+    place, times = folder / "grown", []
+
+    def builds(count):
+        nonlocal parent
+        for _ in range(count):
+            parent = repository.commit({"src/1.js": f"{len(times)}\n".encode()}, parent=parent)
+            times.append(checkout(options.binary, repository, parent, place)[0] * 1000)
+
+    def told(what):
+        packs = len(list((place / "mirrors/one.git/objects/pack").glob("*.pack")))
+        print(f"  {what:28} {statistics.median(times[-20:]):7.1f} ms (median of 20)   {packs} packs", flush=True)
+
+    builds(21)
+    told("the first builds")
+    builds(options.builds - 21)
+    told(f"after {options.builds} builds")
+    took, resident, said = _measured([options.binary, "internal", "consolidate", str(place / "mirrors/one.git")])
+    print(f"  consolidated in {took * 1000:.0f} ms, {resident / 1e6:.0f} MB resident: {said.decode()}")
+    builds(20)
+    told("after that")
+
+
 def run(options, folder):
     draw = random.Random(1)
     with Forge(folder / "forge") as forge:
+        if options.builds:
+            return _grown(options, folder, forge)
         if options.against:
             _small(options, folder, forge)
         many = {f"m{n % 190}/d{n % 7}/f{n}.js": f"export default {n};\n".encode() * 5 for n in range(options.files)}

@@ -22,7 +22,7 @@ pub(crate) enum Behaviour {
     /// 302 to the same path and query below this address.
     Redirect(String),
     /// As `Serve`, with 301 from paths that begin with the first to the same below the second.
-    Moved(&'static str, &'static str),
+    Moved(&'static str, String),
     /// This status and nothing else.
     Status(u16),
     /// Takes the request and never answers.
@@ -183,6 +183,13 @@ impl Shared {
             });
             let body = serde_json::json!({"transfer": "basic", "objects": objects.collect::<Vec<_>>()}).to_string();
             return Some(with_body("application/vnd.git-lfs+json", body.as_bytes()));
+        }
+        // A storage service, as one stands behind the servers of forges: it refuses what was meant for another.
+        if let Some(oid) = asked.target().strip_prefix("/storage/") {
+            let foreign = asked.header("x-pass").is_some() || asked.header("authorization").is_some();
+            let contents = std::fs::read(store.join(oid)).ok().filter(|_| !foreign);
+            let answer = contents.map(|contents| with_body("application/octet-stream", &contents));
+            return Some(answer.unwrap_or_else(|| bare("400 Bad Request", "")));
         }
         let oid = asked.target().strip_prefix("/lfs-contents/")?;
         if asked.header("x-pass").as_deref() != Some("sesame") || asked.header("authorization").is_some() {
