@@ -97,7 +97,8 @@ fn compiler(package: &str, printed: &str) -> Option<Diagnosis> {
     let why = format!("{package} has no binary for this node, and {missing} to compile it is missing");
     let agent = mend::packages("python3 make g++");
     if package == "node-sass" {
-        let version = between(printed, "/releases/download/v", "/").unwrap_or("4");
+        // Where the download's own words are lost: node 12 has binaries of 4.12 and of what 4 came to after it.
+        let version = between(printed, "/releases/download/v", "/").unwrap_or("4.12");
         let node = node::node_of_node_sass(version);
         let older = mend::toolchain("node", node);
         // The node-gyp of node-sass 4 and before it compiles only with python 2, which systems no longer have.

@@ -82,8 +82,8 @@ fn install_scripts_that_compile_name_what_is_missing() {
     check(
         "npm",
         "binary-node-sass",
-        "failed: node-sass has no binary for this node, and python to compile it is missing; [toolchain] node = \"14\" has a binary",
-        "node = \"14\"",
+        "failed: node-sass has no binary for this node, and python to compile it is missing; [toolchain] node = \"12\" has a binary",
+        "node = \"12\"",
     );
     check(
         "npm",
