@@ -130,7 +130,7 @@ fn run_by(
     dirs: [&str; 2],
 ) -> Option<(String, &'static str, &'static str)> {
     // Whether package.json runs bower itself matters only when its scripts will run.
-    projects.iter().filter(|project| project.installs && steps.settings.scripts).find_map(|project| {
+    projects.iter().filter(|project| project.is_installed() && steps.settings.scripts).find_map(|project| {
         let package = Manifest::read(listing, &project.dir, "package.json").ok()??;
         let script = LIFECYCLE.into_iter().find(|script| {
             let commands = scripts::commands(&package, &project.dir, script);

@@ -26,6 +26,8 @@ pub(super) fn plan(
     for project in projects.iter().filter(|project| !taken.contains(&project.dir)) {
         if project.installs {
             planned.push(javascript_step(listing, project, &project.choice, steps, account));
+        } else if let Some(sentence) = &project.installed_by {
+            account.decide(inside(&project.dir, "package.json"), "no step of its own", sentence);
         } else {
             let because = "it names no dependency and no install script";
             account.decide(inside(&project.dir, "package.json"), "nothing to install", because);
@@ -71,14 +73,27 @@ fn javascript_step(
         }
         (None, _) => {
             let manifest = inside(&project.dir, "package.json");
-            account.notice(format!(
-                "{manifest} has no lockfile for {tool}: every build may get other versions; commit one"
-            ));
-            account.decide(manifest, command.join(" "), "it names dependencies and has no lockfile");
+            let because = match script_alone(listing, project) {
+                Some(script) => format!("it names no dependency, and its {script} script is part of an install"),
+                None => {
+                    account.notice(format!(
+                        "{manifest} has no lockfile for {tool}: every build may get other versions; commit one"
+                    ));
+                    "it names dependencies and has no lockfile".to_owned()
+                }
+            };
+            account.decide(manifest, command.join(" "), because);
         }
     }
     let step = steps.step(StepKind::Install, tool, &project.dir, command);
     StepSpec { tools: project.tools.clone(), ..step }
+}
+
+/// The script for which a project without any dependency is installed.
+fn script_alone(listing: &Listing, project: &Project) -> Option<&'static str> {
+    let package = Manifest::read(listing, &project.dir, "package.json").ok()??;
+    let nothing_asked = !package.has_dependencies() && project.members.is_empty();
+    package.lifecycle_script().filter(|_| nothing_asked)
 }
 
 /// What is wrong with a format that today's managers no longer write, and what mends it.

@@ -12,6 +12,7 @@ mod freshness;
 mod installs;
 mod javascript;
 mod manifest;
+mod nested;
 mod roots;
 mod scripts;
 mod versions;

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use super::account::Account;
 use super::javascript::{self, Choice};
-use super::manifest::{INSTALLED, LIFECYCLE, Manifest};
+use super::manifest::{INSTALLED, Manifest};
 use super::wishes::folder;
-use super::{BadPlan, InstallWish, Steps, freshness, inside, scripts, versions, workspaces};
+use super::{BadPlan, InstallWish, Steps, freshness, inside, nested, scripts, versions, workspaces};
 use crate::domain::listing::Listing;
 use crate::domain::spec::Wanted;
 
@@ -27,8 +27,17 @@ pub(super) struct Project {
     pub(super) tools: Vec<Wanted>,
     /// Whether it has anything to install. The tree's root is a project also without.
     pub(super) installs: bool,
-    /// The `package.json` whose build script works in this folder, so that it is not built once more by itself.
+    /// The script of a project above that installs it in place of a step of its own, as a sentence.
+    pub(super) installed_by: Option<String>,
+    /// The script of another project that builds it, as a sentence, so that it is not built once more by itself.
     pub(super) built_by: Option<String>,
+}
+
+impl Project {
+    /// Whether its dependencies are there after the installs.
+    pub(super) fn is_installed(&self) -> bool {
+        self.installs || self.installed_by.is_some()
+    }
 }
 
 /// A package of a workspace.
@@ -57,7 +66,7 @@ pub(super) fn projects(listing: &Listing, steps: &Steps<'_>, account: &mut Accou
     roots.tell_aside(account);
     let mut projects = roots.projects;
     for at in 0..projects.len() {
-        projects[at].built_by = builder(listing, &projects, &projects[at].dir);
+        projects[at].built_by = nested::built_by(listing, steps, &projects, &projects[at].dir);
     }
     Ok(projects)
 }
@@ -83,6 +92,16 @@ fn folders(listing: &Listing) -> Vec<String> {
     folders
 }
 
+/// What a folder below the root is.
+enum Verdict {
+    Project,
+    /// One that a script installs, as this sentence says.
+    InstalledBy(String),
+    /// None, although a person may think so, for this reason.
+    Aside(String),
+    Nothing,
+}
+
 struct Roots<'a> {
     listing: &'a Listing,
     steps: &'a Steps<'a>,
@@ -100,11 +119,13 @@ impl Roots<'_> {
         if skipped && dir != "." {
             return Ok(());
         }
+        let mut installed_by = None;
         if wish.is_none() && dir != "." {
             match self.verdict(dir, account) {
-                Ok(true) => self.guessed += 1,
-                Ok(false) => return Ok(()),
-                Err(reason) => {
+                Verdict::Project => self.guessed += 1,
+                Verdict::InstalledBy(sentence) => installed_by = Some(sentence),
+                Verdict::Nothing => return Ok(()),
+                Verdict::Aside(reason) => {
                     self.aside.push((dir.to_owned(), reason));
                     return Ok(());
                 }
@@ -114,42 +135,45 @@ impl Roots<'_> {
         let named = wish.and_then(|wish| javascript::named(self.listing, dir, &wish.tool, Some(&package)));
         let choice = named.unwrap_or_else(|| javascript::detect(self.listing, dir, &package, account));
         let project = self.project(dir, &package, choice, account)?;
-        self.projects.push(Project { installs: project.installs && !skipped, ..project });
+        let installs = project.installs && !skipped && installed_by.is_none();
+        self.projects.push(Project { installs, installed_by, ..project });
         Ok(())
     }
 
-    /// Whether a folder below the root is a project; in words where a person may think so and it is not.
-    fn verdict(&self, dir: &str, account: &mut Account) -> Result<bool, String> {
+    /// Whether a folder below the root is a project.
+    fn verdict(&self, dir: &str, account: &mut Account) -> Verdict {
         let is_member = |project: &Project| project.members.iter().any(|member| member.dir == dir);
         if self.projects.iter().any(is_member) {
-            return Ok(false);
+            return Verdict::Nothing;
         }
         let within = |module: &&String| {
             dir.strip_prefix(module.as_str()).is_some_and(|rest| matches!(rest.chars().next(), None | Some('/')))
         };
         if let Some(module) = self.listing.submodules.iter().find(within) {
-            return Err(format!("the submodule {module} is a repository of its own"));
+            return Verdict::Aside(format!("the submodule {module} is a repository of its own"));
         }
         if let Some(name) = dir.split('/').find(|name| not_the_product(name)) {
-            return Err(format!("a folder called {name} holds no product"));
+            return Verdict::Aside(format!("a folder called {name} holds no product"));
         }
         let package = match Manifest::read(self.listing, dir, "package.json") {
             Ok(Some(package)) => package,
-            Ok(None) => return Ok(false),
+            Ok(None) => return Verdict::Nothing,
             Err(error) => {
                 account.notice(format!("{error}; the folder is left out"));
-                return Ok(false);
+                return Verdict::Nothing;
             }
         };
         if package.asked(&INSTALLED).next().is_none() && package.workspaces().is_empty() {
-            return Ok(false);
+            return Verdict::Nothing;
         }
-        let above = covering(&self.projects, dir).filter(|project| project.installs);
-        if let Some(script) = self.installed_by_script(dir) {
-            return Err(script);
-        }
+        let above = covering(&self.projects, dir).filter(|project| project.is_installed());
+        let installed_by = nested::installed_by(self.listing, self.steps, &self.projects, dir);
         if above.is_some() && dir.split('/').any(is_documentation) {
-            return Err("it looks like the documentation of what is built".to_owned());
+            let documentation = || "it looks like the documentation of what is built".to_owned();
+            return Verdict::Aside(installed_by.unwrap_or_else(documentation));
+        }
+        if let Some(sentence) = installed_by {
+            return Verdict::InstalledBy(sentence);
         }
         let locked = self.listing.paths.iter().any(|path| {
             path.rsplit_once('/').is_some_and(|(folder, name)| folder == dir && javascript::is_lockfile(name))
@@ -157,41 +181,18 @@ impl Roots<'_> {
         let builds = package.script("build").is_some() || has_bundler(self.listing, dir);
         match (locked, builds, above) {
             (true, ..) | (false, true, None) => {}
-            (false, false, None) => return Err("it has neither a lockfile nor something to build".to_owned()),
+            (false, false, None) => {
+                return Verdict::Aside("it has neither a lockfile nor something to build".to_owned());
+            }
             (false, _, Some(above)) => {
                 let above = inside(&above.dir, "package.json");
-                return Err(format!("it has no lockfile of its own and is in no workspace of {above}"));
+                return Verdict::Aside(format!("it has no lockfile of its own and is in no workspace of {above}"));
             }
         }
         if self.guessed == MOST_FOLDERS {
-            return Err(format!("{MOST_FOLDERS} folders before it are installed, and more are not guessed"));
+            return Verdict::Aside(format!("{MOST_FOLDERS} folders before it are installed, and more are not guessed"));
         }
-        Ok(true)
-    }
-
-    /// The sentence that a script of an install, or of a build that may reach the network, installs this folder.
-    fn installed_by_script(&self, dir: &str) -> Option<String> {
-        let settings = self.steps.settings;
-        self.projects.iter().find_map(|project| {
-            let package = Manifest::read(self.listing, &project.dir, "package.json").ok()??;
-            let lifecycle = LIFECYCLE.iter().filter(|_| settings.scripts && project.installs);
-            // Without network a build's own install could only fail, unless all is there before it.
-            let bundle = self.steps.wishes.bundle.as_ref();
-            let open = bundle
-                .and_then(|bundle| bundle.network.as_ref())
-                .map_or(settings.network, |network| !matches!(network, crate::domain::spec::Network::Closed));
-            let build = ["build"].iter().filter(|_| open && bundle.is_none_or(|bundle| bundle.command.is_none()));
-            let mut scripts = lifecycle.chain(build);
-            scripts.find_map(|script| {
-                let commands = scripts::commands(&package, &project.dir, script);
-                let installs = commands.iter().any(|command| {
-                    let tools = ["npm", "yarn", "pnpm", "bun"];
-                    tools.iter().any(|tool| command.installs(tool).as_deref() == Some(dir))
-                });
-                let file = inside(&project.dir, "package.json");
-                installs.then(|| format!("the {script} script of {file} installs it"))
-            })
-        })
+        Verdict::Project
     }
 
     fn project(
@@ -218,6 +219,7 @@ impl Roots<'_> {
         if package.dependency("bower").is_none() && runs_bower() {
             tools.push(versions::any("bower", &inside(dir, "package.json scripts")));
         }
+        tools.extend(nested::managers(self.listing, self.steps, dir, package, &tools, account)?);
         let lockfile = choice.lockfile.as_ref().and_then(|path| self.listing.lockfiles.get(path));
         choice.stale = lockfile.and_then(|lockfile| {
             let unreadable = tools.iter().find(|tool| tool.tool == choice.manager.tool());
@@ -226,7 +228,7 @@ impl Roots<'_> {
         });
         let script = package.lifecycle_script().filter(|_| self.steps.settings.scripts);
         let installs = package.has_dependencies() || workspace.is_some() || script.is_some();
-        Ok(Project { dir: dir.to_owned(), choice, members, tools, installs, built_by: None })
+        Ok(Project { dir: dir.to_owned(), choice, members, tools, installs, installed_by: None, built_by: None })
     }
 
     /// Accounts for the folders that are no projects, with the lines that would make them some.
@@ -337,16 +339,6 @@ fn has_bundler(listing: &Listing, dir: &str) -> bool {
     listing.paths.iter().any(|path| {
         let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
         folder == dir && (name == "angular.json" || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-    })
-}
-
-/// The `package.json` of another project whose build script works in `dir`.
-fn builder(listing: &Listing, projects: &[Project], dir: &str) -> Option<String> {
-    projects.iter().filter(|project| project.dir != dir).find_map(|project| {
-        let package = Manifest::read(listing, &project.dir, "package.json").ok()??;
-        let commands = scripts::commands(&package, &project.dir, "build");
-        let works_there = commands.iter().any(|command| command.folder().as_deref() == Some(dir));
-        works_there.then(|| inside(&project.dir, "package.json"))
     })
 }
 

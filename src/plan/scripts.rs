@@ -118,6 +118,13 @@ impl Command {
         self.after(program).is_some()
     }
 
+    /// True when this program is what it starts, behind settings of its environment.
+    pub(super) fn starts(&self, program: &str) -> bool {
+        const BEFORE: [&str; 4] = ["cross-env", "cross-env-shell", "env", "exec"];
+        let mut words = self.words.iter().skip_while(|word| word.contains('=') || BEFORE.contains(&word.as_str()));
+        words.next().is_some_and(|word| word == program)
+    }
+
     /// The folder in which it installs what this package manager (`npm`, `yarn`, `pnpm`, `bun`, `bower`) installs.
     pub(super) fn installs(&self, tool: &str) -> Option<String> {
         let rest = self.after(tool)?;
@@ -193,6 +200,19 @@ mod tests {
         check("NODE_ENV=x npx bower install jquery", "bower", &["."]);
         check("bower-installer", "bower", &[]);
         check("echo bower install", "bower", &[]);
+    }
+
+    #[test]
+    fn what_a_command_starts() {
+        let check = |script: &str, expected: bool| {
+            let started = split(script, ".").iter().any(|command| command.starts("yarn"));
+            assert_eq!(started, expected, "{script}");
+        };
+        check("cd client && yarn", true);
+        check("cross-env NODE_ENV=production yarn build", true);
+        check("concurrently \"yarn build:a\" \"yarn build:b\"", true);
+        check("rimraf yarn && echo yarn", false);
+        check("yarn-deduplicate", false);
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn range(text: &str) -> Option<String> {
 }
 
 /// A project's own manager, in the version that is asked for or that its lockfile needs.
-fn manager(
+pub(super) fn manager(
     listing: &Listing,
     steps: &Steps<'_>,
     dir: &str,
@@ -195,7 +195,8 @@ fn manager(
         (Some((path, version)), _) => Wanted { version: version.to_owned(), ..any(tool, path) },
         (None, Some(version)) => Wanted { version: version.to_owned(), ..any(tool, &inside(dir, ".yarnrc.yml")) },
         (None, None) if choice.manager == Manager::Yarn => Wanted { version: "1".to_owned(), ..any(tool, "yarn.lock") },
-        (None, None) => any(tool, &inside(dir, "package.json")),
+        // A format that every version reads asks for none.
+        (None, None) => any(tool, lockfile.map_or("nobody", String::as_str)),
     })
 }
 
@@ -215,7 +216,9 @@ fn written_by(format: Format) -> Option<&'static str> {
         Format::Pnpm(5, 0..=2) => ">=5 <7",
         Format::Pnpm(5, _) => "7",
         Format::Pnpm(6..=8, _) => "8",
-        Format::Pnpm(_, _) => ">=9",
+        // 11 and later refuse a dependency with an install script that nobody approved, which is news to a repository
+        // of 9 or 10. One that needs 11 can say so in `packageManager`, `devEngines` or `engines`.
+        Format::Pnpm(_, _) => ">=9 <11",
         Format::Bun => ">=1.2",
     })
 }
@@ -227,6 +230,7 @@ pub(super) fn unreadable(format: Format, wanted: &Wanted) -> Option<String> {
         Format::Npm(2) => return None,
         Format::Pnpm(5, _) => ">=3 <8",
         Format::Pnpm(6..=8, _) => ">=7.24 <9",
+        Format::Pnpm(9.., _) => ">=9",
         format => written_by(format)?,
     };
     let (asked, readers) = (Range::parse(&wanted.version).ok()?, Range::parse(readers).ok()?);

@@ -95,6 +95,42 @@ fn what_a_script_installs_is_not_installed_twice() {
     assert_eq!(stage(true), "npm: npm ci");
 }
 
+#[test]
+fn what_a_script_installs_is_bundled_as_what_a_step_installs() {
+    let app = r#"{"dependencies": {"react": "19"}, "scripts": {"build": "vite build"}}"#;
+    let apps = [
+        ("apps/one/package.json", app),
+        ("apps/one/yarn.lock", "# yarn lockfile v1\n"),
+        ("apps/two/package.json", app),
+        ("apps/two/yarn.lock", "# yarn lockfile v1\n"),
+    ];
+    let with = |scripts: &str, expected: &[&str]| {
+        let root = format!(r#"{{"scripts": {scripts}}}"#);
+        let files: Vec<(&str, &str)> = [("package.json", root.as_str())].into_iter().chain(apps).collect();
+        check(&files, expected)
+    };
+    let both = "bundle:apps/one in apps/one: yarn run build | bundle:apps/two in apps/two: yarn run build";
+    let plan = with(r#"{"prepare": "cd ./apps/one && yarn && cd ../two && yarn"}"#, &["npm: npm install", both]);
+    // The script finds the manager of the folder that it enters.
+    let tools = plan.stages[0].steps[0].tools.iter();
+    let tools: Vec<String> = tools.map(|one| format!("{} {} by {}", one.tool, one.version, one.asked_by)).collect();
+    assert_eq!(tools[1..], ["npm * by nobody", "yarn 1 by apps/one/yarn.lock"]);
+    // What the install builds as well is not built twice.
+    let one = r#"{"postinstall": "cd apps/one && yarn && yarn build && cd ../two && yarn"}"#;
+    with(one, &["npm: npm install", "bundle in apps/two: yarn run build"]);
+}
+
+#[test]
+fn a_script_that_only_a_person_starts_needs_no_manager() {
+    let tools = |scripts: &str| -> Vec<String> {
+        let package = format!(r#"{{"dependencies": {{"a": "1"}}, "scripts": {scripts}}}"#);
+        let plan = plan_of(&[("package.json", &package), ("package-lock.json", "")], &settings());
+        plan.stages[0].steps[0].tools.iter().map(|wanted| wanted.tool.clone()).collect()
+    };
+    assert_eq!(tools(r#"{"build": "yarn clean && tsc", "clean": "rimraf dist"}"#), ["node", "npm", "yarn"]);
+    assert_eq!(tools(r#"{"build": "tsc", "release": "yarn publish", "test:bun": "bun test"}"#), ["node", "npm"]);
+}
+
 fn plan_of(files: &[(&str, &str)], settings: &PlanSettings) -> Plan {
     plan(&tree(files), &Wishes::default(), settings).expect("a plan")
 }

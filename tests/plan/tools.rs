@@ -43,9 +43,9 @@ fn the_node_of_a_folder() {
 #[test]
 fn the_nearest_folder_goes_first() {
     let files = [(".nvmrc", "16"), ("client/package.json", REACT), ("client/package-lock.json", "")];
-    check(&files, &["node 16 by .nvmrc", "npm * by client/package.json"]);
+    check(&files, &["node 16 by .nvmrc", "npm * by client/package-lock.json"]);
     let nearer = [files[0], files[1], files[2], ("client/.node-version", "20")];
-    check(&nearer, &["node 20 by client/.node-version", "npm * by client/package.json"]);
+    check(&nearer, &["node 20 by client/.node-version", "npm * by client/package-lock.json"]);
     let wishes = Wishes { toolchain: [("node".to_owned(), "lts/*".to_owned())].into(), ..Wishes::default() };
     assert_eq!(tools(&nearer, &wishes)[0], "node lts/* by [toolchain] node");
 }
@@ -66,15 +66,20 @@ fn the_manager_by_its_field_else_by_the_lockfiles_format() {
     for (lockfile, text, expected) in [
         ("pnpm-lock.yaml", "lockfileVersion: 5.4\n", "pnpm 7 by pnpm-lock.yaml"),
         ("pnpm-lock.yaml", "lockfileVersion: '6.0'\n", "pnpm 8 by pnpm-lock.yaml"),
-        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "pnpm >=9 by pnpm-lock.yaml"),
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "pnpm >=9 <11 by pnpm-lock.yaml"),
         ("yarn.lock", "# yarn lockfile v1\n", "yarn 1 by yarn.lock"),
         ("yarn.lock", "__metadata:\n  version: 6\n", "yarn >=3.2 <4 by yarn.lock"),
         ("yarn.lock", "__metadata:\n  version: 8\n", "yarn 4 by yarn.lock"),
         ("package-lock.json", r#"{"lockfileVersion": 2, "packages": {}}"#, "npm >=7 by package-lock.json"),
-        ("package-lock.json", r#"{"lockfileVersion": 1}"#, "npm * by package.json"),
+        ("package-lock.json", r#"{"lockfileVersion": 1}"#, "npm * by package-lock.json"),
+        ("README.md", "", "npm * by nobody"),
     ] {
         manager(REACT, lockfile, text, expected);
     }
+    let newer = r#"{"engines": {"pnpm": ">=11"}, "dependencies": {"a": "1"}}"#;
+    manager(newer, "pnpm-lock.yaml", "lockfileVersion: '9.0'\n", "pnpm >=11 by package.json engines.pnpm");
+    let plan = planned(&[("package.json", newer), ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n")], &Wishes::default());
+    assert!(!plan.notices.iter().any(|notice| notice.contains("wrote it")), "{:?}", plan.notices);
 }
 
 #[test]

@@ -101,8 +101,7 @@ impl Scene<'_> {
         }
         let mut all: Vec<Vec<Bundle>> = Vec::new();
         for project in self.projects {
-            if let Some(builder) = &project.built_by {
-                let because = format!("the build script of {builder} works in this folder");
+            if let Some(because) = &project.built_by {
                 account.decide(inside(&project.dir, "package.json scripts"), "not built by itself", because);
                 continue;
             }

@@ -94,21 +94,21 @@ fn asked(printed: &str) -> Option<String> {
 /// No binary for this node and platform, and none of the tools that make one.
 fn compiler(package: &str, printed: &str) -> Option<Diagnosis> {
     let missing = MISSING.iter().find(|(sign, _)| printed.contains(sign)).map(|(_, what)| *what)?;
+    let why = format!("{package} has no binary for this node, and {missing} to compile it is missing");
     let agent = mend::packages("python3 make g++");
-    let mended = if package == "node-sass" {
-        let version = between(printed, "/releases/download/v", "/").unwrap_or("4");
-        mend::or(&mend::toolchain("node", node::node_of_node_sass(version)), &agent)
-    } else {
-        let older =
-            mend::repository(&format!("# an older node, for which {package} has a binary\n[toolchain]\nnode = \"20\""));
-        mend::or(&agent, &older)
-    };
-    Some(
-        Diagnosis::theirs(format!(
-            "{package} has no binary for this node, and {missing} to compile it is missing; apt-get install python3 make g++"
-        ))
-        .mended_by(mended),
-    )
+    if package == "node-sass" {
+        // Where the download's own words are lost: node 12 has binaries of 4.12 and of what 4 came to after it.
+        let version = between(printed, "/releases/download/v", "/").unwrap_or("4.12");
+        let node = node::node_of_node_sass(version);
+        let older = mend::toolchain("node", node);
+        // The node-gyp of node-sass 4 and before it compiles only with python 2, which systems no longer have.
+        let mended = if printed.contains("python2") { older } else { mend::or(&older, &agent) };
+        return Some(Diagnosis::theirs(format!("{why}; [toolchain] node = \"{node}\" has a binary")).mended_by(mended));
+    }
+    let older =
+        mend::repository(&format!("# an older node, for which {package} has a binary\n[toolchain]\nnode = \"20\""));
+    let reason = format!("{why}; apt-get install python3 make g++");
+    Some(Diagnosis::theirs(reason).mended_by(mend::or(&agent, &older)))
 }
 
 /// node-gyp's words, of version 3 to 12, for what it does not find.

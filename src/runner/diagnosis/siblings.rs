@@ -103,10 +103,8 @@ pub(super) fn pnpm(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
         let package = folder.rsplit_once("node_modules/").map_or("package.json", |(_, package)| package);
         return Some(of_script(package, &printed.join("\n")));
     }
-    let line = output.lines().rev().find(|line| line.trim_start().starts_with("ERR_PNPM_"));
-    // pnpm puts a thin space after the code.
-    let (code, message) = line?.trim().split_once(char::is_whitespace)?;
-    let message = message.trim();
+    let (code, message) = pnpm_error(output)?;
+    let message = message.as_str();
     let name = code.trim_start_matches("ERR_PNPM_");
     Some(match name {
         "OUTDATED_LOCKFILE" | "NO_LOCKFILE" | "LOCKFILE_CONFIG_MISMATCH" => {
@@ -123,14 +121,14 @@ pub(super) fn pnpm(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
         }
         "IGNORED_BUILDS" => {
             let packages = message.trim_start_matches("Ignored build scripts: ").trim_end_matches('.');
-            let list = packages.split(", ").map(|package| format!("  - {}", without_version(package)));
+            // A name with a scope is a YAML key only in quotes.
+            let list = packages.split(", ").map(|package| format!("\n  {:?}: true", without_version(package)));
+            let settings =
+                format!("# pnpm-workspace.yaml, of pnpm 10.26 or newer\nallowBuilds:{}", list.collect::<String>());
             Diagnosis::theirs(format!(
-                "pnpm did not run the install scripts of {packages}; list them in onlyBuiltDependencies"
+                "nobody approved the install scripts of {packages}; run pnpm approve-builds and commit pnpm-workspace.yaml"
             ))
-            .mended_by(format!(
-                "# pnpm-workspace.yaml\nonlyBuiltDependencies:\n{}",
-                list.collect::<Vec<_>>().join("\n")
-            ))
+            .mended_by(mend::or(&mend::by_hand("pnpm approve-builds"), &settings))
         }
         "NO_MATCHING_VERSION" => {
             let wanted = between(message, "No matching version found for ", " ").unwrap_or("a package");
@@ -139,6 +137,26 @@ pub(super) fn pnpm(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
         _ => outage::of_registry(REGISTRY, &format!("{code} {message}"))
             .unwrap_or_else(|| Diagnosis::theirs(format!("{name}, {message}"))),
     })
+}
+
+/// The code and the message of pnpm's last error. Up to 11 they are one line, with a thin space between; pnpm 12 writes
+/// the code alone and draws the causes below it, of which the last says most.
+fn pnpm_error(output: &str) -> Option<(&str, String)> {
+    const CAUSES: [&str; 3] = ["× ", "├─▶ ", "╰─▶ "];
+    let lines: Vec<&str> = output.lines().map(|line| line.trim().trim_start_matches("Error: ")).collect();
+    let at = lines.iter().rposition(|line| line.starts_with("ERR_PNPM_"))?;
+    if let Some((code, message)) = lines[at].split_once(char::is_whitespace) {
+        return Some((code, message.trim().to_owned()));
+    }
+    let mut message = String::new();
+    for line in lines[at + 1..].iter().take_while(|line| !line.is_empty() && !line.starts_with("help:")) {
+        match CAUSES.iter().find_map(|mark| line.strip_prefix(mark)) {
+            Some(cause) => cause.clone_into(&mut message),
+            // A long cause goes on in the next line.
+            None => message = format!("{message} {}", line.trim_start_matches(['│', ' '])),
+        }
+    }
+    (!message.is_empty()).then_some((lines[at], message))
 }
 
 /// bun prints `error: …` lines, the cause first.

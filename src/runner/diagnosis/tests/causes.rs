@@ -82,8 +82,8 @@ fn install_scripts_that_compile_name_what_is_missing() {
     check(
         "npm",
         "binary-node-sass",
-        "failed: node-sass has no binary for this node, and python to compile it is missing; apt-get install python3 make g++",
-        "node = \"14\"",
+        "failed: node-sass has no binary for this node, and python to compile it is missing; [toolchain] node = \"12\" has a binary",
+        "node = \"12\"",
     );
     check(
         "npm",
@@ -128,8 +128,14 @@ fn engines_and_the_rules_of_managers() {
     check(
         "pnpm",
         "pnpm-ignored-builds",
-        "failed: pnpm did not run the install scripts of tool; list them in onlyBuiltDependencies",
-        "  - tool",
+        "failed: nobody approved the install scripts of tool; run pnpm approve-builds and commit pnpm-workspace.yaml",
+        "  \"tool\": true",
+    );
+    check(
+        "pnpm",
+        "pnpm12-ignored-builds",
+        "failed: nobody approved the install scripts of sharp@0.34.5; run pnpm approve-builds and commit pnpm-workspace.yaml",
+        "  \"sharp\": true",
     );
     check(
         "yarn",
