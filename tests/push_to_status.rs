@@ -209,7 +209,8 @@ fn a_branch_may_be_called_anything_that_git_allows() {
 /// Prints the names of its environment, and every file below `.git` or HOME that holds the token.
 const SPY: &str = r#"
 const fs = require('fs'), path = require('path');
-const holds = (bytes) => [process.argv[2], Buffer.from('x-access-token:' + process.argv[2]).toString('base64')]
+const token = [...process.argv[2]].reverse().join('');
+const holds = (bytes) => [token, Buffer.from('x-access-token:' + token).toString('base64')]
   .some((secret) => bytes.includes(secret));
 const walk = (folder) => fs.readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
   const place = path.join(folder, entry.name);
@@ -233,7 +234,9 @@ fn a_step_sees_no_token_and_only_the_documented_environment() {
     let repo = forge.repo("acme/shop");
     let of_the_operator = vec![("SECRET_OF_THE_OPERATOR".to_owned(), TOKEN.to_owned())];
     let server = Server::start_with(&forge, Settings { env: of_the_operator, ..Settings::default() });
-    let configuration = format!("[bundle]\ncommand = ['node', 'bundle.js', '{TOKEN}']\n");
+    // Backwards, since the command itself is shown.
+    let backwards: String = TOKEN.chars().rev().collect();
+    let configuration = format!("[bundle]\ncommand = ['node', 'bundle.js', '{backwards}']\n");
     let moved = repo.push("main", &[(".hookmill.toml", &configuration), ("bundle.js", SPY)]);
     let id = server.deliver(&repo.pushed(&moved)).build();
     let build = server.finished(id);

@@ -129,6 +129,9 @@ async fn tell_what_was_given(outfits: &[Outfit], tell: &Tell) {
 }
 
 fn unmet(unmet: Unmet) -> Verdict {
+    if let Unmet::Missing(gone) = &unmet {
+        return Verdict::new(Outcome::Broken, sentence::tool_missing(&gone.tool, &gone.mend));
+    }
     let why = unmet.to_string();
     if unmet.is_the_repositorys() {
         return Verdict::new(Outcome::Failed, sentence::one_line(&why, sentence::MAX_CHARS));

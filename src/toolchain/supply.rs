@@ -183,14 +183,15 @@ impl Supply {
     }
 
     pub(super) fn registry(&self, wanted: &Wanted) -> Result<Registry, Unmet> {
-        self.registry.clone().map(Registry).ok_or_else(|| Unmet::NoRegistry {
+        if let Some(registry) = &self.registry {
+            return Ok(Registry(registry.clone()));
+        }
+        self.toolchain.require("npm")?;
+        Err(Unmet::NoRegistry {
             tool: wanted.tool.clone(),
             version: wanted.version.clone(),
             asked_by: wanted.asked_by.clone(),
-            mend: self.toolchain.require("npm").err().map_or_else(
-                || "`npm config get registry` gives no address; correct the agent's .npmrc".to_owned(),
-                |missing| missing.to_string(),
-            ),
+            mend: "`npm config get registry` gives no address; correct the agent's .npmrc".to_owned(),
         })
     }
 }

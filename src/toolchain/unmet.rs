@@ -1,5 +1,6 @@
 //! Why a wanted tool can't be had, and whose fault that is.
 
+use super::Missing;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,9 @@ pub enum Unmet {
         why: String,
     },
     /// The agent has no npm to learn its registry from.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// The agent's npm names no registry.
     #[error("{tool} {version} is asked for by {asked_by}, and no registry to get it from is known; {mend}")]
     NoRegistry {
         /// The tool.

@@ -14,7 +14,7 @@ fn two_lockfiles() {
     let repository = Repository::of("two-lockfiles");
     let plan = repository.explain();
     assert_eq!(plan.stages(), ["yarn", "bundle"]);
-    plan.notices(&["yarn.lock", "delete package-lock.json"]);
+    plan.notices(&["yarn is used", "delete package-lock.json"]);
     strict_check_fails(&repository, "package-lock.json");
 }
 

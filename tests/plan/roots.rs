@@ -41,7 +41,7 @@ fn several_side_by_side() {
 fn something_must_speak_for_a_folder() {
     // A bundler's configuration does where nothing above is installed.
     let alone = [("web/package.json", VITE), ("web/vite.config.ts", "")];
-    let plan = check(&alone, &["npm:web in web: npm install"]);
+    let plan = check(&alone, &["npm:web in web: npm install", "bundle in web: vite build"]);
     assert!(plan.notices[0].starts_with("web/package.json has no lockfile"), "{:?}", plan.notices);
     let below = [("package.json", REACT), ("yarn.lock", ""), alone[0], alone[1]];
     let plan = check(&below, &["yarn: yarn install --frozen-lockfile"]);

@@ -185,7 +185,7 @@ fn quoted(package: &Package<'_>, one: &Configuration) -> String {
 fn command(package: &Package<'_>, one: &Configuration) -> Result<Vec<String>, String> {
     let manifest = inside(package.dir, "package.json");
     let mut argv = match one.bundler {
-        Bundler::Rspack if package.dependency("@rspack/cli").is_some() => words("rspack build"),
+        Bundler::Rspack if package.dependency("@rspack/cli").is_some() => words("rspack build --mode production"),
         Bundler::Rspack => return Err(format!("rspack needs @rspack/cli, which is not a dependency in {manifest}")),
         Bundler::Webpack => webpack(package, &manifest)?,
     };
