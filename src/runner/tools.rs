@@ -122,7 +122,7 @@ async fn tell_what_was_given(outfits: &[Outfit], tell: &Tell) {
     let told: BTreeSet<(&str, &str, &str)> =
         given.map(|given| (given.tool.as_str(), given.version.as_str(), given.asked_by.as_str())).collect();
     for (tool, version, asked_by) in told {
-        let because = "the version of it that the steps have on their PATH".to_owned();
+        let because = "this version is on the PATH of the steps that need it".to_owned();
         let decision = Decision { seen: asked_by.to_owned(), decided: format!("{tool} {version}"), because };
         tell.that(Happening::Decided(decision)).await;
     }
