@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::build::{Build, State, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
-use crate::domain::spec::Plan;
+use crate::domain::spec::{Decision, Plan};
 use crate::process::Lines;
 use crate::runner::{self, Happening, Job, Parts, Stop, Tell};
 
@@ -112,6 +112,9 @@ impl Watcher {
                 self.build.sandbox = name;
             }
             Happening::Notice(text) => self.say(&format!("note: {}", harmless(&text))),
+            Happening::Decided(Decision { seen, decided, .. }) => {
+                self.say(&harmless(&format!("with {decided}, asked for by {seen}")));
+            }
             Happening::CheckedOut(sha) => {
                 self.build.sha = sha.clone();
                 self.build.built_sha = Some(sha);

@@ -42,7 +42,7 @@ pub(super) async fn serve(mut stream: TcpStream, post: &Post) -> io::Result<()> 
             copied.map(|_| ())
         }
         Err(Refused::Closed) => {
-            let body = format!("{name} is closed to this step; allow it: bundle.network in .hookmill.toml\n");
+            let body = format!("{name} is closed to this step; allow it: its network in .hookmill.toml\n");
             post.note(|traffic| *traffic.refused.entry(name).or_default() += 1);
             answer(&mut stream, "403 Forbidden", &body).await
         }

@@ -138,7 +138,10 @@ async fn within_budget(
         tell.that(Happening::Notice(notice)).await;
     }
     judged.verdict.unwrap_or_else(|| {
-        let passed = sentence::passed(began.elapsed(), &timings(stages));
+        let timings = timings(stages);
+        let stages: Vec<Vec<(&str, Duration)>> =
+            timings.iter().map(|stage| stage.iter().map(|(name, took)| (name.as_str(), *took)).collect()).collect();
+        let passed = sentence::passed(began.elapsed(), &stages);
         let reason = judged.figure.map_or(passed.clone(), |figure| sentence::with_figure(&passed, &figure));
         Verdict::new(Outcome::Passed, reason)
     })
@@ -273,13 +276,32 @@ async fn left_alone(tree: &CheckedOut, tell: &Tell) {
     tell.that(Happening::Step(0, ended)).await;
 }
 
-/// Name and length of each finished step, stage by stage.
-fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(&str, Duration)>> {
+/// More bundles than this are counted in the build's sentence, not named.
+const NAMED_BUNDLES: usize = 2;
+
+/// Name and length of each finished step, stage by stage; of many bundles their number, and the time that they took
+/// together.
+fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(String, Duration)>> {
     let length = |step: &Step| match (step.started_at, step.finished_at) {
         (Some(start), Some(end)) => end.since(start),
         _ => Duration::ZERO,
     };
-    stages.iter().map(|stage| stage.iter().map(|one| (one.step.name.as_str(), length(&one.step))).collect()).collect()
+    let is_bundle = |one: &&Ended| one.step.kind == StepKind::Bundle;
+    let bundles: Vec<&Step> = stages.iter().flatten().filter(is_bundle).map(|one| &one.step).collect();
+    let begun = bundles.iter().filter_map(|step| step.started_at).min();
+    let ended = bundles.iter().filter_map(|step| step.finished_at).max();
+    let mut together =
+        begun.zip(ended).filter(|_| bundles.len() > NAMED_BUNDLES).map(|(begun, ended)| ended.since(begun));
+    let are_counted = together.is_some();
+    let mut timings = Vec::new();
+    for stage in stages {
+        let counted = if stage.iter().any(|one| is_bundle(&one)) { together.take() } else { None };
+        let named = stage.iter().filter(|one| !(are_counted && is_bundle(one)));
+        let named = named.map(|one| (one.step.name.clone(), length(&one.step)));
+        timings
+            .push(counted.map(|took| (format!("{} bundles", bundles.len()), took)).into_iter().chain(named).collect());
+    }
+    timings
 }
 
 fn no_home(error: tree::TreeError) -> Verdict {

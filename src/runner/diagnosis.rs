@@ -251,7 +251,8 @@ fn closed_network(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
         return None;
     }
     let host = match step.refused.first() {
-        Some(address) => address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host),
+        // The port says something only where it is not that of https.
+        Some(address) => address.strip_suffix(":443").unwrap_or(address),
         None => outage::unresolved_host(output)?,
     };
     let addresses: Vec<String> =

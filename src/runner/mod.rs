@@ -116,6 +116,8 @@ pub enum Happening {
     Sandbox(String),
     /// A sentence for people: two lockfiles, LFS pointers.
     Notice(String),
+    /// A decision that could only be taken after the plan: which version of a tool its steps have.
+    Decided(Decision),
     /// What was checked out.
     CheckedOut(CommitId),
     /// Every step, the checkout first, and the account of the plan.

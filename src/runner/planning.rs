@@ -98,7 +98,8 @@ fn first(problems: &crate::config::problem::Problems) -> String {
         || format!("{} can't be used", repo_file::FILE_NAME),
         |problem| {
             let place = problem.location().map(|(file, line, column)| format!("{file}:{line}:{column}: "));
-            format!("{}{}", place.unwrap_or_default(), problem.message)
+            let fix = problem.fix.as_ref().map(|fix| format!("; {fix}"));
+            format!("{}{}{}", place.unwrap_or_default(), problem.message, fix.unwrap_or_default())
         },
     )
 }

@@ -102,7 +102,8 @@ async fn run_step(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop) -> Ended 
     step.state = StepState::Finished;
     step.outcome = Some(verdict.outcome);
     step.finished_at = step.started_at.map(|_| now());
-    step.reason = (!verdict.outcome.is_success()).then(|| verdict.reason.clone());
+    let allowed = if spec.allow_failure { "; allow_failure lets it pass" } else { "" };
+    step.reason = (!verdict.outcome.is_success()).then(|| format!("{}{allowed}", verdict.reason));
     scene.tell.that(Happening::Step(placed.place, step.clone())).await;
     Ended { step, allow_failure: spec.allow_failure, verdict }
 }

@@ -11,9 +11,9 @@ use tokio::sync::Mutex;
 use crate::config::server::{Network, Registry};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
-use crate::domain::spec::{Plan, StepSpec, Wanted};
+use crate::domain::spec::{Decision, Plan, StepSpec, Wanted};
 use crate::outside;
-use crate::toolchain::{self, Given, Outfit, Supply, TOOLS, Toolchain, Unmet};
+use crate::toolchain::{self, Outfit, Supply, TOOLS, Toolchain, Unmet};
 
 use super::environment::Certificates;
 use super::environment::home::{AUTHORITIES, Settings};
@@ -121,15 +121,15 @@ fn wanted(step: &StepSpec) -> Vec<Wanted> {
     wanted
 }
 
-/// One line for each different set of tools that somebody asked for. bower is the agent's own choice.
+/// Each tool that somebody asked for, in the version that was found for it. bower is the agent's own choice.
 async fn tell_what_was_given(outfits: &[Outfit], tell: &Tell) {
-    let asked = |outfit: &Outfit| {
-        let given = outfit.given.iter().filter(|given| given.tool != "bower");
-        given.map(Given::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let lines: BTreeSet<String> = outfits.iter().map(asked).filter(|line| !line.is_empty()).collect();
-    for line in lines {
-        tell.that(Happening::Notice(line)).await;
+    let given = outfits.iter().flat_map(|outfit| &outfit.given).filter(|given| given.tool != "bower");
+    let told: BTreeSet<(&str, &str, &str)> =
+        given.map(|given| (given.tool.as_str(), given.version.as_str(), given.asked_by.as_str())).collect();
+    for (tool, version, asked_by) in told {
+        let because = "this version is on the PATH of the steps that need it".to_owned();
+        let decision = Decision { seen: asked_by.to_owned(), decided: format!("{tool} {version}"), because };
+        tell.that(Happening::Decided(decision)).await;
     }
 }
 

@@ -211,6 +211,8 @@ struct BuildPage {
     approved_by: Option<String>,
     is_finished: bool,
     is_waiting: bool,
+    /// Lines to paste that mend the build.
+    mend: Option<String>,
     /// Where the live stream goes on from what the page shows.
     events: String,
 }
@@ -251,7 +253,10 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
     let (site, now) = (pages.site(), now());
     let events = format!("{}/api/v1/builds/{id}/events?after={}", site.base(), tails.cursor);
     let summary = Summary::new(&build, now);
-    let lanes = lanes(&build, tails, now);
+    let mut lanes = lanes(&build, tails, now);
+    // What mends the build stands with its reason, above everything else.
+    let at_fault = lanes.iter_mut().find(|lane| lane.mend.is_some() && lane.reason == summary.reason);
+    let mend = at_fault.and_then(|lane| lane.mend.take());
     let mut logs: Vec<usize> = (0..lanes.len()).collect();
     if build.state == BuildState::Finished {
         logs.sort_by_key(|&at| !lanes[at].open);
@@ -274,6 +279,7 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         is_finished: build.state == BuildState::Finished,
         is_waiting: build.state == BuildState::Waiting,
         events,
+        mend,
         lanes,
         logs,
         summary,

@@ -238,7 +238,7 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
             took: ran.map(|(_, took)| brief(took)),
             running_since: step.started_at.filter(|_| step.state == StepState::Running).map(|at| at.0),
             note: note(step),
-            ending: ending(step),
+            ending: ending(step).filter(|ending| !step.reason.as_ref().is_some_and(|reason| reason.contains(ending))),
             reason: step.reason.as_deref().map(shown),
             mend: step.mend.as_deref().map(shown_lines),
             bar: ran.map(|(began, took)| {

@@ -88,6 +88,10 @@ impl<'a> Keeper<'a> {
                 written(log.state(&self.build))
             }
             Happening::Notice(text) => self.keep_notice(text).await,
+            Happening::Decided(decision) => {
+                self.explanation.decisions.push(decision);
+                stored(store.set_explanation(&self.claim, &self.explanation).await)
+            }
             Happening::Planned { steps, decisions } => {
                 self.explanation.decisions = decisions;
                 stored(store.set_plan(&self.claim, &steps, &self.explanation).await)?;

@@ -16,7 +16,8 @@ use hookmill::domain::trust::Trust;
 use hookmill::runner::{self, Happening, Job, Parts, Source, Stop, Tell, Toolbox};
 use tokio::sync::Semaphore;
 
-/// Builds these files as a commit of that trust after `change` had its way with the job; the verdict and the whole log.
+/// Builds these files as a commit of that trust after `change` had its way with the job; the verdict and the whole log,
+/// in which a notice is a line of its own.
 pub(crate) async fn build(files: &[(&str, &str)], trust: Trust, change: impl FnOnce(&mut Job)) -> (Verdict, String) {
     build_behind(None, files, trust, change).await
 }
@@ -69,8 +70,10 @@ pub(crate) async fn build_behind(
     let hear = async {
         let mut log = Vec::new();
         while let Some(happening) = happenings.recv().await {
-            if let Happening::Output(_, bytes) = happening {
-                log.extend_from_slice(&bytes);
+            match happening {
+                Happening::Output(_, bytes) => log.extend_from_slice(&bytes),
+                Happening::Notice(notice) => log.extend_from_slice(format!("{notice}\n").as_bytes()),
+                _ => {}
             }
         }
         String::from_utf8_lossy(&log).into_owned()

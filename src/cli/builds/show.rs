@@ -60,11 +60,15 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
         facts.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("  {name:<13} {value}")),
     );
     if !build.steps.is_empty() {
-        let mut rows = vec![headings(&["STEP", "RESULT", "TOOK", "ENDED WITH", "CACHE", "WHY"])];
+        let mut rows = vec![headings(&["STEP", "RESULT", "TOOK", "ENDED WITH", "CACHE"])];
         rows.extend(build.steps.iter().map(|step| step_row(step, now)));
         lines.push(String::new());
-        // Whoever asks for one build wants to read all of its reasons.
         lines.extend(aligned(&rows, usize::MAX));
+        for step in &build.steps {
+            // The build's own reason stands above.
+            let reason = step.reason.as_deref().filter(|_| step.reason != build.reason);
+            lines.extend(reason.map(|reason| format!("  {}: {}", one_line(&step.name), one_line(reason))));
+        }
         for step in &build.steps {
             lines.extend(mending(step));
         }
@@ -112,7 +116,6 @@ fn step_row(step: &Step, now: Timestamp) -> Vec<String> {
         took(step.started_at, step.finished_at, now),
         ended,
         step.cache.as_str().to_owned(),
-        one_line(step.reason.as_deref().unwrap_or_default()),
     ]
 }
 

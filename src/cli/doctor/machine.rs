@@ -37,9 +37,7 @@ pub(super) fn tools(toolchain: &Toolchain) -> Vec<Finding> {
             Finding::warning(TOOLS, name, format!("{what}: bower and git dependencies need it"), mend)
         }),
         "bower" => told(name, &|_, _| Finding::good(TOOLS, name, "none; the agent installs its own when it is needed")),
-        _ => told(name, &|_, mend| {
-            Finding::good(TOOLS, name, format!("none; only for repositories that use it ({mend})"))
-        }),
+        _ => told(name, &|_, _| Finding::good(TOOLS, name, "none; fetched for repositories that use it")),
     });
     needed.chain(sometimes).collect()
 }

@@ -25,9 +25,11 @@ fn fonts(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
     Some(closed(step, "fonts.googleapis.com", &["fonts.googleapis.com:443", "fonts.gstatic.com:443"]))
 }
 
-/// A step that asked for a host and may not reach it.
+/// A step that asked for a host and may not reach it. The lines keep what is open already, since they replace it.
 pub(super) fn closed(step: &Finished<'_>, host: &str, addresses: &[impl AsRef<str>]) -> Diagnosis {
-    let list = addresses.iter().map(|address| format!("\"{}\"", address.as_ref())).collect::<Vec<_>>().join(", ");
+    let open: &[String] = if let Network::Hosts(hosts) = &step.network { hosts } else { &[] };
+    let all = open.iter().map(String::as_str).chain(addresses.iter().map(AsRef::as_ref));
+    let list = all.map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ");
     match (step.trust, step.kind) {
         (Trust::Fork, _) => {
             Diagnosis::theirs(format!("{host} is closed to this step; a fork's build has no network here"))
