@@ -1,5 +1,6 @@
 //! A checkout and the world outside: who gets the token, who is believed, how long is waited.
 
+#[expect(dead_code, reason = "each file of tests steers another part")]
 #[path = "support/git_http.rs"]
 mod git_http;
 #[path = "support/workbench.rs"]

@@ -125,3 +125,27 @@ fn a_wrong_configuration_is_told_before_anything_is_tried() {
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(err.contains("/nonexistent.toml can't be read"), "{err}");
 }
+
+#[test]
+fn each_address_that_a_build_would_need_is_listed() {
+    let forge = Forge::start();
+    let mut server = Server::start(&forge);
+    assert_eq!(server.stop(), Some(0));
+    let tables = "node_mirror = \"http://127.0.0.1:9/dist\"\n\n[[registry]]\nurl = \"http://127.0.0.1:10/npm/\"\n\
+                  scopes = [\"@acme\"]\ntoken = \"npm_0123456789abcdef\"\nrepos = [\"acme/*\"]\n\n[[forge]]";
+    let config = changed(&server, "\n[[forge]]\nname = \"gitea\"", &format!("{tables}\nname = \"gitea\""));
+    let (code, document) = findings(&["--config", &config], None);
+    assert_eq!(code, Some(1), "{document:#}");
+    let needed = |name: &str, by: &str| {
+        let found = finding(&document, "outside", name);
+        assert!(text(found, "detail").contains(by), "{found}");
+    };
+    needed("http://127.0.0.1:9", "other versions of node");
+    needed("http://127.0.0.1:10", "@acme");
+    needed(&forge.origin(), "API of gitea, API of github");
+    needed(&forge.git.origin(), "git of gitea, git of github");
+    needed("bower registry", "known once it is installed");
+    let registries = document["findings"].as_array().expect("a list").iter();
+    let npm = registries.filter(|one| one["detail"].as_str().is_some_and(|by| by.contains("npm, yarn, pnpm, bun")));
+    assert_eq!(npm.count(), 1, "{document:#}");
+}

@@ -123,7 +123,10 @@ impl Toolchain {
             let has = |program: &str| find(program, &self.searched, search::is_program).is_some();
             Missing {
                 tool: name.to_owned(),
-                looked_in: format!("the {} folders of PATH", self.searched.len()),
+                looked_in: match self.searched.len() {
+                    1 => "the one folder of PATH".to_owned(),
+                    number => format!("the {number} folders of PATH"),
+                },
                 mend: mend(name, has),
             }
         })
@@ -188,6 +191,6 @@ mod tests {
     async fn an_empty_path_has_no_tools_and_says_what_to_do() {
         let toolchain = Toolchain::look(std::ffi::OsStr::new("/nonexistent")).await;
         let missing = toolchain.require("node").expect_err("no folder, no node").to_string();
-        assert!(missing.starts_with("node is not installed on the agent (looked in the 1 folders"), "{missing}");
+        assert!(missing.starts_with("node is not installed on the agent (looked in the one folder"), "{missing}");
     }
 }

@@ -38,8 +38,12 @@ pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bo
         entry.always |= always;
         entry.by.push(by.to_owned());
     };
+    let mirror = settings.toolchain.node_mirror.as_ref();
+    let tools = if mirror.is_some() { "npm, yarn, pnpm, bun" } else { "npm, yarn, pnpm, bun, other versions of node" };
     match toolchain.registry().and_then(|address| Url::parse(address).ok()) {
-        Some(registry) => need(&registry, "npm, yarn, pnpm, bun, node", true),
+        Some(registry) => need(&registry, tools, true),
+        // Without npm there is a fault already, and nobody to ask.
+        None if toolchain.get("npm").is_none() => {}
         None => findings.push(Finding::warning(
             OUTSIDE,
             "npm registry",
@@ -47,8 +51,12 @@ pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bo
             "npm config get registry",
         )),
     }
-    if let Some(registry) = bower_registry(toolchain, &settings.data_dir.join("tools")).await {
-        need(&registry, "bower", false);
+    if let Some(mirror) = mirror {
+        need(mirror, "other versions of node", true);
+    }
+    let bower = bower_registry(toolchain, &settings.data_dir.join("tools")).await;
+    if let Some(registry) = &bower {
+        need(registry, "bower", false);
     }
     if configured {
         for registry in &settings.forges.registries {
@@ -68,6 +76,10 @@ pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bo
     }
     let asked = needed.into_values().map(|needed| reach(Arc::clone(network), needed));
     findings.extend(futures_util::future::join_all(asked).await);
+    if bower.is_none() {
+        // It is bower's own default, or what files of the agent's user say, in bower's way of reading them.
+        findings.push(Finding::good(OUTSIDE, "bower registry", "where bower goes is known once it is installed"));
+    }
     let opened = settings.forges.registries.iter().map(|registry| opens(Arc::clone(network), registry));
     findings.extend(futures_util::future::join_all(opened).await.into_iter().flatten());
     findings
@@ -102,7 +114,7 @@ async fn way_out(network: &Arc<Network>) -> Vec<Finding> {
 async fn connect(host: &str, port: u16) -> Result<(), String> {
     match tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect((host, port))).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(plain(&error.to_string())),
         Err(_) => Err(format!("no connection within {} s", CONNECT.as_secs())),
     }
 }
@@ -126,6 +138,8 @@ fn mend(why: &str, proxied: bool) -> &'static str {
         "name the authority that signed it: [network] ca_file"
     } else if proxied {
         "let the proxy pass it, or name the host in [network] no_proxy"
+    } else if why.contains("refused") {
+        "correct the address, or start what should answer there; behind a proxy set [network] proxy"
     } else {
         "look at DNS and the firewall; behind a proxy set [network] proxy"
     }
@@ -161,7 +175,7 @@ async fn ask_with(network: Arc<Network>, url: Url, token: Option<String>) -> Res
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let mut answer = request.call().map_err(|error| error.to_string().trim_start_matches("io: ").to_owned())?;
+        let mut answer = request.call().map_err(|error| plain(&error.to_string()))?;
         // What comes after the status line changes nothing.
         let body = answer.body_mut().with_config().limit(ANSWER).read_to_string().unwrap_or_default();
         Ok((answer.status().as_u16(), body))
@@ -169,15 +183,32 @@ async fn ask_with(network: Arc<Network>, url: Url, token: Option<String>) -> Res
     asked.await.unwrap_or_else(|_| Err("the request was lost".to_owned()))
 }
 
+/// Without the HTTP client's word for where it happened and the number that the operating system has for it.
+pub(super) fn plain(error: &str) -> String {
+    let kept = error.replace("io: ", "");
+    kept.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::mend;
+    use super::{mend, plain};
+
+    #[test]
+    fn words_that_say_something() {
+        assert_eq!(plain("io: Connection refused (os error 111)"), "Connection refused");
+        assert_eq!(
+            plain("forge.lan can't be reached: io: No route to host (os error 113)"),
+            "forge.lan can't be reached: No route to host"
+        );
+        assert_eq!(plain("timeout: global"), "timeout: global");
+    }
 
     #[test]
     fn what_mends_an_address() {
         let check = |why: &str, proxied: bool, expected: &str| assert!(mend(why, proxied).contains(expected), "{why}");
         check("rustls: invalid peer certificate: UnknownIssuer", false, "ca_file");
         check("io: failed to lookup address information", false, "DNS");
+        check("Connection refused", false, "start");
         check("proxy answered 403", true, "no_proxy");
     }
 }

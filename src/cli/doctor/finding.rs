@@ -76,7 +76,11 @@ pub(super) fn report(findings: &[Finding], configured: bool, json: bool) -> Stri
         wrap(none, WIDTH).iter().for_each(|line| push_line(&mut text, line));
     }
     let number = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-    let verdict = if faults == 0 { "Builds can run" } else { "Builds can't run as configured" };
+    let verdict = match (faults, configured) {
+        (0, _) => "Builds can run",
+        (_, true) => "Builds can't run as configured",
+        (_, false) => "Builds can't run on this machine",
+    };
     push_line(&mut text, &format!("{verdict}: {}, {}.", number(faults, "fault"), number(warnings, "warning")));
     text
 }

@@ -36,8 +36,8 @@ pub(super) fn tools(toolchain: &Toolchain) -> Vec<Finding> {
         "git" => told(name, &|what, mend| {
             Finding::warning(TOOLS, name, format!("{what}: bower and git dependencies need it"), mend)
         }),
-        "bower" => told(name, &|_, _| Finding::good(TOOLS, name, "none; the agent installs its own when it is needed")),
-        _ => told(name, &|_, _| Finding::good(TOOLS, name, "none; fetched for repositories that use it")),
+        "bower" => told(name, &|_, _| Finding::good(TOOLS, name, "none; the agent gets its own when it is needed")),
+        _ => told(name, &|_, _| Finding::good(TOOLS, name, "none; the agent gets the version that is asked for")),
     });
     needed.chain(sometimes).collect()
 }
@@ -59,9 +59,13 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
     let mut fixes = layers.fixes().into_iter();
     let mut told = |name: &str, layer: Result<String, String>| match layer {
         Ok(detail) => Finding::good(SANDBOX, name, detail),
-        // Each sentence begins with why, in words of what was tried; one fault may explain several layers.
+        // Each sentence begins with why, which stands here already; one fault may explain several layers.
         Err(why) => match fixes.next() {
-            Some(fix) => Finding::warning(SANDBOX, name, why, fix),
+            Some(fix) => {
+                let told = format!("({why}): ");
+                let fix = fix.split_once(&told).map_or(fix.as_str(), |(_, fix)| fix).to_owned();
+                Finding::warning(SANDBOX, name, why, fix)
+            }
             None => Finding::warning(SANDBOX, name, why, "mend the layer above first"),
         },
     };

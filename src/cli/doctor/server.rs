@@ -133,7 +133,7 @@ fn judge(client: &Client, forge: &Forge, repos: &[RepoPath]) -> Vec<Finding> {
         }
         Err(PostError::Retry { why, .. }) => {
             let fix = "look at [network] proxy, no_proxy and ca_file, and at the forge itself";
-            return vec![Finding::fault(FORGES, name, why, fix)];
+            return vec![Finding::fault(FORGES, name, addresses::plain(&why), fix)];
         }
     };
     let account = known.account.as_deref().map_or_else(String::new, |account| format!(" of {account}"));
