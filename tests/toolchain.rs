@@ -1,5 +1,6 @@
 //! Tools that a step wants: from `PATH`, from the registry, from a mirror, and what is refused.
 
+#[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/registry.rs"]
 mod registry;
 
