@@ -441,7 +441,7 @@ async fn an_agent_without_npm_says_what_it_needs() {
     let toolchain = Toolchain::look(OsStr::new("/nonexistent")).await;
     let supply = Supply::new(Arc::new(toolchain), dir.path().join("tools"), None, &Network::default(), &[]);
     let unmet = supply.outfit(&[wanted("node", "18")]).await.expect_err("no registry").to_string();
-    assert!(unmet.contains("no registry to get it from is known; npm is not installed on the agent"), "{unmet}");
+    assert!(unmet.starts_with("npm is not installed on the agent"), "{unmet}");
 }
 
 /// The registry that npm is configured for here, and real tools of it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use console::{measure_text_width, style};
 
 use super::lanes::harmless;
-use crate::domain::spec::{Decision, Explanation, Plan, Stage, Wanted};
+use crate::domain::spec::{Decision, Explanation, NOBODY, Plan, Stage, Wanted};
 
 /// For a terminal that does not say how wide it is.
 const WIDTH: usize = 80;
@@ -99,7 +99,8 @@ fn tools(plan: &Plan, width: usize) -> Vec<String> {
     let mut lines = Vec::from(heading("With"));
     for (tool, steps) in wanted {
         let version = if tool.version == "*" { "any version" } else { &tool.version };
-        let text = format!("{} {version}, asked by {}, for {}", tool.tool, tool.asked_by, steps.join(", "));
+        let who = if tool.asked_by == NOBODY { String::new() } else { format!(", asked by {}", tool.asked_by) };
+        let text = format!("{} {version}{who}, for {}", tool.tool, steps.join(", "));
         lines.extend(item("-", &harmless(&text), width));
     }
     lines

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::build::{Build, State, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
-use crate::domain::spec::{Decision, Plan};
+use crate::domain::spec::{Decision, NOBODY, Plan};
 use crate::process::Lines;
 use crate::runner::{self, Happening, Job, Parts, Stop, Tell};
 
@@ -113,7 +113,8 @@ impl Watcher {
             }
             Happening::Notice(text) => self.say(&format!("note: {}", harmless(&text))),
             Happening::Decided(Decision { seen, decided, .. }) => {
-                self.say(&harmless(&format!("with {decided}, asked for by {seen}")));
+                let who = if seen == NOBODY { String::new() } else { format!(", asked for by {seen}") };
+                self.say(&harmless(&format!("with {decided}{who}")));
             }
             Happening::CheckedOut(sha) => {
                 self.build.sha = sha.clone();

@@ -19,6 +19,9 @@ pub enum Network {
     Hosts(Vec<String>),
 }
 
+/// [`Wanted::asked_by`] where no file says anything: the agent's own tool, or the usual one.
+pub const NOBODY: &str = "no file";
+
 /// A tool that a step needs, in the version that somebody asked for.
 ///
 /// Made by the plan from what the repository says, fulfilled by the toolchain.

@@ -6,7 +6,7 @@ use super::manifest::{LIFECYCLE, Manifest};
 use super::roots::Project;
 use super::{BadPlan, Steps, inside, javascript, scripts, versions};
 use crate::domain::listing::Listing;
-use crate::domain::spec::{Network, Wanted};
+use crate::domain::spec::{NOBODY, Network, Wanted};
 
 const MANAGERS: [&str; 4] = ["npm", "yarn", "pnpm", "bun"];
 
@@ -71,7 +71,7 @@ pub(super) fn managers(
                 let Some(choice) = javascript::named(listing, &folder, tool, manifest.as_ref()) else { continue };
                 let wanted = versions::manager(listing, steps, &folder, &choice, account)?;
                 let asked_by = match wanted.asked_by.as_str() {
-                    "nobody" => inside(dir, &format!("package.json scripts.{script}")),
+                    NOBODY => inside(dir, &format!("package.json scripts.{script}")),
                     asked_by => asked_by.to_owned(),
                 };
                 found.push(Wanted { asked_by, ..wanted });

@@ -12,7 +12,7 @@ use super::manifest::Manifest;
 use super::{BadPlan, Steps, inside};
 use crate::domain::listing::Listing;
 use crate::domain::lockfile::Format;
-use crate::domain::spec::Wanted;
+use crate::domain::spec::{NOBODY, Wanted};
 
 /// What a project's steps find on their `PATH`: node, npm beside it, and the project's own manager.
 pub(super) fn of_project(
@@ -196,7 +196,7 @@ pub(super) fn manager(
         (None, Some(version)) => Wanted { version: version.to_owned(), ..any(tool, &inside(dir, ".yarnrc.yml")) },
         (None, None) if choice.manager == Manager::Yarn => Wanted { version: "1".to_owned(), ..any(tool, "yarn.lock") },
         // A format that every version reads asks for none.
-        (None, None) => any(tool, lockfile.map_or("nobody", String::as_str)),
+        (None, None) => any(tool, lockfile.map_or(NOBODY, String::as_str)),
     })
 }
 

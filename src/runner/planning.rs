@@ -6,7 +6,7 @@ use crate::domain::build::Build;
 use crate::domain::listing::Listing;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
-use crate::domain::spec::{Network, Plan, Wanted};
+use crate::domain::spec::{NOBODY, Network, Plan, Wanted};
 use crate::domain::trust::Trust;
 use crate::plan::{self, BundleWish, CheckWish, InstallWish, PlanSettings, Wishes};
 
@@ -69,7 +69,7 @@ async fn usual_node(parts: &Parts) -> Wanted {
         if let Some(own) = own
             && major(own).is_some_and(|own| major(default).is_some_and(|ours| own + OLDER_MAJORS >= ours))
         {
-            return wanted(own, "nobody; it is on PATH");
+            return wanted(own, NOBODY);
         }
     }
     wanted(default, "the server's [toolchain] node")

@@ -26,7 +26,7 @@ fn the_files_and_fields_that_ask_for_a_node() {
     check(both, "node", "20", ".nvmrc");
     let own = std::process::Command::new("node").arg("--version").output().expect("node is there");
     let own = String::from_utf8(own.stdout).expect("a version");
-    check(repository(), "node", own.trim().trim_start_matches('v'), "on PATH");
+    check(repository(), "node", own.trim().trim_start_matches('v'), "no file");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn what_a_script_installs_is_bundled_as_what_a_step_installs() {
     // The script finds the manager of the folder that it enters.
     let tools = plan.stages[0].steps[0].tools.iter();
     let tools: Vec<String> = tools.map(|one| format!("{} {} by {}", one.tool, one.version, one.asked_by)).collect();
-    assert_eq!(tools[1..], ["npm * by nobody", "yarn 1 by apps/one/yarn.lock"]);
+    assert_eq!(tools[1..], ["npm * by no file", "yarn 1 by apps/one/yarn.lock"]);
     // What the install builds as well is not built twice.
     let one = r#"{"postinstall": "cd apps/one && yarn && yarn build && cd ../two && yarn"}"#;
     with(one, &["npm: npm install", "bundle in apps/two: yarn run build"]);

@@ -72,7 +72,7 @@ fn the_manager_by_its_field_else_by_the_lockfiles_format() {
         ("yarn.lock", "__metadata:\n  version: 8\n", "yarn 4 by yarn.lock"),
         ("package-lock.json", r#"{"lockfileVersion": 2, "packages": {}}"#, "npm >=7 by package-lock.json"),
         ("package-lock.json", r#"{"lockfileVersion": 1}"#, "npm * by package-lock.json"),
-        ("README.md", "", "npm * by nobody"),
+        ("README.md", "", "npm * by no file"),
     ] {
         manager(REACT, lockfile, text, expected);
     }
