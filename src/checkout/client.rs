@@ -105,7 +105,7 @@ pub async fn run(exe: &Path, job: &Job, deadline: Duration, cancel: Cancellation
     }
 }
 
-/// Runs [`super::consolidate`] for one mirror in a child process; it ends at the deadline, and with us. Answers with
+/// Runs [`super::consolidate()`] for one mirror in a child process; it ends at the deadline, and with us. Answers with
 /// the number of packs that became one.
 ///
 /// # Errors

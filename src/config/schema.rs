@@ -1,7 +1,7 @@
 //! JSON Schemas of both files, for editors.
 //!
 //! They can't differ from what is read: the readers note every key that they ask for, with the shape they want
-//! ([`Shape`]), and a schema is what they noted while they read a text that has every table once. What people are told
+//! (`Shape`), and a schema is what they noted while they read a text that has every table once. What people are told
 //! about a key is the comment before it in `config/hookmill.toml` and `config/repository.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
