@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::load;
 use crate::config::surroundings::Surroundings;
@@ -68,6 +68,7 @@ impl Folder {
         let server = load::defaults(&around)?.server;
         let cache = cache_dir()?;
         let slot = Slot::take(&cache)?;
+        drop(tidy(&cache));
         let exe = this_program().map_err(FolderError::Process)?;
         let layers = match confinement {
             Confinement::NothingRuns => Layers::none("nothing is run"),
@@ -116,17 +117,28 @@ impl Folder {
         tokio::join!(explained, unheard).0
     }
 
-    /// Removes what the build left behind, and tools that no build has used for long.
+    /// Removes what the build left behind, and tools that no build has used for long, as far as [`PATIENCE`] goes.
     pub(super) async fn close(self) {
-        let (tools, trash) = (self.parts.data_dir.join("tools"), self.parts.data_dir.join("trash"));
-        let removed = tokio::task::spawn_blocking(move || {
-            toolchain::collect(&tools, toolchain::UNUSED, &trash);
-            tree::empty_trash(&trash)
-        });
-        if let Ok(Err(error)) = removed.await {
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(PATIENCE, tidy(&self.parts.data_dir)).await {
             eprintln!("hookmill: what the build left behind could not be removed: {error}");
         }
     }
+}
+
+/// Who has read the verdict waits no longer than this for the removal of a large `node_modules`: it can take longer
+/// than the build, and the next build's beginning takes it up where it was left.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Empties the trash, in a thread that the process's end ends: a task of the runtime would be waited for.
+fn tidy(data_dir: &Path) -> oneshot::Receiver<Result<(), tree::TreeError>> {
+    let (tools, trash) = (data_dir.join("tools"), data_dir.join("trash"));
+    let (done, removed) = oneshot::channel();
+    std::thread::spawn(move || {
+        toolchain::collect(&tools, toolchain::UNUSED, &trash);
+        // Nobody listens at the beginning of a build; what can't be removed then is told at its end.
+        let _ = done.send(tree::empty_trash(&trash));
+    });
+    removed
 }
 
 /// A build of this folder as the API would show it.
