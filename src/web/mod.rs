@@ -10,6 +10,7 @@ mod artifacts;
 mod asset;
 pub mod auth;
 mod body;
+mod forms;
 mod health;
 pub mod hook;
 pub mod listener;
@@ -108,10 +109,10 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/rerun", post(api::rerun))
         .route("/api/v1/builds/{id}/approve", post(api::change_not_built_yet))
         .route("/api/v1/repos/{*rest}", post(api::change_not_built_yet))
-        .route("/builds/{id}/cancel", post(pages::cancel))
-        .route("/builds/{id}/rerun", post(pages::rerun))
-        .route("/login", get(pages::login).post(pages::sign_in))
-        .route("/logout", post(pages::sign_out));
+        .route("/builds/{id}/cancel", post(forms::cancel))
+        .route("/builds/{id}/rerun", post(forms::rerun))
+        .route("/login", get(forms::login).post(forms::sign_in))
+        .route("/logout", post(forms::sign_out));
     reading
         .merge(changing)
         .fallback(pages::unknown)

@@ -1,10 +1,8 @@
 //! The pages. They read without JavaScript; a little of it makes a running build live.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
-use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -13,19 +11,16 @@ use crate::domain::build::{Build, BuildId, State as BuildState};
 use crate::domain::repo::RepoId;
 use crate::domain::spec::Explanation;
 
+use super::Pages;
 use super::answer::Refused;
 use super::api::{build_id, filter, page_of_builds, parameter, readable};
 use super::asset::short_hash;
-use super::auth::{ADMIN, local_path};
 use super::records::BuildFilter;
 use super::view::{Frame, KeptFiles, Lane, Mark, Reasoned, Summary, lanes, now, path_encoded};
-use super::{BODY_MAX, Pages};
 
 /// How much of a step's log stands on the page; the whole is a link away.
 const TAIL_LINES: usize = 200;
 const TAIL_BYTES: u64 = 32 * 1024;
-/// How long a wrong token waits for its answer.
-const WRONG_TOKEN: Duration = Duration::from_millis(400);
 
 #[derive(Template)]
 #[template(path = "message.html")]
@@ -36,7 +31,7 @@ struct MessagePage {
     offer_sign_in: bool,
 }
 
-fn message(pages: &Pages, uri: &Uri, headers: &HeaderMap, refused: Refused) -> Response {
+pub(super) fn message(pages: &Pages, uri: &Uri, headers: &HeaderMap, refused: Refused) -> Response {
     let (status, message) = refused.into_parts();
     let heading = match status {
         StatusCode::NOT_FOUND => "Nothing here for you",
@@ -51,7 +46,7 @@ fn message(pages: &Pages, uri: &Uri, headers: &HeaderMap, refused: Refused) -> R
     (status, html(&MessagePage { frame, heading, message, offer_sign_in })).into_response()
 }
 
-fn html(page: &impl Template) -> Html<String> {
+pub(super) fn html(page: &impl Template) -> Html<String> {
     Html(page.render().expect("templates are checked when compiled, and a String takes any text"))
 }
 
@@ -293,117 +288,11 @@ fn commit_url(site: &super::Site, build: &Build) -> Option<String> {
     Some(format!("{forge}/{}/commit/{}", path_encoded(build.repo.path.as_str()), build.sha))
 }
 
-/// `POST /builds/{id}/cancel`, from the page's own form.
-pub(super) async fn cancel(
-    State(pages): State<Arc<Pages>>,
-    Path(id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let cancelled = async {
-        let id = form_of_change(&pages, &id, &headers, body).await?.0;
-        pages.records.cancel(id, ADMIN).await??;
-        pages.hub.publish(id);
-        Ok(id)
-    };
-    back_to_build(&pages, &uri, &headers, cancelled.await)
-}
-
-/// `POST /builds/{id}/rerun`, from the page's own form.
-pub(super) async fn rerun(
-    State(pages): State<Arc<Pages>>,
-    Path(id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let made = async {
-        let (id, form) = form_of_change(&pages, &id, &headers, body).await?;
-        let cache = parameter(Some(&form), "cache").as_deref() != Some("false");
-        Ok(pages.records.rerun(id, cache, ADMIN).await??)
-    };
-    back_to_build(&pages, &uri, &headers, made.await)
-}
-
-/// The build and the form of a change, once the right to it is proven.
-async fn form_of_change(
-    pages: &Pages,
-    id: &str,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<(BuildId, String), Refused> {
-    let form = form(body).await;
-    let token = parameter(Some(&form), "form");
-    pages.site().may_change(headers, token.as_deref()).map_err(|_| Refused::forbidden())?;
-    Ok((build_id(id).ok_or_else(Refused::not_found)?, form))
-}
-
-fn back_to_build(pages: &Pages, uri: &Uri, headers: &HeaderMap, changed: Result<BuildId, Refused>) -> Response {
-    match changed {
-        Ok(id) => see_other(&format!("{}/builds/{id}", pages.site().base())),
-        Err(refused) => message(pages, uri, headers, refused),
-    }
-}
-
-#[derive(Template)]
-#[template(path = "login.html")]
-struct LoginPage {
-    frame: Frame,
-    next: String,
-    is_wrong: bool,
-}
-
-/// `GET /login`
-pub(super) async fn login(
-    State(pages): State<Arc<Pages>>,
-    uri: Uri,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    let next = parameter(query.as_deref(), "next").unwrap_or_default();
-    login_page(&pages, &uri, &headers, &next, false).into_response()
-}
-
-fn login_page(pages: &Pages, uri: &Uri, headers: &HeaderMap, next: &str, is_wrong: bool) -> Html<String> {
-    let frame = Frame::new(&pages.site(), headers, uri, "Sign in · Hookmill");
-    html(&LoginPage { frame, next: local_path(next).to_owned(), is_wrong })
-}
-
-/// `POST /login`
-pub(super) async fn sign_in(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap, body: Body) -> Response {
-    let form = form(body).await;
-    let token = parameter(Some(&form), "token").unwrap_or_default();
-    let next = parameter(Some(&form), "next").unwrap_or_default();
-    let site = pages.site();
-    if !site.is_admin_token(token.trim().as_bytes()) {
-        tokio::time::sleep(WRONG_TOKEN).await;
-        return (StatusCode::FORBIDDEN, login_page(&pages, &uri, &headers, &next, true)).into_response();
-    }
-    let mut response = see_other(&format!("{}{}", site.base(), local_path(&next)));
-    set_cookie(&mut response, &site.open_session());
-    response
-}
-
-/// `POST /logout`
-pub(super) async fn sign_out(State(pages): State<Arc<Pages>>) -> Response {
-    let site = pages.site();
-    let mut response = see_other(&format!("{}/", site.base()));
-    set_cookie(&mut response, &site.close_session());
-    response
-}
-
-async fn form(body: Body) -> String {
-    // What is no form has no token either, and is refused for that.
-    let bytes = to_bytes(body, BODY_MAX).await.unwrap_or_default();
-    String::from_utf8(bytes.into()).unwrap_or_default()
-}
-
-fn see_other(path: &str) -> Response {
+pub(super) fn see_other(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()
 }
 
-fn set_cookie(response: &mut Response, cookie: &str) {
+pub(super) fn set_cookie(response: &mut Response, cookie: &str) {
     let cookie = HeaderValue::from_str(cookie).expect("cookies are made of numbers, base64url and our own words");
     response.headers_mut().append(header::SET_COOKIE, cookie);
 }

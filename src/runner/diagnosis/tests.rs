@@ -3,6 +3,7 @@
 use super::*;
 
 mod causes;
+mod words;
 
 fn sample(name: &str) -> String {
     let path = format!("{}/tests/data/outputs/{name}.txt", env!("CARGO_MANIFEST_DIR"));
