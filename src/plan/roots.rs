@@ -12,7 +12,7 @@ use super::manifest::{INSTALLED, Manifest};
 use super::wishes::folder;
 use super::{BadPlan, InstallWish, Steps, freshness, inside, nested, scripts, versions, workspaces};
 use crate::domain::listing::Listing;
-use crate::domain::spec::Wanted;
+use crate::domain::spec::{NOBODY, Wanted};
 
 /// A folder with a `package.json` that is installed by itself, with the packages that its install takes care of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -382,7 +382,7 @@ pub(super) fn tools_for(
     if !known.is_empty() || !["node", "npm", "npx", "yarn", "pnpm", "bun", "bower"].contains(&program) {
         return Ok(known);
     }
-    let mut wanted = vec![versions::node(listing, steps, dir, account)?, versions::any("npm", ".hookmill.toml")];
+    let mut wanted = vec![versions::node(listing, steps, dir, account)?, versions::any("npm", NOBODY)];
     if matches!(program, "yarn" | "pnpm" | "bun" | "bower") {
         wanted.push(versions::any(program, ".hookmill.toml"));
     }
