@@ -20,7 +20,7 @@ pub async fn probe(_exe: &Path, _dir: &Path) -> io::Result<Layers> {
 /// Starts a build's steps, without a process of its own.
 #[derive(Debug, Default)]
 pub struct Holder {
-    joined: OnceLock<PathBuf>,
+    tree: OnceLock<PathBuf>,
 }
 
 impl Holder {
@@ -37,7 +37,7 @@ impl Holder {
     /// # Errors
     /// When a view was given before.
     pub async fn mount(&self, view: &View) -> Result<(), HolderError> {
-        self.joined.set(view.joined.clone()).map_err(|_| HolderError::Refused("mount a second view".into()))
+        self.tree.set(view.tree.shown().to_owned()).map_err(|_| HolderError::Refused("mount a second view".into()))
     }
 
     /// Both in one.
@@ -66,8 +66,8 @@ impl Holder {
     /// # Errors
     /// When its program can't be started.
     pub async fn start(&self, command: &StepCommand) -> Result<Running, HolderError> {
-        let joined = self.joined.get().ok_or_else(|| HolderError::Refused("start a step before its view".into()))?;
-        let step = Spawn { argv: command.argv.clone(), env: command.env.clone(), dir: joined.join(&command.dir) };
+        let tree = self.tree.get().ok_or_else(|| HolderError::Refused("start a step before its view".into()))?;
+        let step = Spawn { argv: command.argv.clone(), env: command.env.clone(), dir: tree.join(&command.dir) };
         spawn(&step).map_err(|error| HolderError::Start {
             program: command.argv.first().cloned().unwrap_or_default(),
             why: error.to_string(),

@@ -27,12 +27,12 @@ pub struct Missing(pub String);
 pub enum Mode {
     /// In namespaces, under bubblewrap.
     Confined {
-        /// The holder joins the view's layers itself; else `View::joined` must hold the whole tree already.
+        /// The view's stacks may have layers; else each must be one directory that holds everything already.
         overlay: bool,
         /// A step with a closed network gets a network namespace; else it can reach whatever the agent can.
         netns: bool,
     },
-    /// As plain processes of the agent's own user. `View::joined` must hold the whole tree already.
+    /// As plain processes of the agent's own user. The view's stacks must have no layers.
     Bare,
 }
 
@@ -72,9 +72,9 @@ impl Layers {
         matches!(self.mode(), Mode::Confined { netns: true, .. })
     }
 
-    /// Who runs a build must put the whole tree into `View::joined` first.
-    pub fn needs_joined_copy(&self) -> bool {
-        !matches!(self.mode(), Mode::Confined { overlay: true, .. })
+    /// Whether a view's stacks may have layers.
+    pub fn stacks(&self) -> bool {
+        matches!(self.mode(), Mode::Confined { overlay: true, .. })
     }
 
     /// Where steps see the view.
@@ -83,7 +83,9 @@ impl Layers {
             Mode::Confined { .. } => {
                 Seen { build: BUILD_DIR.into(), home: HOME_DIR.into(), tmp: Path::new("/tmp").into() }
             }
-            Mode::Bare => Seen { build: view.joined.clone(), home: view.home.clone(), tmp: view.tmp.clone() },
+            Mode::Bare => {
+                Seen { build: view.tree.shown().to_owned(), home: view.home.shown().to_owned(), tmp: view.tmp.clone() }
+            }
         }
     }
 
@@ -171,8 +173,8 @@ mod tests {
     #[test]
     fn without_namespaces_or_bubblewrap_steps_run_bare() {
         assert_eq!(full().mode(), Mode::Confined { overlay: true, netns: true });
-        assert!(full().is_full() && !full().needs_joined_copy());
+        assert!(full().is_full() && full().stacks());
         assert_eq!(Layers::none("asked for").mode(), Mode::Bare);
-        assert!(Layers::none("asked for").needs_joined_copy());
+        assert!(!Layers::none("asked for").stacks());
     }
 }

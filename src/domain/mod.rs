@@ -12,6 +12,7 @@ pub mod log;
 pub mod outcome;
 pub mod repo;
 pub mod sentence;
+pub mod snapshot;
 pub mod spec;
 pub mod status;
 pub mod time;

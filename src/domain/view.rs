@@ -1,6 +1,6 @@
 //! The layers of a workspace, as data. Mounting them is the holder's work.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,21 +9,45 @@ pub const BUILD_DIR: &str = "/build";
 /// Where a confined step's HOME is: private, and the same path in every build.
 pub const HOME_DIR: &str = "/home/build";
 
-/// What a build's steps see. Paths on the left are the host's.
+/// What a build's steps see. Paths are the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// Read-only layers of the tree, the topmost first; at least the sources.
-    pub lowers: Vec<PathBuf>,
-    /// This build's writes. On the same file system as `work`.
-    pub upper: PathBuf,
-    /// overlayfs' own directory, empty, beside `upper`.
-    pub work: PathBuf,
-    /// An empty directory on which the layers are joined (a mount point with namespaces, a copy without).
-    pub joined: PathBuf,
-    /// The private HOME, on the host.
-    pub home: PathBuf,
-    /// The private TMPDIR, on the host.
+    /// The tree: the sources, above them a snapshot of dependencies and of caches, on top this build's writes.
+    pub tree: Stack,
+    /// The private HOME: what is kept of it from build to build below, this build's writes on top.
+    pub home: Stack,
+    /// The private TMPDIR.
     pub tmp: PathBuf,
     /// Further paths that steps may read, at the same path inside: tools, the mirror's objects.
     pub readable: Vec<PathBuf>,
+}
+
+/// Directories that are shown as one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Read-only layers, the topmost first. With none, `upper` is all there is and is shown as it is.
+    pub lowers: Vec<PathBuf>,
+    /// What is written goes here.
+    pub upper: PathBuf,
+    /// overlayfs' own directory, empty, on the file system of `upper`. Not used without lowers.
+    pub work: PathBuf,
+    /// An empty directory on which the layers are joined. Not used without lowers.
+    pub joined: PathBuf,
+}
+
+impl Stack {
+    /// One directory, that can be written.
+    pub fn plain(dir: PathBuf) -> Self {
+        Self { lowers: Vec::new(), work: dir.clone(), joined: dir.clone(), upper: dir }
+    }
+
+    /// `lowers` below the writes; `own` holds `upper`, `work` and `joined`.
+    pub fn over(lowers: Vec<PathBuf>, own: &Path) -> Self {
+        Self { lowers, upper: own.join("upper"), work: own.join("work"), joined: own.join("joined") }
+    }
+
+    /// Where the holder finds it as one directory: mounted there, if it has layers.
+    pub fn shown(&self) -> &Path {
+        if self.lowers.is_empty() { &self.upper } else { &self.joined }
+    }
 }

@@ -13,7 +13,7 @@ use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
-use crate::domain::view::View;
+use crate::domain::view::Stack;
 use crate::outside;
 use crate::tree;
 
@@ -83,11 +83,14 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     }
 
     let tools = Tools::gather(&plan, parts, &job.registries, tell).await?;
-    let view = workspace.view(readable(&tools, &tree));
-    join_layers(parts, &view).await.map_err(no_workspace)?;
+    let sources = workspace.sources();
+    let mut view = workspace.view(readable(&tools, &tree));
+    if !parts.layers.stacks() {
+        view.tree = flat(view.tree).await.map_err(no_workspace)?;
+    }
     let place = parts.layers.seen(&view);
     let settings = tools.settings(job, parts, &place.home).map_err(no_settings)?;
-    settings.write(&view.home, false).map_err(no_home)?;
+    settings.write(&view.home.upper, false).map_err(no_home)?;
     holder.mount(&view).await.map_err(no_holder)?;
     let committed = |spec: &StepSpec| committed::variables(&workspace.sources(), spec, &job.registries);
     let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec, &committed(spec));
@@ -103,12 +106,13 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         trust: job.build.trust,
         root: &root,
         withheld: &withheld,
-        sources: &view.lowers[0],
+        sources: &sources,
     };
-    let ended = run_stages(&scene, &plan, &settings, &view.home).await;
+    let ended = run_stages(&scene, &plan, &settings, &view.home.upper).await;
     holder.close().await;
-    forget_tokens(&settings, &view.home);
-    let written = written(parts, &view);
+    forget_tokens(&settings, &view.home.upper);
+    // What the steps wrote, or the whole tree where nothing is stacked.
+    let written = &view.tree.upper;
     let verdict = match ended {
         Ok(stages) => within_budget(written, &plan, &file, tell, began, &stages).await,
         Err(verdict) => verdict,
@@ -117,11 +121,6 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         tell.that(Happening::Notice(notice)).await;
     }
     Ok(verdict)
-}
-
-/// Where what the steps wrote can be read: their layer of the tree, or the whole tree where nothing is stacked.
-fn written<'a>(parts: &Parts, view: &'a View) -> &'a Path {
-    if parts.layers.needs_joined_copy() { &view.joined } else { &view.upper }
 }
 
 /// The verdict when every step was good: what they wrote may still be larger than the repository wants.
@@ -184,14 +183,14 @@ fn readable(tools: &Tools, tree: &CheckedOut) -> Vec<PathBuf> {
 }
 
 /// Where nothing can be stacked, the build gets a copy of the sources: its writes must not reach them.
-async fn join_layers(parts: &Parts, view: &View) -> std::io::Result<()> {
-    if !parts.layers.needs_joined_copy() {
-        return Ok(());
-    }
-    let (from, to) = (view.lowers[0].clone(), view.joined.clone());
-    tokio::task::spawn_blocking(move || tree::copy_tree(&from, &to).map_err(std::io::Error::other))
-        .await
-        .map_err(std::io::Error::other)?
+async fn flat(stack: Stack) -> std::io::Result<Stack> {
+    let copied = tokio::task::spawn_blocking(move || {
+        for lower in &stack.lowers {
+            tree::copy_tree(lower, &stack.joined).map_err(std::io::Error::other)?;
+        }
+        Ok(Stack::plain(stack.joined))
+    });
+    copied.await.map_err(std::io::Error::other)?
 }
 
 /// Runs the stages in order; the first that does not succeed is the verdict, and nothing later starts.

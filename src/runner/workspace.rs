@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::build::BuildId;
 use crate::domain::repo::RepoId;
-use crate::domain::view::View;
+use crate::domain::view::{Stack, View};
 use crate::tree;
 
 /// A build's own directories under a slot; moved to the trash when dropped.
@@ -30,9 +30,12 @@ impl Workspace {
         if workspace.own.exists() {
             tree::rename_away(&workspace.own, &workspace.trash).map_err(io::Error::other)?;
         }
-        for dir in ["upper", "work", "build", "home", "tmp"] {
+        for dir in
+            ["tree", "home"].iter().flat_map(|stack| ["upper", "work", "joined"].map(|part| format!("{stack}/{part}")))
+        {
             std::fs::create_dir_all(workspace.own.join(dir))?;
         }
+        std::fs::create_dir_all(workspace.own.join("tmp"))?;
         std::fs::create_dir_all(&workspace.slot)?;
         Ok(workspace)
     }
@@ -45,11 +48,8 @@ impl Workspace {
     /// What the steps see: the sources below, this build's writes on top.
     pub(super) fn view(&self, readable: Vec<PathBuf>) -> View {
         View {
-            lowers: vec![self.sources()],
-            upper: self.own.join("upper"),
-            work: self.own.join("work"),
-            joined: self.own.join("build"),
-            home: self.own.join("home"),
+            tree: Stack::over(vec![self.sources()], &self.own.join("tree")),
+            home: Stack::plain(self.own.join("home/upper")),
             tmp: self.own.join("tmp"),
             readable,
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hookmill::confine::{Holder, Layers, probe};
 use hookmill::domain::spec::{Network, StepCommand};
-use hookmill::domain::view::View;
+use hookmill::domain::view::{Stack, View};
 use hookmill::process::{Event, Spawn, spawn};
 
 use super::exe;
@@ -19,15 +19,9 @@ fn view(dir: &Path) -> View {
         fs::create_dir_all(dir.join(name)).expect("made");
         dir.join(name)
     };
-    View {
-        lowers: vec![made("sources")],
-        upper: made("upper"),
-        work: made("work"),
-        joined: made("joined"),
-        home: made("home"),
-        tmp: made("tmp"),
-        readable: Vec::new(),
-    }
+    let tree =
+        Stack { lowers: vec![made("sources")], upper: made("upper"), work: made("work"), joined: made("joined") };
+    View { tree, home: Stack::plain(made("home")), tmp: made("tmp"), readable: Vec::new() }
 }
 
 fn step(argv: &[&str], network: Network) -> StepCommand {

@@ -11,9 +11,9 @@ use super::{Build, bare, confined, exe, within};
 async fn a_view_that_is_not_there_is_told() {
     let Some(layers) = confined().await else { return };
     let mut build = Build::new(&layers);
-    build.view.lowers = vec!["/nowhere at all".into()];
-    if layers.needs_joined_copy() {
-        build.view.joined = "/nowhere at all".into();
+    match build.view.tree.lowers.first_mut() {
+        Some(lower) => *lower = "/nowhere at all".into(),
+        None => build.view.tree.upper = "/nowhere at all".into(),
     }
     let error = within(Holder::open(exe(), &layers, &build.view)).await.expect_err("no such layer");
     assert!(error.to_string().contains("/nowhere at all"), "{error}");

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hookmill::confine::{Holder, Layers, Mode, probe};
 use hookmill::domain::spec::{Network, StepCommand};
-use hookmill::domain::view::View;
+use hookmill::domain::view::{Stack, View};
 use hookmill::process::{Event, Exit, Running};
 use hookmill::tree;
 use tokio::sync::oneshot;
@@ -41,16 +41,15 @@ impl Build {
             fs::create_dir(dir.path().join(name)).expect("made");
             dir.path().join(name)
         };
-        let view = View {
-            lowers: vec![made("sources")],
+        let tree = Stack {
+            lowers: if layers.stacks() { vec![made("sources")] } else { Vec::new() },
             upper: made("upper"),
             work: made("work"),
             joined: made("joined"),
-            home: made("home"),
-            tmp: made("tmp"),
-            readable: Vec::new(),
         };
-        for tree in [&view.lowers[0], &view.joined] {
+        let view = View { tree, home: Stack::plain(made("home")), tmp: made("tmp"), readable: Vec::new() };
+        {
+            let tree = view.tree.lowers.first().unwrap_or(&view.tree.upper);
             fs::create_dir(tree.join("client")).expect("made");
             fs::write(tree.join("README"), "the sources\n").expect("written");
             fs::write(tree.join("client/deep"), "deep\n").expect("written");
@@ -81,10 +80,7 @@ impl Build {
 
     /// A file of the tree as the host finds it after a step wrote it.
     fn written(&self, name: &str) -> PathBuf {
-        match self.layers.needs_joined_copy() {
-            true => self.view.joined.join(name),
-            false => self.view.upper.join(name),
-        }
+        self.view.tree.upper.join(name)
     }
 
     async fn run(&self, script: &str) -> (String, Exit) {
@@ -101,7 +97,7 @@ impl Build {
 
     /// What holds `$HOME/alive` open for writing is alive: the channel hears when nothing does any more.
     fn life_line(&self) -> oneshot::Receiver<()> {
-        let fifo = self.view.home.join("alive");
+        let fifo = self.view.home.upper.join("alive");
         assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
         let (ended, end) = oneshot::channel();
         std::thread::spawn(move || {
@@ -116,7 +112,7 @@ impl Build {
     /// overlayfs leaves directories without any rights, which only root can remove as they are, and among them the
     /// mark of a volatile overlay, over which there can be no second one.
     fn clear_work(&self) {
-        tree::remove(&self.view.work.join("work")).expect("removed");
+        tree::remove(&self.view.tree.work.join("work")).expect("removed");
     }
 }
 

@@ -183,7 +183,7 @@ async fn a_killed_agent_ends_all(build: &Build) {
         .stdout(Stdio::null())
         .spawn()
         .expect("the agent starts");
-    wait_for_file(&build.view.home.join("up")).await;
+    wait_for_file(&build.view.home.upper.join("up")).await;
     agent.kill().expect("killed");
     agent.wait().expect("reaped");
     gone(life).await;

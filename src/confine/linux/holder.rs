@@ -40,7 +40,7 @@ pub struct Holder {
 enum Order {
     /// Wait for the first word of the holder.
     Greet(oneshot::Sender<Result<(), HolderError>>),
-    Mount(Box<View>, bool, oneshot::Sender<Result<(), HolderError>>),
+    Mount(Box<View>, oneshot::Sender<Result<(), HolderError>>),
     Start {
         command: Box<StepCommand>,
         netns: Netns,
@@ -98,8 +98,7 @@ impl Holder {
     /// # Errors
     /// When something of the view is not there or can't be mounted.
     pub async fn mount(&self, view: &View) -> Result<(), HolderError> {
-        let overlay = matches!(self.mode, Mode::Confined { overlay: true, .. });
-        self.ask(|answer| Order::Mount(Box::new(view.clone()), overlay, answer)).await
+        self.ask(|answer| Order::Mount(Box::new(view.clone()), answer)).await
     }
 
     /// [`start_early`](Self::start_early) and [`mount`](Self::mount) in one.
@@ -286,9 +285,9 @@ impl Conversation {
                 }
                 Ok(())
             }
-            Order::Mount(view, overlay, answer) => {
+            Order::Mount(view, answer) => {
                 self.asked = Some(answer);
-                self.send(&Request::Mount { view: *view, overlay }, Vec::new()).await
+                self.send(&Request::Mount(*view), Vec::new()).await
             }
             Order::Start { command, netns, id, fds, waiting } => {
                 self.steps.insert(id, waiting);

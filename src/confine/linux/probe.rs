@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::holder::Holder;
 use crate::confine::{HolderError, Layers, Missing};
 use crate::domain::spec::{Network, StepCommand};
-use crate::domain::view::View;
+use crate::domain::view::{Stack, View};
 use crate::process::{Event, Exit, Spawn, spawn};
 use crate::tree;
 
@@ -38,7 +38,8 @@ pub async fn probe(exe: &Path, dir: &Path) -> io::Result<Layers> {
         Err(error) => {
             layers.overlay = Err(why(&error));
             holder.close().await;
-            match Holder::open(exe, &layers, &trial.view).await {
+            let flat = View { tree: Stack::plain(trial.view.tree.joined.clone()), ..trial.view.clone() };
+            match Holder::open(exe, &layers, &flat).await {
                 Ok(holder) => holder,
                 Err(error) => return Ok(Layers { userns: Err(why(&error)), ..layers }),
             }
@@ -61,7 +62,7 @@ async fn try_steps(holder: &Holder, layers: &mut Layers, view: &View) {
         && let Err(missing) = writes(holder, Network::Open).await
     {
         layers.bubblewrap = Err(missing);
-    } else if layers.overlay.is_ok() && !view.upper.join(WRITTEN).exists() {
+    } else if layers.overlay.is_ok() && !view.tree.upper.join(WRITTEN).exists() {
         layers.overlay = Err(Missing("a file written through the overlay did not arrive in its upper layer".into()));
     }
 }
@@ -138,15 +139,9 @@ impl Trial {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = dir.join(format!("probe-{}-{count}", std::process::id()));
         let made = |name: &str| std::fs::create_dir_all(dir.join(name)).map(|()| dir.join(name));
-        let view = View {
-            lowers: vec![made("lower")?],
-            upper: made("upper")?,
-            work: made("work")?,
-            joined: made("joined")?,
-            home: made("home")?,
-            tmp: made("tmp")?,
-            readable: Vec::new(),
-        };
+        let tree =
+            Stack { lowers: vec![made("lower")?], upper: made("upper")?, work: made("work")?, joined: made("joined")? };
+        let view = View { tree, home: Stack::plain(made("home")?), tmp: made("tmp")?, readable: Vec::new() };
         Ok(Self { dir, view })
     }
 }

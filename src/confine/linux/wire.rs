@@ -40,13 +40,8 @@ pub enum Netns {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Join the view and build the root that steps see. Once, before the first step.
-    Mount {
-        /// What steps see.
-        view: View,
-        /// Join by an overlay; else `joined` holds the tree already.
-        overlay: bool,
-    },
+    /// Join the view's stacks and build the root that steps see. Once, before the first step.
+    Mount(View),
     /// Start a step; the write end of its output pipe comes along.
     Start {
         /// The name for later messages.

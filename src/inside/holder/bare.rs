@@ -36,25 +36,25 @@ const STARTED: u8 = b'+';
 /// Starts steps in the joined tree itself.
 #[derive(Default)]
 pub(super) struct Launcher {
-    joined: Option<PathBuf>,
+    tree: Option<PathBuf>,
 }
 
 impl Launch for Launcher {
     type Step = Supervised;
 
-    fn mount(&mut self, view: View, _overlay: bool) -> Result<(), String> {
-        self.joined = Some(view.joined);
+    fn mount(&mut self, view: View) -> Result<(), String> {
+        self.tree = Some(view.tree.shown().to_owned());
         Ok(())
     }
 
     fn start(&mut self, command: &StepCommand, _net: StepNet, output: OwnedFd) -> io::Result<Supervised> {
-        let joined = self.joined.as_ref().ok_or_else(|| io::Error::other("no view was given"))?;
+        let tree = self.tree.as_ref().ok_or_else(|| io::Error::other("no view was given"))?;
         let (ours, theirs) = UnixStream::pair()?;
         // SAFETY: the holder has one thread, so no lock can be held by another one for ever.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
-                let code = supervise(command, joined, output, theirs);
+                let code = supervise(command, tree, output, theirs);
                 // Nothing of the holder that this process is a copy of may run on the way out.
                 // SAFETY: _exit(2) can be called anywhere.
                 unsafe { libc::_exit(code) }
@@ -105,10 +105,10 @@ impl Signalled for Supervised {
 }
 
 /// The life of a supervisor: gives its exit status, which passes on the step's.
-fn supervise(command: &StepCommand, joined: &Path, output: OwnedFd, mut line: UnixStream) -> i32 {
+fn supervise(command: &StepCommand, tree: &Path, output: OwnedFd, mut line: UnixStream) -> i32 {
     close_inherited(&[output.as_fd(), line.as_fd()]);
     let begun = set_child_subreaper(Some(getpid())).map_err(io::Error::from).and_then(|()| {
-        let main = start(command, joined, output)?;
+        let main = start(command, tree, output)?;
         Ok((main, pidfd_open(main, PidfdFlags::empty())?))
     });
     let (main, watch) = match begun {
@@ -125,13 +125,13 @@ fn supervise(command: &StepCommand, joined: &Path, output: OwnedFd, mut line: Un
     status.or(at_the_end).unwrap_or(128 + Signal::KILL.as_raw())
 }
 
-fn start(command: &StepCommand, joined: &Path, output: OwnedFd) -> io::Result<Pid> {
+fn start(command: &StepCommand, tree: &Path, output: OwnedFd) -> io::Result<Pid> {
     let (program, args) = command.argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     let child = Command::new(program)
         .args(args)
         .env_clear()
         .envs(&command.env)
-        .current_dir(joined.join(&command.dir))
+        .current_dir(tree.join(&command.dir))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)

@@ -34,8 +34,8 @@ impl Launcher {
 impl Launch for Launcher {
     type Step = Fence;
 
-    fn mount(&mut self, view: View, overlay: bool) -> Result<(), String> {
-        root::build(&view, overlay, self.bubblewrap.as_deref())
+    fn mount(&mut self, view: View) -> Result<(), String> {
+        root::build(&view, self.bubblewrap.as_deref())
     }
 
     fn start(&mut self, command: &StepCommand, net: StepNet, output: OwnedFd) -> io::Result<Fence> {

@@ -13,7 +13,7 @@ use rustix::process::{chdir, pivot_root};
 
 use super::bind::{Access, NEW_ROOT, bind, by_descriptor, open, under};
 use super::{devices, etc};
-use crate::domain::view::{BUILD_DIR, HOME_DIR, View};
+use crate::domain::view::{BUILD_DIR, HOME_DIR, Stack, View};
 
 /// What a step may read of the host, where it exists: programs and libraries. Never /home, /root, /var, /run, /srv.
 const PROGRAMS: [&str; 9] =
@@ -23,12 +23,12 @@ const PROGRAMS: [&str; 9] =
 ///
 /// # Errors
 /// What could not be done and why, to follow "could not".
-pub(super) fn build(view: &View, overlay: bool, bubblewrap: Option<&Path>) -> Result<(), String> {
-    if overlay {
-        join(view)?;
+pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String> {
+    for stack in [&view.tree, &view.home].into_iter().filter(|stack| !stack.lowers.is_empty()) {
+        join(stack)?;
     }
-    let build = opened(&view.joined)?;
-    let home = opened(&view.home)?;
+    let build = opened(view.tree.shown())?;
+    let home = opened(view.home.shown())?;
     let tmp = opened(&view.tmp)?;
     let mut readable = Vec::new();
     for path in view.readable.iter().map(AsRef::as_ref).chain(bubblewrap) {
@@ -52,17 +52,17 @@ pub(super) fn build(view: &View, overlay: bool, bubblewrap: Option<&Path>) -> Re
 }
 
 /// The overlay. Its layers are named by descriptors: paths may hold the very characters that separate options.
-fn join(view: &View) -> Result<(), String> {
-    let lowers = view.lowers.iter().map(|path| opened(path)).collect::<Result<Vec<_>, _>>()?;
-    let (upper, work) = (opened(&view.upper)?, opened(&view.work)?);
+fn join(stack: &Stack) -> Result<(), String> {
+    let lowers = stack.lowers.iter().map(|path| opened(path)).collect::<Result<Vec<_>, _>>()?;
+    let (upper, work) = (opened(&stack.upper)?, opened(&stack.work)?);
     let lowerdir = lowers.iter().map(by_descriptor).collect::<Vec<_>>().join(":");
     let (upperdir, workdir) = (by_descriptor(&upper), by_descriptor(&work));
     // `volatile` (Linux 5.10): no sync ever goes to the disk below. A build's writes need not outlive a crash, and
     // without it the unmount at the end of every build syncs the whole file system, half a second of nothing.
     let options = format!("userxattr,volatile,lowerdir={lowerdir},upperdir={upperdir},workdir={workdir}");
     let options = CString::new(options).expect("numbers and words hold no NUL");
-    mount("overlay", &view.joined, "overlay", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))
-        .map_err(|error| format!("mount an overlay on {}: {error}", view.joined.display()))
+    mount("overlay", &stack.joined, "overlay", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))
+        .map_err(|error| format!("mount an overlay on {}: {error}", stack.joined.display()))
 }
 
 fn show_programs(dir: &Path) -> io::Result<()> {

@@ -20,7 +20,7 @@ pub(super) trait Launch {
     /// A step that was started.
     type Step: Signalled;
     /// Makes the view ready.
-    fn mount(&mut self, view: View, overlay: bool) -> Result<(), String>;
+    fn mount(&mut self, view: View) -> Result<(), String>;
     /// Starts a step that prints to `output`.
     fn start(&mut self, command: &StepCommand, netns: StepNet, output: OwnedFd) -> io::Result<Self::Step>;
 }
@@ -102,8 +102,8 @@ fn carry_out<L: Launch>(
 ) -> io::Result<()> {
     let find = |steps: &mut Vec<Entry<L::Step>>, id| steps.iter().position(|entry| entry.id == id);
     match request {
-        Request::Mount { view, overlay } => {
-            let reply = launcher.mount(view, overlay).map_or_else(Reply::Refused, |()| Reply::Mounted);
+        Request::Mount(view) => {
+            let reply = launcher.mount(view).map_or_else(Reply::Refused, |()| Reply::Mounted);
             send_all(socket, &reply)
         }
         Request::Start { id, command, netns } => {
