@@ -50,6 +50,7 @@ fn rules() -> RepoRules {
         tags: true,
         forks: Forks::Approve,
         supersede: Supersede::Branches,
+        cache: true,
         network: false,
         scripts: true,
         git_dependencies: false,

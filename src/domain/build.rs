@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
 use super::repo::{CommitId, RefName, RepoId};
+use super::snapshot::Level;
 use super::time::Timestamp;
 use super::trust::Trust;
 
@@ -173,6 +174,12 @@ pub struct Build {
     pub author: Option<String>,
     /// False for a rerun without any cache.
     pub use_cache: bool,
+    /// The build whose verdict was taken over, since it had the same files: nothing of this one ran.
+    #[serde(default)]
+    pub same_as: Option<BuildId>,
+    /// What it left for later builds; empty until that is kept, which is after its end.
+    #[serde(default)]
+    pub kept: Vec<Kept>,
     /// The plan's steps in order, the checkout first; empty before planning.
     pub steps: Vec<Step>,
 }
@@ -303,6 +310,9 @@ pub struct Step {
     pub signal: Option<String>,
     /// What its cache did.
     pub cache: CacheUse,
+    /// Why its cache did that, a phrase: `unchanged since build 12`, `package-lock.json changed since build 12`. Hostile text.
+    #[serde(default)]
+    pub cache_note: Option<String>,
     /// When its process was started.
     pub started_at: Option<Timestamp>,
     /// When its outcome was known.
@@ -325,12 +335,22 @@ impl Step {
             exit_code: None,
             signal: None,
             cache: CacheUse::Off,
+            cache_note: None,
             started_at: None,
             finished_at: None,
             reason: None,
             mend: None,
         }
     }
+}
+
+/// What a build left of one kind for later builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What it is of.
+    pub level: Level,
+    /// The size of what this build added, in bytes; layers of earlier builds beneath it do not count.
+    pub bytes: u64,
 }
 
 mod repo_as_text {

@@ -22,6 +22,7 @@ fn rules() -> RepoRules {
         tags: false,
         forks: Forks::Approve,
         supersede: Supersede::Branches,
+        cache: true,
         network: false,
         scripts: true,
         git_dependencies: false,
@@ -151,7 +152,7 @@ fn say(decision: &Decision) -> String {
             let ended: String = supersedes.iter().map(|(id, sentence)| format!(" · ends #{id}: {sentence}")).collect();
             format!("{} {} {}{ended}", build.state.as_str(), build.cause.as_str(), build.trust.as_str())
         }
-        Decision::Cancel { because, endings } => {
+        Decision::Cancel { because, endings, .. } => {
             let ended: String = endings.iter().map(|ending| format!(" #{}", ending.build)).collect();
             format!("cancel{ended}: {because}")
         }
