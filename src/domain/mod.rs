@@ -18,3 +18,4 @@ pub mod status;
 pub mod time;
 pub mod trust;
 pub mod view;
+pub mod workspaces;
