@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
 use super::repo::{CommitId, RefName, RepoId};
+use super::sentence::size;
 use super::snapshot::Level;
 use super::time::Timestamp;
 use super::trust::Trust;
@@ -179,7 +180,7 @@ pub struct Build {
     pub same_as: Option<BuildId>,
     /// What it left for later builds; empty until that is kept, which is after its end.
     #[serde(default)]
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptLevel>,
     /// The plan's steps in order, the checkout first; empty before planning.
     pub steps: Vec<Step>,
 }
@@ -325,6 +326,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// An install whose inputs were unchanged: no package manager was started.
+    pub fn is_restored(&self) -> bool {
+        self.kind == StepKind::Install && self.cache == CacheUse::Hit
+    }
+
     /// A planned step that has not begun.
     pub fn queued(name: impl Into<String>, kind: StepKind) -> Self {
         Step {
@@ -346,11 +352,28 @@ impl Step {
 
 /// What a build left of one kind for later builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptLevel {
     /// What it is of.
     pub level: Level,
     /// The size of what this build added, in bytes; layers of earlier builds beneath it do not count.
     pub bytes: u64,
+}
+
+/// `packages 81 MB`; `verdict`, which takes no space.
+impl std::fmt::Display for KeptLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.bytes {
+            0 => f.write_str(self.level.as_str()),
+            bytes => write!(f, "{} {}", self.level.as_str(), size(bytes)),
+        }
+    }
+}
+
+impl Build {
+    /// What it left for later builds, in one line: `packages 81 MB, work 4.2 MB, verdict`; empty for nothing.
+    pub fn kept_in_words(&self) -> String {
+        self.kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 mod repo_as_text {

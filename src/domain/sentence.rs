@@ -121,6 +121,11 @@ pub fn needless(globs: &[String], since: &CommitId) -> String {
     format!("{begin}{}{end}", one_line(&shown, MAX_CHARS.saturating_sub(begin.len() + end.len())))
 }
 
+/// `Passed: unchanged since build #12`, for the status of an install that did not have to run.
+pub fn restored(note: Option<&str>) -> String {
+    line(format!("Passed: {}", note.unwrap_or("unchanged")))
+}
+
 /// `Passed without a build: same files as 9f8e7d6`, for a commit whose tree, plan and environment passed before.
 pub fn same_files(as_commit: &CommitId) -> String {
     line(format!("Passed without a build: same files as {}", as_commit.short()))
@@ -305,6 +310,7 @@ mod tests {
             "Passed in 9s · npm unchanged · bower 2s · bundle 7s",
         );
         check(passed(seconds(1), &[vec![bundle(1)]]), "Passed in 1.0s · bundle 1.0s");
+        check(restored(Some("unchanged since build #12")), "Passed: unchanged since build #12");
         check(same_files(&commit()), "Passed without a build: same files as a1b2c3d");
         check(
             install_failed("npm", "ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1"),

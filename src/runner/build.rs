@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::repo_file::RepoFile;
 use crate::config::server::{Access, Registry};
 use crate::confine::{DOOR, Holder, Seen};
-use crate::domain::build::{Build, CacheUse, Cause, Step, StepKind, StepState};
+use crate::domain::build::{Build, Cause, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence::{self, Good};
 use crate::domain::spec::{Plan, StepSpec};
@@ -293,9 +293,10 @@ fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<Good>> {
     for stage in stages {
         let counted = if stage.iter().any(|one| is_bundle(&one)) { together.take() } else { None };
         let named = stage.iter().filter(|one| !(are_counted && is_bundle(one)));
-        let named = named.map(|Ended { step, .. }| {
-            let is_restored = step.kind == StepKind::Install && step.cache == CacheUse::Hit;
-            Good { name: step.name.clone(), kind: step.kind, took: (!is_restored).then(|| length(step)) }
+        let named = named.map(|Ended { step, .. }| Good {
+            name: step.name.clone(),
+            kind: step.kind,
+            took: (!step.is_restored()).then(|| length(step)),
         });
         let counted = counted.map(|took| Good {
             name: format!("{} bundles", bundles.len()),

@@ -11,7 +11,7 @@ use super::clock::Now;
 use super::outbox::{Speaker, speaker_columns};
 use super::sqlite::{Connection, Row};
 use super::{Store, StoreError, builds, row, steps};
-use crate::domain::build::{Build, BuildId, Kept};
+use crate::domain::build::{Build, BuildId, KeptLevel};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::CommitId;
 use crate::domain::status::{Status, StatusState};
@@ -157,7 +157,7 @@ impl Store {
 
     /// Writes what a finished build left for later ones: that is kept after its end, so it has no lease any more. False:
     /// somebody else finished it, nothing was written.
-    pub async fn set_kept(&self, claim: &Claim, kept: &[Kept]) -> Result<bool, StoreError> {
+    pub async fn set_kept(&self, claim: &Claim, kept: &[KeptLevel]) -> Result<bool, StoreError> {
         let statement = "UPDATE builds SET kept = $1 WHERE id = $2 AND fence = $3 AND state = 'finished'";
         let kept = serde_json::to_string(kept).expect("words and numbers always have a JSON form");
         self.set(claim, statement, kept).await
