@@ -10,7 +10,7 @@ use crate::config::server::{Access, Registry};
 use crate::confine::{DOOR, Holder, Seen};
 use crate::domain::build::{Build, Cause, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
-use crate::domain::sentence;
+use crate::domain::sentence::{self, Good};
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::view::Stack;
@@ -137,10 +137,7 @@ async fn within_budget(
         tell.that(Happening::Notice(notice)).await;
     }
     judged.verdict.unwrap_or_else(|| {
-        let timings = timings(stages);
-        let stages: Vec<Vec<(&str, Duration)>> =
-            timings.iter().map(|stage| stage.iter().map(|(name, took)| (name.as_str(), *took)).collect()).collect();
-        let passed = sentence::passed(began.elapsed(), &stages);
+        let passed = sentence::passed(began.elapsed(), &timings(stages));
         let reason = judged.figure.map_or(passed.clone(), |figure| sentence::with_figure(&passed, &figure));
         Verdict::new(Outcome::Passed, reason)
     })
@@ -280,7 +277,7 @@ const NAMED_BUNDLES: usize = 2;
 
 /// Name and length of each finished step, stage by stage; of many bundles their number, and the time that they took
 /// together.
-fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(String, Duration)>> {
+fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<Good>> {
     let length = |step: &Step| match (step.started_at, step.finished_at) {
         (Some(start), Some(end)) => end.since(start),
         _ => Duration::ZERO,
@@ -296,9 +293,17 @@ fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(String, Duration)>> {
     for stage in stages {
         let counted = if stage.iter().any(|one| is_bundle(&one)) { together.take() } else { None };
         let named = stage.iter().filter(|one| !(are_counted && is_bundle(one)));
-        let named = named.map(|one| (one.step.name.clone(), length(&one.step)));
-        timings
-            .push(counted.map(|took| (format!("{} bundles", bundles.len()), took)).into_iter().chain(named).collect());
+        let named = named.map(|Ended { step, .. }| Good {
+            name: step.name.clone(),
+            kind: step.kind,
+            took: (!step.is_restored()).then(|| length(step)),
+        });
+        let counted = counted.map(|took| Good {
+            name: format!("{} bundles", bundles.len()),
+            kind: StepKind::Bundle,
+            took: Some(took),
+        });
+        timings.push(counted.into_iter().chain(named).collect());
     }
     timings
 }

@@ -33,6 +33,8 @@ fn build() -> Build {
         title: None,
         author: None,
         use_cache: true,
+        same_as: None,
+        kept: Vec::new(),
         steps: Vec::new(),
     }
 }
