@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::dir::names;
 use super::resolve::open_beneath;
-use super::{Dir, TreeError};
+use super::{Dir, Kind, TreeError};
 
 /// Threads beyond this number wait for the disk, not for a processor.
 const MAX_THREADS: usize = 8;
@@ -117,6 +117,30 @@ fn copy_folder(from: &Dir, to: &Dir, rel: &Path) -> Result<Vec<(PathBuf, Stat)>,
         }
     }
     Ok(folders)
+}
+
+impl Dir {
+    /// Copies the file or link `name` of this open folder into the open folder `into`, where nothing stands under that name.
+    /// As [`copy_tree`] does it: mode and time kept, contents shared where the file system can.
+    pub fn copy_entry(&self, name: &Path, kind: Kind, into: &Dir) -> Result<(), TreeError> {
+        let failed = |source| TreeError::Io { path: name.to_owned(), source };
+        match kind {
+            Kind::File => copy_file(self, into, name).map_err(failed),
+            Kind::Link => copy_link(self, into, name).map_err(|errno| failed(errno.into())),
+            Kind::Dir | Kind::Other => Err(TreeError::NotAFile { path: name.to_owned() }),
+        }
+    }
+
+    /// Gives this open folder the mode and the times of `original`: the last step of a copy, since filling a folder changes
+    /// its time and its mode may forbid it.
+    pub fn finish_as(&self, original: &Dir) -> Result<(), TreeError> {
+        let set = || {
+            let stat = rustix::fs::fstat(original.fd())?;
+            rustix::fs::futimens(self.fd(), &times(&stat))?;
+            rustix::fs::fchmod(self.fd(), Mode::from_raw_mode(stat.st_mode & 0o777))
+        };
+        set().map_err(|errno| TreeError::from_errno(Path::new("."), errno))
+    }
 }
 
 fn copy_link(source: &Dir, target: &Dir, name: &Path) -> rustix::io::Result<()> {

@@ -10,6 +10,7 @@
 
 mod copy;
 mod dir;
+mod overlay;
 mod remove;
 mod resolve;
 mod walk;
