@@ -59,6 +59,7 @@ struct Embedded<'a> {
     observed: String,
     preload: String,
     node_options: String,
+    bin: Cow<'a, str>,
 }
 
 /// Where the caches are that a bundler keeps through us, beneath HOME: this directory makes a layer of its own.
@@ -110,6 +111,7 @@ fn own_dir(parent: &Dir, rel: &Path) -> Result<Dir, TreeError> {
 }
 
 fn preload(home_inside: &Path, settings: &Settings) -> String {
+    let bin = path_folder(home_inside);
     let embedded = Embedded {
         cache_dir: settings.cache_dir.to_string_lossy(),
         managed: settings.managed,
@@ -119,6 +121,7 @@ fn preload(home_inside: &Path, settings: &Settings) -> String {
         observed: home_inside.join(OURS).join(observed::FILE).to_string_lossy().into_owned(),
         preload: preload_path(home_inside),
         node_options: node_options(home_inside),
+        bin: bin.to_string_lossy(),
     };
     let json = serde_json::to_string(&embedded).expect("strings, numbers and lists of them are always JSON");
     format!("const settings = {json};\n{PRELOAD_SOURCE}")

@@ -32,9 +32,13 @@ Module.prototype.load = function (filename) {
   return answer;
 };
 
+if (/yarn/.test(process.argv[1])) follow();
+
 function seen(module, filename) {
   if (filename.endsWith("/lib/node/NodeEnvironmentPlugin.js")) {
     attach(module.exports, "webpack");
+  } else if (filename.endsWith("/cross-spawn/index.js")) {
+    follow();
   } else if (filename.endsWith("/compiled/webpack/bundle5.js")) {
     // Next's own copy, in one file.
     quietly(() => attach(module.exports.NodeEnvironmentPlugin || module.exports.node.NodeEnvironmentPlugin, "webpack"));
@@ -52,6 +56,36 @@ function seen(module, filename) {
         () => {},
       );
     });
+  }
+}
+
+/**
+ * Programs that start others with an environment of their own: cross-env and its kin (by cross-spawn) replace
+ * NODE_OPTIONS, and yarn puts a `node` before ours on PATH that is the one it runs on.
+ */
+function follow() {
+  quietly(() => {
+    const { ChildProcess } = require("child_process");
+    if (ChildProcess.prototype[attached]) return;
+    const spawn = ChildProcess.prototype.spawn;
+    Object.defineProperty(ChildProcess.prototype, attached, { value: true });
+    ChildProcess.prototype.spawn = function (options) {
+      quietly(() => restore(options.envPairs));
+      return spawn.apply(this, arguments);
+    };
+  });
+}
+
+/** Puts back into a child's environment, a list of `NAME=value`, what keeps this file loaded. */
+function restore(pairs) {
+  const at = (name) => pairs.findIndex((pair) => pair.startsWith(`${name}=`));
+  const options = at("NODE_OPTIONS");
+  if (options !== -1 && !pairs[options].includes(settings.preload) && !pairs[options].includes(settings.nodeOptions)) {
+    pairs[options] = `NODE_OPTIONS=${settings.nodeOptions} ${pairs[options].slice("NODE_OPTIONS=".length)}`;
+  }
+  const path = at("PATH");
+  if (path !== -1 && pairs[path].split(/[=:]/)[1] !== settings.bin && pairs[path].includes(`:${settings.bin}`)) {
+    pairs[path] = `PATH=${settings.bin}:${pairs[path].slice("PATH=".length)}`;
   }
 }
 
