@@ -11,6 +11,7 @@ mod checkout;
 pub mod diagnosis;
 pub mod environment;
 pub mod follow;
+pub mod observer;
 mod planning;
 mod stage;
 mod tools;
