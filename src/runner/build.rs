@@ -18,6 +18,7 @@ use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
+use super::downloads::Lockfiles;
 use super::environment::committed;
 use super::environment::home::Settings;
 use super::planning::Planned;
@@ -89,7 +90,8 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         view.tree = flat(view.tree).await.map_err(no_workspace)?;
     }
     let place = parts.layers.seen(&view);
-    let settings = tools.settings(job, parts, &place.home).map_err(no_settings)?;
+    let lockfiles = Lockfiles::read(&sources, plan.steps().map(|step| step.dir.as_str()));
+    let settings = tools.settings(job, parts, &place.home, &lockfiles).map_err(no_settings)?;
     settings.write(&view.home.upper, false).map_err(no_home)?;
     holder.mount(&view).await.map_err(no_holder)?;
     let committed = |spec: &StepSpec| committed::variables(&workspace.sources(), spec, &job.registries);

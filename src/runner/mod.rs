@@ -9,6 +9,7 @@ mod budget;
 pub mod build;
 mod checkout;
 pub mod diagnosis;
+pub mod downloads;
 pub mod environment;
 pub mod follow;
 pub mod observer;
