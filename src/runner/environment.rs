@@ -86,6 +86,8 @@ pub struct Facts<'a> {
     pub certificates: &'a Certificates,
     /// What we ourselves ask of every node, before the repository's own options.
     pub node_options: Option<&'a str>,
+    /// A folder whose commands come before all others; see [`observer`](super::observer).
+    pub first_on_path: Option<&'a Path>,
     /// False keeps packages' install scripts from running.
     pub scripts: bool,
     /// What the repository's own settings of package managers name; see [`committed`].
@@ -302,7 +304,7 @@ impl Environment {
 fn search_path(facts: &Facts<'_>) -> String {
     let bin = |folder: &Path| folder.join("node_modules/.bin");
     let root = &facts.place.build;
-    let mut folders = Vec::new();
+    let mut folders: Vec<PathBuf> = facts.first_on_path.map(Path::to_owned).into_iter().collect();
     if facts.step.dir != "." {
         folders.push(bin(&root.join(&facts.step.dir)));
     }

@@ -53,7 +53,8 @@ pub(super) struct Tools {
     pub(super) readable: Vec<PathBuf>,
     /// What steps trust.
     pub(super) certificates: Certificates,
-    registry: Option<String>,
+    /// Where the agent's own npm goes.
+    pub(super) registry: Option<String>,
 }
 
 impl Tools {

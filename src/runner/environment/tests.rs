@@ -100,6 +100,7 @@ fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, St
         door: None,
         certificates: &given.certificates,
         node_options: given.node_options,
+        first_on_path: None,
         scripts: given.scripts,
         committed: &given.committed,
         registry_tokens: given.registry_tokens,
