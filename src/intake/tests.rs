@@ -295,7 +295,11 @@ fn what_went_is_cancelled() {
         ])
     };
     let deleted = |git_ref: &str| Event::Deleted { git_ref: git_ref.parse().expect("legal") };
-    check(&arrival(deleted("refs/heads/topic")), &builds(), "cancel #1 #2: branch topic was deleted · drops trusted · drops member");
+    check(
+        &arrival(deleted("refs/heads/topic")),
+        &builds(),
+        "cancel #1 #2: branch topic was deleted · drops trusted · drops member",
+    );
     check(&arrival(deleted("refs/tags/v1")), &nothing(), "cancel: tag v1 was deleted");
     let zeros = Event::Push(push("refs/heads/topic", 'a', '0'));
     check(&arrival(zeros), &builds(), "cancel #1 #2: branch topic was deleted · drops trusted · drops member");
@@ -303,7 +307,7 @@ fn what_went_is_cancelled() {
     check(
         &arrival(closed(true)),
         &older([by_request(known(2, 'c', State::Waiting))]),
-        "cancel #2: pull request 7 was closed · drops member",
+        "cancel #2: pull request 7 was closed · drops fork",
     );
 }
 
