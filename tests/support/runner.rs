@@ -81,7 +81,8 @@ pub(crate) async fn build_behind(
     tokio::join!(runner::build::build(&job, &parts, 0, tell, &stop), hear)
 }
 
-fn build_of(trust: Trust) -> Build {
+/// A local build of that trust.
+pub(crate) fn build_of(trust: Trust) -> Build {
     Build {
         id: BuildId(1),
         repo: "github/acme/shop".parse().expect("legal"),
