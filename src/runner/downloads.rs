@@ -6,12 +6,15 @@
 //!
 //! | manager | kept | held against |
 //! |---|---|---|
-//! | npm 6–11, and bower's resolver for npm | tarballs of cacache's `content-v2` | their names; npm compares again, with the lockfile or the registry's document |
+//! | npm 6–11 | tarballs of cacache's `content-v2` | their names; npm compares again, with the lockfile or the registry's document |
 //! | yarn 1 | tarballs of its offline mirror | the committed `yarn.lock`; yarn compares again |
 //! | yarn 2 and later | the zips of the global cache | the committed `yarn.lock`; yarn compares again |
 //! | pnpm 7–12 | the files of the store | their names |
 //! | pnpm 7–12 | which files a package is made of | nothing: see below |
 //! | bun, bower | nothing: both keep packages unpacked | |
+//!
+//! npm 6 finds a tarball by its digest only where a lockfile has it; so does bower's resolver for npm, which is made of
+//! npm 6 and knows no lockfile: it downloads anew.
 //!
 //! cacache's index is not kept, nor any document of a registry: without them a manager asks the registry which versions
 //! there are, and can't be told an old or a wrong answer. corepack's managers, logs and `_npx` are not kept either.

@@ -86,7 +86,8 @@ pub(crate) async fn build_behind(
     (built.verdict, log)
 }
 
-fn build_of(trust: Trust) -> Build {
+/// A local build of that trust.
+pub(crate) fn build_of(trust: Trust) -> Build {
     Build {
         id: BuildId(1),
         repo: "github/acme/shop".parse().expect("legal"),
