@@ -2,7 +2,7 @@
 
 Every build changes one module, the dependencies stay. Disk is by blocks (st_blocks), after the server has come to rest.
 Memory: the server's highest resident set from the first delivery until rest (VmHWM), less the one before, and all processes
-of the binary, sampled. Time: what the server's log says of what it kept (message `kept`, field `ms`).
+of the binary, sampled. Time: what the server's log says of what it kept (message `kept`, fields `what`, `ms`, `bytes`).
 """
 
 import threading
@@ -61,17 +61,17 @@ def _tell_disk(data, builds):
 
 
 def _tell_keeping(server):
-    told = [line for line in server.told("kept") if "ms" in line]
+    told = [line for line in server.told("kept") if line.get("message") == "kept" and "ms" in line]
     if not told:
         print("  time spent on keeping: the log tells of nothing that was kept")
         return
-    levels = {}
+    kinds = {}
     for line in told:
-        levels.setdefault(line.get("level", "?"), []).append(line)
-    for level, lines in levels.items():
+        kinds.setdefault(line.get("what", "?"), []).append(line)
+    for what, lines in kinds.items():
         size = [line["bytes"] / 1e6 for line in lines if "bytes" in line]
         bytes_told = f", {pairs.spread(size, ' MB', 1)}" if size else ""
-        print(f"  kept {level:9} {len(lines):3} times, {pairs.spread([line['ms'] for line in lines], ' ms', 0)}{bytes_told}")
+        print(f"  kept {what:9} {len(lines):3} times, {pairs.spread([line['ms'] for line in lines], ' ms', 0)}{bytes_told}")
 
 
 def run(options, folder):

@@ -259,7 +259,8 @@ token_file = "forge-token"
         while time.monotonic() < deadline:
             incoming = self.folder / "data/snapshots/incoming"
             now = processes.cpu_seconds(self.pid)
-            if now > spent + 0.015 or (incoming.is_dir() and any(incoming.iterdir())):
+            coming = incoming.is_dir() and any(incoming.iterdir())
+            if now > spent + 0.015 or coming or processes.busy(self.pid):
                 since, spent = time.monotonic(), now
             elif time.monotonic() - since >= 1:
                 return

@@ -56,7 +56,8 @@ class Warm:
 
     def push(self, branch="main", rest=True):
         """Pushes the sample's newest commit; `rest`: then waits until the server keeps nothing any more."""
-        raw = self.server.delivery(NAME, f"refs/heads/{branch}", self._before, self.shop.commit)
+        before = self._before if branch == "main" else _ZERO
+        raw = self.server.delivery(NAME, f"refs/heads/{branch}", before, self.shop.commit)
         self._before = self.shop.commit if branch == "main" else self._before
         cpu, begun = processes.cpu_seconds(self.server.pid), time.monotonic()
         build = self.server.deliver(raw)
