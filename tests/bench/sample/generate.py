@@ -66,6 +66,7 @@ _MUI = ("Alert", "Avatar", "Box", "Chip", "Drawer", "Grid", "Paper", "Slider", "
 _FLUENT = ("Callout", "CommandBar", "Dropdown", "Label", "Panel", "Pivot", "Rating", "Spinner", "Toggle")
 _DATES = ("addDays", "differenceInDays", "endOfMonth", "format", "isWeekend", "parseISO", "startOfWeek", "subMonths")
 _LODASH = ("chunk", "debounce", "get", "groupBy", "merge", "orderBy", "sumBy", "throttle", "uniqBy")
+_LANGUAGES = ("bash", "css", "json", "python", "rust", "sql", "typescript", "xml")
 _RXJS = ("combineLatest", "from", "interval", "merge", "of", "timer", "zip")
 
 
@@ -90,7 +91,8 @@ def _taken(sample, number):
     names = ["Antd", "Icon", "date", "pick", "axios", "Link", "createSlice", "useSelector"]
     if sample == "medium":
         lines.append(f"import {{ {one(_RXJS)} as stream }} from 'rxjs';")
-        names.append("stream")
+        lines.append(f"import language from 'highlight.js/lib/languages/{one(_LANGUAGES)}';")
+        names += ["stream", "language"]
     else:
         lines.append(f"import {{ {one(_MUI)} as Mui }} from '@mui/material';")
         lines.append(f"import {{ {one(_FLUENT)} as Fluent }} from '@fluentui/react';")
