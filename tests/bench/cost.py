@@ -2,7 +2,7 @@
 
 Every build changes one module, the dependencies stay. Disk is by blocks (st_blocks), after the server has come to rest.
 Memory: the server's highest resident set from the first delivery until rest (VmHWM), less the one before, and all processes
-of the binary, sampled. Time: what the server's log says of what it kept (message `kept`, fields `what`, `ms`, `bytes`).
+of the binary, sampled. Time: what the server's log says of what it kept (message `kept`, fields `what` and `ms`).
 """
 
 import threading
@@ -57,21 +57,26 @@ def _tell_disk(data, builds):
     parts = ", ".join(f"{part} {size / 1e6:.1f}" for part, size in known.items() if size > 50_000)
     layers = data / "snapshots/layers"
     count = len(list(layers.iterdir())) if layers.is_dir() else 0
-    print(f"  after {builds:2} builds: {total / 1e6:.1f} MB on disk ({parts}, else {rest / 1e6:.1f}), {count} layers", flush=True)
+    print(f"  after {builds:2} builds: {total / 1e6:.1f} MB on disk ({parts}, else {rest / 1e6:.1f}), {count} layers",
+          flush=True)
 
 
 def _tell_keeping(server):
+    """Each kind of what was kept: how long it took, how large it was."""
     told = [line for line in server.told("kept") if line.get("message") == "kept" and "ms" in line]
     if not told:
         print("  time spent on keeping: the log tells of nothing that was kept")
-        return
     kinds = {}
     for line in told:
-        kinds.setdefault(line.get("what", "?"), []).append(line)
-    for what, lines in kinds.items():
-        size = [line["bytes"] / 1e6 for line in lines if "bytes" in line]
-        bytes_told = f", {pairs.spread(size, ' MB', 1)}" if size else ""
-        print(f"  kept {what:9} {len(lines):3} times, {pairs.spread([line['ms'] for line in lines], ' ms', 0)}{bytes_told}")
+        kinds.setdefault(line.get("what", "?"), []).append(line["ms"])
+    for what, times in kinds.items():
+        print(f"  kept {what:9} {len(times):3} times, {pairs.spread(times, ' ms', 0)}")
+
+
+def _left(server, build):
+    """What a build left for later ones, as the API tells it once that is kept."""
+    kept = server.build(build).get("kept") or []
+    return ", ".join(f"{one['level']} {one['bytes'] / 1e6:.1f} MB" for one in kept) or "nothing"
 
 
 def run(options, folder):
@@ -90,9 +95,9 @@ def run(options, folder):
                     server.settle()
                     # The rest itself takes a second of idleness.
                     keeping, kept_cpu = time.monotonic() - ended - 1, processes.cpu_seconds(server.pid) - until
+                grown = f"server grew {memory.server_grown / 1e6:.1f} MB, all of the binary {memory.all_grown / 1e6:.1f} MB"
                 print(f"  build {number:2}  {pushed.wall:7.2f}s ({pushed.told()}), cpu {until - cpu:.2f}s; then busy for "
-                      f"{max(keeping, 0):.2f}s, cpu {kept_cpu:.2f}s; server grew {memory.server_grown / 1e6:.1f} MB, "
-                      f"all of the binary {memory.all_grown / 1e6:.1f} MB", flush=True)
+                      f"{max(keeping, 0):.2f}s, cpu {kept_cpu:.2f}s; left {_left(server, pushed.id)}; {grown}", flush=True)
                 if number in _AFTER:
                     _tell_disk(server.folder / "data", number)
                 shop.next_commit("source")

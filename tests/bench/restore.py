@@ -21,20 +21,23 @@ from lib.warm import Warm, tell_misses
 
 NEEDS_BINARY = True
 # Way → sandbox.require, whether each push is of a branch of its own (which may not take main's tree away by rename),
-# the file system of a loop device, and how much faster it has to be than the script.
+# the file system of a loop device, and whether the goal is the one for machines with namespaces or reflinks.
 WAYS = {
-    "overlay": ("available", False, None, None),
-    "overlay-user": ("available", False, None, None),
-    "reflink-btrfs": ("none", True, "btrfs", None),
-    "reflink-xfs": ("none", True, "xfs", None),
-    "rename": ("none", False, None, 10),
+    "overlay": ("available", False, None, True),
+    "overlay-user": ("available", False, None, True),
+    "reflink-btrfs": ("none", True, "btrfs", True),
+    "reflink-xfs": ("none", True, "xfs", True),
+    "rename": ("none", False, None, False),
     "copy": ("none", True, None, None),
 }
-_FASTER = {"small": 50, "medium": 100, "large": 100}
+# How many times faster than the script, and milliseconds at most.
+_GOALS = {"small": (50, 50), "medium": (100, 50), "large": (100, 50)}
+_MODEST = (10, None)
 _IMAGE = 24 << 30  # sparse
-_CONFIG = b"""[bundle]
-command = ["sh", "-c", "date +%s.%N; test -f node_modules/webpack/package.json; test ! -f bower.json || test -d bower_components/shop-base"]
-"""
+# The clock first, then whether what was installed is there.
+_BUNDLE = ("date +%s.%N; test -f node_modules/webpack/package.json; "
+           "test ! -f bower.json || test -d bower_components/shop-base")
+_CONFIG = f'[bundle]\ncommand = ["sh", "-ec", "{_BUNDLE}"]\n'.encode()
 
 
 def options(parser):
@@ -101,8 +104,8 @@ def _as_user(options, way, folder, shop):
 
 
 def _measure(options, way, place, forge, shop, home, more):
-    sandbox, own_branch, _, faster = WAYS[way]
-    faster = faster or _FASTER[options.sample]
+    sandbox, own_branch, _, strict = WAYS[way]
+    faster, most = {True: _GOALS[options.sample], False: _MODEST, None: (None, None)}[strict]
     numbers, pushes, hard = iter(range(10_000)), [], []
     with Warm(options, place, forge, shop, sandbox=sandbox, **more) as warm:
 
@@ -125,16 +128,17 @@ def _measure(options, way, place, forge, shop, home, more):
             hard.append(ours[1])
         print(f"  sandbox as the build names it: {pushes[-1].shown['sandbox']}")
     hit = tell_misses(pushes)
-    table.close(goal=round(1 / faster, 4), what="install phase (by the API's steps)")
+    table.close(goal=1 / faster if faster else None, what="install phase (by the API's steps)")
     ratios = [one / other for one, other in zip(hard, table.theirs)]
     low, high = pairs.interval(ratios)
     print(f"  harder, to the bundle's own clock: {pairs.spread(hard, ' ms', 1)}; ratio {pairs.spread(ratios, digits=4)}, "
           f"95 % interval of the median {low:.4f} to {high:.4f}")
-    middle = pairs.middle(hard)
-    pairs.verdict(f"to the bundle's own clock ≥ {faster}× faster", pairs.middle(ratios) <= 1 / faster,
-                  f"{1 / pairs.middle(ratios):.1f}×")
-    if way.startswith("overlay"):
-        pairs.verdict("to the bundle's own clock ≤ 50 ms", middle <= 50, f"{middle:.1f} ms")
+    if faster:
+        times = 1 / pairs.middle(ratios)
+        pairs.verdict(f"to the bundle's own clock ≥ {faster} times faster", times >= faster, f"{times:.1f} times")
+    if most:
+        middle = pairs.middle(hard)
+        pairs.verdict(f"to the bundle's own clock ≤ {most} ms", middle <= most, f"{middle:.1f} ms")
     if not hit:
         print("  these figures are of builds that installed: not of restored trees")
 

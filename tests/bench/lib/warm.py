@@ -26,7 +26,8 @@ class Pushed:
 
     def told(self):
         """Where each step's result came from, for people."""
-        return ", ".join(f"{name} {step['cache']}" for name, step in self.steps.items() if name != "checkout")
+        notes = {name: f" ({step['cache_note']})" if step.get("cache_note") else "" for name, step in self.steps.items()}
+        return ", ".join(f"{name} {self.steps[name]['cache']}{note}" for name, note in notes.items() if name != "checkout")
 
     def install_seconds(self):
         """From the checkout's end to the bundle's start, as the build's steps tell."""
