@@ -111,7 +111,7 @@ impl Pair {
     }
 }
 
-/// webpack, patch-package, bower, a loader, the small packages, and a second node. Answers with what is installed always.
+/// webpack, patch-package, bower, npm, a loader, the small packages, and a second node. Answers with what is installed always.
 fn publish(registry: &Registry) -> Vec<(String, String)> {
     let mut tools = vec![("tiny-babel-loader".to_owned(), "1.0.0".to_owned())];
     for (name, version) in [("webpack", "5"), ("webpack-cli", "6"), ("patch-package", "8")] {
@@ -119,7 +119,10 @@ fn publish(registry: &Registry) -> Vec<(String, String)> {
         registry.publish(&package);
         tools.push((name.to_owned(), package.version()));
     }
-    registry.publish(&whole("bower", "1.8.14"));
+    // The agent's own tools: a node that is not this machine's has an npm fetched for it.
+    for (name, version) in [("bower", "1.8.14"), ("npm", "11")] {
+        registry.publish(&whole(name, version));
+    }
     let loader = "const fs = require('fs');\n\
         module.exports = (source) => `${source}\\nconsole.log(${JSON.stringify(JSON.parse(fs.readFileSync('.babelrc')).banner)});\\n`;\n";
     registry.publish(&Package::new("tiny-babel-loader", "1.0.0").file("index.js", loader));

@@ -22,7 +22,7 @@ pub(crate) fn whole(name: &str, version: &str) -> Package {
         serde_json::from_slice(&fs::read(modules.join(name).join("package.json")).expect("installed")).expect("JSON");
     let version = manifest["version"].as_str().expect("a version").to_owned();
     let mut package = Package::new(name, &version);
-    for key in ["main", "bin", "exports"] {
+    for key in ["main", "bin", "exports", "engines"] {
         if !manifest[key].is_null() {
             package = package.field(key, manifest[key].take());
         }
