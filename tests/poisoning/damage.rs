@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::server::step;
 use crate::shop::{Manager, Shop};
 
 /// Every file below `dir` that is called `alpha/index.js`.
@@ -42,8 +41,8 @@ fn killed_while_it_keeps_it_leaves_nothing_half() {
     for round in 0..KILLS {
         let id = shop.pushed(&format!("branch-{round}"), &round.to_string(), None);
         shop.server.wait_for(id, |build| {
-            let steps = build["steps"].as_array().is_some_and(|steps| !steps.is_empty());
-            steps && step(build, "bundle")["state"] != "queued"
+            let steps = build["steps"].as_array().expect("a list");
+            steps.iter().any(|step| step["name"] == "bundle" && step["state"] != "queued")
         });
         let mut random = [0; 1];
         getrandom::fill(&mut random).expect("the system has random numbers");
