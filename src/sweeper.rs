@@ -13,6 +13,7 @@ use crate::checkout::{self, client};
 use crate::config::server::Retention;
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
+use crate::live::cache_tally::CacheTally;
 use crate::store::{Returned, Store, StoreError};
 use crate::toolchain;
 use crate::tree;
@@ -49,6 +50,8 @@ pub struct Sweeper {
     pub artifacts: Artifacts,
     /// What is kept for later builds.
     pub cache: Cache,
+    /// Told how much that is.
+    pub tally: CacheTally,
     /// How long things are kept.
     pub retention: watch::Receiver<Arc<Retention>>,
 }
@@ -171,7 +174,11 @@ impl Sweeper {
     /// Brings snapshots under their quota: what was not used for long goes, then the least recently used.
     async fn collect_snapshots(&self) {
         let (cache, quota) = (self.cache.clone(), self.retention.borrow().snapshots);
-        match tokio::task::spawn_blocking(move || cache.collect(quota, UNUSED_SNAPSHOT)).await {
+        let collected = tokio::task::spawn_blocking(move || cache.collect(quota, UNUSED_SNAPSHOT)).await;
+        if let Ok(Ok(collected)) = &collected {
+            self.tally.set_kept_bytes(collected.kept_bytes);
+        }
+        match collected {
             Ok(Ok(collected)) if collected.bytes == 0 => {}
             Ok(Ok(collected)) => tracing::info!(
                 old = collected.old.len(),

@@ -58,6 +58,7 @@ impl Parts {
         let logs = Logs::new(server.data_dir.join("logs"));
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
         let cache = Cache::new(&server.data_dir);
+        let caches = CacheTally::default();
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
         let sweeper = Sweeper {
@@ -67,6 +68,7 @@ impl Parts {
             logs: logs.clone(),
             artifacts: artifacts.clone(),
             cache: cache.clone(),
+            tally: caches.clone(),
             retention: retention_seen,
         };
         let reporter = Reporter {
@@ -92,6 +94,7 @@ impl Parts {
                 shared_tools: None,
                 artifacts: Some(artifacts.clone()),
                 cache: cache.clone(),
+                tally: caches.clone(),
                 pending: Pending::default(),
                 permits: Arc::new(Semaphore::new(steps_at_once(server.agent.slots))),
             },
@@ -107,7 +110,7 @@ impl Parts {
             busy: Arc::clone(&worker.busy),
             answers: take.answers,
             data_dir: server.data_dir.clone(),
-            caches: CacheTally::default(),
+            caches: caches.clone(),
         });
         let refusals = Refusals::default();
         let seen = refusals.clone();

@@ -18,6 +18,7 @@ use crate::domain::repo::{CommitId, RefName, RepoId};
 use crate::domain::spec::Plan;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
+use crate::live::cache_tally::CacheTally;
 use crate::runner::{self, Job, Parts, Pending, Source, Stop, Tell, Toolbox};
 use crate::toolchain;
 use crate::tree;
@@ -89,6 +90,7 @@ impl Folder {
             // searched in vain.
             artifacts: None,
             cache: Cache::new(&cache),
+            tally: CacheTally::default(),
             pending: Pending::default(),
             permits: Arc::new(Semaphore::new(around.cores.max(2))),
         };

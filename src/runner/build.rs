@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::repo_file::RepoFile;
 use crate::confine::Holder;
 use crate::domain::build::{CacheUse, KeptLevel, Step, StepKind, StepState};
+use crate::domain::cache_note::Off;
 use crate::domain::lockfile;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence::{self, Good};
@@ -130,7 +131,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     };
     course.restored = restore(&course, &file).await;
     course.observer = observer(&course);
-    if let Some(same) = course.restored.same() {
+    if let Some(same) = course.restored.same().filter(|same| still_has_artifacts(parts, &file, same)) {
         pass_as(&plan, same, tell).await;
         return Ok(Verdict::new(Outcome::Passed, sentence::same_files(&same.sha)).into());
     }
@@ -143,11 +144,15 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     for notice in artifacts::keep(parts, job.build.id, written, &file.artifacts, verdict.outcome).await {
         tell.that(Happening::Notice(notice)).await;
     }
+    if let Some(why) = &ran.not_kept {
+        tell.that(Happening::Notice(format!("what was installed is not kept: {why}"))).await;
+    }
     let left = (verdict.outcome == Outcome::Passed).then(|| Left {
         cache: parts.cache.clone(),
         build: job.build.id,
         sha: tree.sha.clone(),
         installs: ran.installs,
+        are_kept: ran.not_kept.is_none(),
         steps: ran.steps,
         sources: course.sources,
         projects: plan.steps().map(|step| step.dir.clone()).collect(),
@@ -163,7 +168,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
 async fn restore(course: &Course<'_>, file: &RepoFile) -> Restored {
     let Course { job, parts, tree, plan, tools, .. } = course;
     if !job.cache {
-        return Restored::default();
+        return Restored::off(Off::Server);
     }
     parts.pending.settled(&job.build.repo).await;
     let versions =
@@ -171,6 +176,7 @@ async fn restore(course: &Course<'_>, file: &RepoFile) -> Restored {
     let registries = job.registries.iter().map(|one| (one.url.to_string(), one.scopes.clone()));
     let lookup = Lookup {
         cache: parts.cache.clone(),
+        tally: parts.tally.clone(),
         build: job.build.clone(),
         plan: Plan::clone(plan),
         listing: tree.done.listing.clone(),
@@ -219,6 +225,12 @@ fn bounds(course: &Course<'_>, file: &RepoFile) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// What a repository wants to have of a build must be there with its verdict; artifacts are kept for a shorter time.
+fn still_has_artifacts(parts: &Parts, file: &RepoFile, same: &Record) -> bool {
+    let Some(artifacts) = parts.artifacts.as_ref().filter(|_| !file.artifacts.paths.is_empty()) else { return true };
+    artifacts.list(same.build).is_ok_and(|kept| !kept.is_empty())
 }
 
 /// Shows every step as good without having run: it was, in another build with the same files.

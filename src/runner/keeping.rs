@@ -38,6 +38,8 @@ pub(super) struct Left {
     pub(super) restored: Restored,
     /// The view in which installs ran, where that was one of their own.
     pub(super) installs: Option<View>,
+    /// Whether what they wrote can be kept.
+    pub(super) are_kept: bool,
     /// The view in which the last steps ran.
     pub(super) steps: View,
     /// The checked-out files, as no step changed them.
@@ -84,7 +86,7 @@ impl Left {
         let Some(scope) = self.restored.lineage.as_ref().map(|lineage| &lineage.own) else { return Vec::new() };
         let mut keeper = Keeper { left: self, scope, kept: Vec::new() };
         let downloads = keeper.attempt(Level::Downloads, |keeper| keeper.downloads()).unwrap_or_default();
-        if self.installs.is_some() {
+        if self.installs.is_some() && self.are_kept {
             // bower's folders are taken out of what is left for the packages.
             keeper.attempt(Level::Bower, |keeper| keeper.bower());
             keeper.attempt(Level::Packages, |keeper| keeper.packages(&downloads));

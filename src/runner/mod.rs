@@ -39,6 +39,7 @@ use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, Step};
 use crate::domain::repo::CommitId;
 use crate::domain::spec::{Decision, Limits};
+use crate::live::cache_tally::CacheTally;
 
 pub use environment::home::GitAccess;
 pub use pending::Pending;
@@ -112,6 +113,8 @@ pub struct Parts {
     pub artifacts: Option<Artifacts>,
     /// What is kept from build to build.
     pub cache: Cache,
+    /// What caches did, for `/metrics`.
+    pub tally: CacheTally,
     /// Who keeps something of which repository just now.
     pub pending: Pending,
     /// Bounds the steps that run at once, over all builds of this agent.

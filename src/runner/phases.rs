@@ -24,6 +24,8 @@ pub(super) struct Ran {
     pub(super) ended: Result<Vec<Vec<Ended>>, Verdict>,
     /// The view of the installs, where they had one of their own.
     pub(super) installs: Option<View>,
+    /// Why what they wrote can't be kept.
+    pub(super) not_kept: Option<String>,
     /// The view of the last steps.
     pub(super) steps: View,
 }
@@ -50,7 +52,7 @@ async fn once(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Res
     holder.mount(&view).await.map_err(no_holder)?;
     let ended = course.run(&holder, &view.home, course::whole(course.plan)).await;
     holder.close().await;
-    Ok(Ran { ended, installs: None, steps: view })
+    Ok(Ran { ended, installs: None, not_kept: None, steps: view })
 }
 
 /// The installs in one view, all others in the next.
@@ -69,9 +71,10 @@ async fn twice(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Re
     holder.close().await;
     let mut ended = match ended {
         Ok(ended) => ended,
-        Err(verdict) => return Ok(Ran { ended: Err(verdict), installs: None, steps: first }),
+        Err(verdict) => return Ok(Ran { ended: Err(verdict), installs: None, not_kept: None, steps: first }),
     };
     let next = next.map_err(no_holder)?;
+    let not_kept = restored.examine(&first.writes(Place::Tree)).err();
     let second = view(course, workspace, Phase::Steps, |place| {
         let installed = Some(first.writes(place)).filter(|dir| place != Place::Bundler && dir.is_dir());
         let work = restored.work_layers(place).into_iter();
@@ -85,7 +88,7 @@ async fn twice(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Re
         ended.extend(rest);
         ended
     });
-    Ok(Ran { ended, installs: Some(first), steps: second })
+    Ok(Ran { ended, installs: Some(first), not_kept, steps: second })
 }
 
 /// A phase's view: over the sources and in HOME these layers, the topmost first.

@@ -1,25 +1,29 @@
 //! What earlier builds left that this one can use, and under which keys it may leave its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::cache::inputs::{self, Facts, Platform};
+use crate::cache::inputs::{self, Facts, Platform, Written};
 use crate::cache::{Cache, Found, Held};
 use crate::config::repo_file;
 use crate::confine::Seen;
 use crate::domain::build::{Build, CacheUse, Cause, StepKind};
+use crate::domain::cache_note::{self, Off};
 use crate::domain::listing::Listing;
 use crate::domain::snapshot::{Inputs, Level, Lineage, Place, Record};
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
+use crate::live::cache_tally::CacheTally;
 
 use super::downloads;
 use super::keeping::EDITED;
 
 /// What a build is looked up by. Owned, since it is done where it may block.
+#[derive(Debug)]
 pub(super) struct Lookup {
     pub(super) cache: Cache,
+    pub(super) tally: CacheTally,
     pub(super) build: Build,
     pub(super) plan: Plan,
     pub(super) listing: Listing,
@@ -45,6 +49,10 @@ pub(super) struct Lookup {
 pub(super) struct Restored {
     /// Whose snapshots were read, and whose are written. `None`: no one's.
     pub(super) lineage: Option<Lineage>,
+    /// Why nothing was looked for.
+    off: Option<Off>,
+    /// By what it was looked up, and the groups of installs as they were asked for.
+    asked: Option<(Lookup, Vec<inputs::Group>)>,
     pub(super) groups: Vec<Group>,
     pub(super) work: Option<Group>,
     pub(super) downloads: Option<Held>,
@@ -116,13 +124,28 @@ impl Group {
 
     fn note(&self) -> String {
         match &self.state {
-            State::Hit(held) => unchanged_since(&held.record),
+            State::Hit(held) => cache_note::unchanged(held.record.build),
             State::Miss(_, why) | State::Off(why) => why.clone(),
         }
     }
 }
 
 impl Restored {
+    /// Where nothing is looked for, and why.
+    pub(super) fn off(why: Off) -> Self {
+        Self { off: Some(why), ..Self::default() }
+    }
+
+    /// Looks at what installs wrote and removes what must not be kept of it.
+    ///
+    /// # Errors
+    /// Why nothing of it can be kept, for people.
+    pub(super) fn examine(&self, written: &Path) -> Result<(), String> {
+        let Some((lookup, groups)) = &self.asked else { return Ok(()) };
+        let examined = lookup.with_facts(|facts| inputs::keepable(Written::Layer(written), facts, groups));
+        examined.map(drop).map_err(|why| why.to_string())
+    }
+
     /// The verdict of a tree like this one.
     pub(super) fn same(&self) -> Option<&Record> {
         self.same.as_ref()
@@ -135,6 +158,9 @@ impl Restored {
 
     /// What a step's cache did, and why.
     pub(super) fn of(&self, step: &StepSpec) -> (CacheUse, Option<String>) {
+        if let Some(off) = self.off {
+            return (CacheUse::Off, Some(cache_note::off(off).to_owned()));
+        }
         let group = match step.kind {
             StepKind::Install => self.groups.iter().find(|group| group.steps.contains(&step.name)),
             StepKind::Bundle => self.work.as_ref(),
@@ -177,9 +203,15 @@ fn distinct(layers: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
 impl Lookup {
     /// Looks everything up; blocks. A cache that can't be read is a miss.
     pub(super) fn look(self) -> Restored {
-        let Some(lineage) = Lineage::of(&self.build) else { return Restored::default() };
+        let Some(lineage) = Lineage::of(&self.build) else { return Restored::off(Off::Tag) };
+        let (mut found, groups) = self.with_facts(|facts| self.look_for(facts, lineage));
+        found.asked = Some((self, groups));
+        found
+    }
+
+    fn with_facts<T>(&self, with: impl FnOnce(&Facts<'_>) -> T) -> T {
         let (build_dir, home) = (self.place.build.to_string_lossy(), self.place.home.to_string_lossy());
-        let facts = Facts {
+        with(&Facts {
             plan: &self.plan,
             listing: &self.listing,
             sources: &self.sources,
@@ -191,42 +223,48 @@ impl Lookup {
             registry: self.registry.as_deref(),
             registries: &self.registries,
             scripts: self.scripts,
-            declared: &[],
-        };
-        let finder = Finder { cache: &self.cache, lineage: &lineage, build: &self.build };
-        let verdict = inputs::verdict(&facts, &self.tree, &self.bounds);
+            declared: &self.wishes.inputs,
+        })
+    }
+
+    fn look_for(&self, facts: &Facts<'_>, lineage: Lineage) -> (Restored, Vec<inputs::Group>) {
+        let finder = Finder { cache: &self.cache, tally: &self.tally, lineage: &lineage, build: &self.build };
+        let verdict = inputs::verdict(facts, &self.tree, &self.bounds);
         let mut found = Restored { lineage: Some(lineage.clone()), ..Restored::default() };
         found.same = finder.verdict(&verdict);
         found.verdict = Some(verdict);
         if found.same.is_some() {
-            return found;
+            return (found, Vec::new());
         }
+        let groups = inputs::installs(facts);
         let mut packages = None;
-        for group in inputs::installs(&facts) {
-            let inputs::Group { level, steps, inputs, directories, expires } = group;
-            if level == Level::Packages {
-                packages = inputs.as_ref().ok().cloned();
+        for group in &groups {
+            if group.level == Level::Packages {
+                packages = group.inputs.as_ref().ok();
             }
-            let state = match inputs {
-                _ if !self.wishes.dependencies => State::Off("[cache] dependencies = false".to_owned()),
-                Ok(inputs) => finder.state(level, inputs, expires),
+            let state = match &group.inputs {
+                _ if !self.wishes.dependencies => State::Off(cache_note::off(Off::Repository).to_owned()),
+                Ok(inputs) => finder.unhidden(facts, group, finder.state(group.level, inputs.clone(), group.expires)),
                 Err(why) => State::Off(why.to_string()),
             };
+            let inputs::Group { level, steps, directories, .. } = group;
             let tools = steps.iter().filter_map(|step| self.tools.get(step)).flatten();
             let needs_downloads =
                 tools.clone().any(|(tool, version)| !downloads::belongs_to_packages(tool, version).is_empty());
+            let (level, steps, directories) = (*level, steps.clone(), directories.clone());
             found.groups.push(Group { level, steps, directories, needs_downloads, state });
         }
-        let state = match inputs::work(&facts, packages.as_ref()) {
-            _ if !self.wishes.webpack => State::Off("[cache] webpack = false".to_owned()),
+        let state = match inputs::work(facts, packages) {
+            _ if !self.wishes.webpack => State::Off(cache_note::off(Off::Repository).to_owned()),
             Ok(inputs) => finder.state(Level::Work, inputs, None),
             Err(why) => State::Off(why.to_string()),
         };
         found.work = Some(Group::of_work(state));
         if self.build.use_cache {
             found.downloads = self.cache.newest(&lineage, Level::Downloads);
+            self.tally.count(Level::Downloads, found.downloads.is_some());
         }
-        found
+        (found, groups)
     }
 }
 
@@ -239,6 +277,7 @@ const PLATFORM: Platform<'static> = Platform {
 
 struct Finder<'a> {
     cache: &'a Cache,
+    tally: &'a CacheTally,
     lineage: &'a Lineage,
     build: &'a Build,
 }
@@ -246,15 +285,17 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn state(&self, level: Level, inputs: Inputs, expires: Option<Duration>) -> State {
         if !self.build.use_cache {
-            return State::Miss(inputs, "this build was asked for without caches".to_owned());
+            return State::Miss(inputs, cache_note::off(Off::Asked).to_owned());
         }
-        let missed = match self.cache.find(self.lineage, level, &inputs) {
-            Found::Hit(held) if expires.is_none_or(|life| now().since(held.record.kept_at) < life) => {
-                return State::Hit(held);
-            }
+        let found = self.cache.find(self.lineage, level, &inputs);
+        let young = |held: &Held| expires.is_none_or(|life| now().since(held.record.kept_at) < life);
+        let is_hit = matches!(&found, Found::Hit(held) if young(held));
+        self.tally.count(level, is_hit);
+        let missed = match found {
+            Found::Hit(held) if is_hit => return State::Hit(held),
             Found::Hit(held) => {
                 let why =
-                    format!("no lockfile says which versions; those of build {} are a day old", held.record.build);
+                    format!("no lockfile says which versions; those of build #{} are a day old", held.record.build);
                 return State::Miss(inputs, why);
             }
             Found::Miss(missed) => missed,
@@ -263,8 +304,25 @@ impl Finder<'_> {
             tracing::warn!(build = self.build.id.0, %error, "a miss can't be explained later");
         }
         let damaged = missed.damaged.map(|what| format!("what was kept is damaged and was removed: {what}"));
-        let why = damaged.or_else(|| Some(differs(&inputs, &missed.nearest?)));
-        State::Miss(inputs, why.unwrap_or_else(|| "nothing was kept yet".to_owned()))
+        let why = damaged.or_else(|| {
+            let nearest = missed.nearest?;
+            let first = inputs.first_difference(&nearest.inputs)?;
+            Some(cache_note::changed(&first, nearest.build))
+        });
+        State::Miss(inputs, why.unwrap_or_else(|| cache_note::first().to_owned()))
+    }
+
+    /// A layer lies above the sources: it must not hide a file that the repository has come to have.
+    fn unhidden(&self, facts: &Facts<'_>, group: &inputs::Group, state: State) -> State {
+        let State::Hit(held) = state else { return state };
+        let hides = held.layers(Place::Tree).iter().find_map(|layer| match inputs::hidden(layer, facts, group) {
+            Ok(path) => path.map(|path| format!("{} is now a file of the repository's own", path.display())),
+            Err(error) => Some(error.to_string()),
+        });
+        match hides {
+            Some(why) => State::Miss(held.record.inputs.clone(), why),
+            None => State::Hit(held),
+        }
     }
 
     /// Only of its own scope: nobody else's word makes a commit pass. A person who asks for a build wants one.
@@ -274,30 +332,13 @@ impl Finder<'_> {
             return None;
         }
         let own = Lineage { own: self.lineage.own.clone(), above: Vec::new() };
-        match self.cache.find(&own, Level::Verdict, inputs) {
+        let same = match self.cache.find(&own, Level::Verdict, inputs) {
             Found::Hit(held) => Some(held.record.clone()),
             Found::Miss(_) => None,
-        }
+        };
+        self.tally.count(Level::Verdict, same.is_some());
+        same
     }
-}
-
-/// The first thing that is not as it was.
-fn differs(inputs: &Inputs, nearest: &Record) -> String {
-    match inputs.first_difference(&nearest.inputs) {
-        Some(first) => {
-            let how = match (first.then, first.now) {
-                (None, _) => "is new",
-                (_, None) => "is gone",
-                _ => "changed",
-            };
-            format!("{} {how} since build {}", first.name, nearest.build)
-        }
-        None => format!("what build {} kept is of another order", nearest.build),
-    }
-}
-
-fn unchanged_since(record: &Record) -> String {
-    format!("unchanged since build {} ({})", record.build, record.sha.short())
 }
 
 fn now() -> Timestamp {

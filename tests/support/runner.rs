@@ -14,6 +14,7 @@ use hookmill::domain::outcome::Verdict;
 use hookmill::domain::repo::RefName;
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
+use hookmill::live::cache_tally::CacheTally;
 use hookmill::runner::{self, Happening, Job, Parts, Pending, Source, Stop, Tell, Toolbox};
 use tokio::sync::Semaphore;
 
@@ -52,6 +53,7 @@ pub(crate) async fn build_behind(
         shared_tools: None,
         artifacts: None,
         cache: Cache::new(&data),
+        tally: CacheTally::default(),
         pending: Pending::default(),
         permits: Arc::new(Semaphore::new(2)),
     };
