@@ -8,10 +8,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{Artifacts, Logs};
+use crate::cache::Cache;
 use crate::checkout::{self, client};
 use crate::config::server::Retention;
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
+use crate::live::cache_tally::CacheTally;
 use crate::store::{Returned, Store, StoreError};
 use crate::toolchain;
 use crate::tree;
@@ -22,6 +24,12 @@ const ROUND: Duration = Duration::from_secs(15);
 const WAITING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// How many rounds pass between two looks for what is too old to keep.
 const ROUNDS_PER_RETENTION: u64 = 240;
+/// A snapshot that nobody used for so long goes, whatever room there is.
+pub const UNUSED_SNAPSHOT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How far back the ends of pull requests and branches are looked at now and then: an agent may have been away.
+const ENDED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How far back in every round.
+const ENDED_LATELY: Duration = Duration::from_secs(10 * 60);
 /// How many rounds pass between two looks at the mirrors: five minutes, in which few get many packs.
 const ROUNDS_PER_CONSOLIDATION: u64 = 20;
 /// How long the packs of one mirror may take; a fetch into it waits meanwhile.
@@ -40,6 +48,10 @@ pub struct Sweeper {
     pub logs: Logs,
     /// What else builds left to be kept.
     pub artifacts: Artifacts,
+    /// What is kept for later builds.
+    pub cache: Cache,
+    /// Told how much that is.
+    pub tally: CacheTally,
     /// How long things are kept.
     pub retention: watch::Receiver<Arc<Retention>>,
 }
@@ -71,8 +83,9 @@ impl Sweeper {
     }
 
     async fn clear_leftovers(&self) {
-        let (data_dir, artifacts) = (self.data_dir.clone(), self.artifacts.clone());
+        let (data_dir, artifacts, cache) = (self.data_dir.clone(), self.artifacts.clone(), self.cache.clone());
         let cleared = tokio::task::spawn_blocking(move || {
+            cache.clear_unfinished();
             artifacts.remove_unfinished()?;
             clear_leftovers(&data_dir)
         })
@@ -113,8 +126,10 @@ impl Sweeper {
         let now = Timestamp::from(SystemTime::now());
         self.store.expire_leases().await?;
         self.store.lapse_waiting(WAITING).await?;
+        self.drop_scopes(now, if look_for_old { ENDED } else { ENDED_LATELY }).await?;
         if look_for_old {
             self.collect_tools().await;
+            self.collect_snapshots().await;
             self.remove_old(now).await?;
         }
         Ok(())
@@ -139,6 +154,40 @@ impl Sweeper {
             Ok(names) if names.is_empty() => {}
             Ok(names) => tracing::info!(tools = names.join(" "), "tools that were not used for long removed"),
             Err(panic) => tracing::error!(%panic, "collecting unused tools failed"),
+        }
+    }
+
+    /// Removes what builds of closed pull requests and deleted branches left.
+    async fn drop_scopes(&self, now: Timestamp, age: Duration) -> Result<(), StoreError> {
+        let since = Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+        let dropped = self.store.dropped_scopes(since).await?;
+        let cache = self.cache.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            dropped.iter().try_for_each(|dropped| cache.drop_scope(&dropped.scope, dropped.last_build))
+        });
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(%error, "what builds of a closed pull request left could not be removed yet");
+        }
+        Ok(())
+    }
+
+    /// Brings snapshots under their quota: what was not used for long goes, then the least recently used.
+    async fn collect_snapshots(&self) {
+        let (cache, quota) = (self.cache.clone(), self.retention.borrow().snapshots);
+        let collected = tokio::task::spawn_blocking(move || cache.collect(quota, UNUSED_SNAPSHOT)).await;
+        if let Ok(Ok(collected)) = &collected {
+            self.tally.set_kept_bytes(collected.kept_bytes);
+        }
+        match collected {
+            Ok(Ok(collected)) if collected.bytes == 0 => {}
+            Ok(Ok(collected)) => tracing::info!(
+                old = collected.old.len(),
+                over_quota = collected.over_quota.len(),
+                bytes = collected.bytes,
+                "snapshots that were unused for long, or too many, removed"
+            ),
+            Ok(Err(error)) => tracing::warn!(%error, "snapshots could not be brought under their quota"),
+            Err(panic) => tracing::error!(%panic, "collecting snapshots failed"),
         }
     }
 

@@ -173,6 +173,30 @@ fn one_build_is_shown_with_its_steps_and_nothing_that_a_terminal_obeys() {
 }
 
 #[test]
+fn one_build_shows_what_its_caches_did() {
+    let mut build = failed_build();
+    build["use_cache"] = json!(false);
+    build["kept"] = json!([{"level": "packages", "bytes": 81_000_000}, {"level": "verdict", "bytes": 0}]);
+    build["same_as"] = json!(9);
+    build["steps"][0]["cache"] = json!("hit");
+    build["steps"][0]["cache_note"] = json!("unchanged since build #9\u{1b}]0;owned\u{7}");
+    let (output, _) = Api::answering(vec![document(&build)]).run(&["show", "12"]);
+    let text = out(&output);
+    for part in [
+        "push, trusted, attempt 1, without caches\n",
+        "  kept          packages 81 MB, verdict\n",
+        "  same files as build 9, which passed: nothing had to run\n",
+        "hit: unchanged since build #9\n",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    let (output, _) = Api::answering(vec![document(&failed_build())]).run(&["show", "12"]);
+    let text = out(&output);
+    assert!(!["without caches", "kept", "same files"].iter().any(|part| text.contains(part)), "{text}");
+}
+
+#[test]
 fn changes_are_asked_for_and_answered() {
     let accepted = |id: i64| answer("202 Accepted", "application/json", &json!({"build": id}).to_string());
     let (output, requests) = Api::answering(vec![accepted(12)]).run(&["cancel", "12"]);

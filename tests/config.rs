@@ -60,6 +60,7 @@ fn the_embedded_default_is_what_the_documentation_says() {
     assert_eq!(server.agent.limits.checkout_files, 300_000);
     assert_eq!(server.toolchain.node, "22");
     assert_eq!(server.statuses.context, "hookmill");
+    assert_eq!(server.retention.snapshots, 20 << 30);
     assert!(server.forges.named().is_empty());
 }
 
@@ -255,12 +256,14 @@ fn the_most_exact_block_wins_and_the_rest_falls_through() {
         forge = "github"
         name = "acme/*"
         tags = true
+        cache = false
         branches = ["main"]
         limits = {{ memory = "8GiB" }}
         [[repo]]
         forge = "github"
         name = "Acme/Shop"
         branches = ["release/*"]
+        cache = true
         clone_url = "https://git.acme.dev/shop/"
         limits = {{ memory = "1GiB" }}
         [[repo]]
@@ -275,9 +278,11 @@ fn the_most_exact_block_wins_and_the_rest_falls_through() {
     assert_eq!((shop.branches, shop.tags, shop.supersede), (vec!["release/*".to_owned()], true, Supersede::All));
     assert_eq!((shop.limits.memory, shop.limits.processes, shop.limits.checkout_files), (1 << 30, 99, 300_000));
     assert_eq!(shop.clone_url.as_str(), "https://git.acme.dev/shop");
+    assert!(shop.cache);
     let api = rules("github/acme/shop-api").expect("two globs");
     assert_eq!((api.hook_secrets.len(), api.branches, api.limits.memory), (1, vec!["main".to_owned()], 8 << 30));
     assert_eq!(api.clone_url.as_str(), "https://github.com/acme/shop-api.git");
+    assert!(!api.cache);
     assert!(rules("github/acme/a/b").is_none(), "`*` stops at a slash");
     assert!(rules("github/other/shop").is_none() && rules("gitea/acme/shop").is_none());
     assert_eq!(forges.named().len(), 1, "globs are no names");
@@ -459,7 +464,6 @@ fn what_is_not_built_is_known_and_refused() {
     for args in [
         ["agent", "--config", "x"].as_slice(),
         &["forge", "add", "github"],
-        &["cache", "ls"],
         &["audit"],
         &["store", "backup"],
         &["builds", "approve", "12"],

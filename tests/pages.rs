@@ -7,10 +7,11 @@ mod fake;
 use std::sync::Arc;
 
 use fake::{Event, Events, Got, Memory, NOON, Server, Setup, TOKEN, build, finished, step};
-use hookmill::blobs::{BuildLog, Logs, StepLog};
+use hookmill::blobs::{Artifacts, BuildLog, Logs, StepLog};
 use hookmill::config::server::Read;
-use hookmill::domain::build::{Build, BuildId, State, Step, StepKind};
+use hookmill::domain::build::{Build, BuildId, CacheUse, KeptLevel, State, Step, StepKind};
 use hookmill::domain::outcome::Outcome;
+use hookmill::domain::snapshot::Level;
 use hookmill::domain::spec::{Decision, Explanation};
 use hookmill::domain::time::Timestamp;
 use serde_json::json;
@@ -330,6 +331,86 @@ fn a_build_page_says_what_was_decided_and_why() {
     let listed = server.get("/api/v1/builds").json();
     assert!(listed["builds"][0].get("notices").is_none(), "lists are light: {listed}");
     assert_eq!(server.get("/api/v1/builds/13/plan").status, 404);
+}
+
+#[test]
+fn a_build_page_says_what_its_caches_did() {
+    let (_dir, logs, memory) = ground();
+    let server = Server::start(Setup { public_url: HOME, ..Setup::default() }, memory, &logs);
+    let noted = |name: &str, kind, cache, note: Option<&str>| Step {
+        cache,
+        cache_note: note.map(str::to_owned),
+        ..step(name, kind, Some(Outcome::Passed), 100, 900)
+    };
+    let steps = vec![
+        noted("npm", StepKind::Install, CacheUse::Hit, Some("unchanged since build #9")),
+        noted("bower", StepKind::Install, CacheUse::Miss, Some("<b>bower.json</b> changed since build #9")),
+        noted("bundle", StepKind::Bundle, CacheUse::Off, Some("switched off in .hookmill.toml")),
+        noted("test", StepKind::Check, CacheUse::Off, None),
+    ];
+    let kept =
+        vec![KeptLevel { level: Level::Packages, bytes: 81_000_000 }, KeptLevel { level: Level::Verdict, bytes: 0 }];
+    server.memory.put(Build { steps, kept, ..finished(12, Outcome::Passed) });
+    let page = server.get("/builds/12").text();
+    for part in [
+        r#"cache hit">cache hit: <bdi>unchanged since build #9</bdi>"#,
+        r#"cache miss">cache miss: <bdi>&#60;b&#62;bower.json&#60;/b&#62; changed since build #9</bdi>"#,
+        r#"cache off">cache off: <bdi>switched off in .hookmill.toml</bdi>"#,
+        "<dd>packages 81 MB, verdict</dd>",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert_eq!(page.matches("class=\"note cache").count(), 3, "a check without a cache says nothing of one: {page}");
+    assert!(!page.contains("without caches") && !page.contains("Nothing had to run"), "{page}");
+    let build = server.get("/api/v1/builds/12").json();
+    assert_eq!(build["steps"][0]["cache_note"], "unchanged since build #9");
+    assert_eq!(build["kept"][0], json!({"level": "packages", "bytes": 81_000_000}));
+
+    let session = server.session();
+    let page = server.get_with("/builds/12", &[("cookie", &session)]).text();
+    let (_, rest) = page.split_once(r#"name="form" value=""#).expect("a form for the signed in");
+    assert!(page.contains(r#"name="cache" value="false">Build again without caches</button>"#), "{page}");
+    let form = format!("form={}&cache=false", rest.split('"').next().expect("its end"));
+    let again = server.post("/builds/12/rerun", &[("cookie", &session), FORM], &form).header("location").to_owned();
+    let page = server.get(&again).text();
+    assert!(page.contains(r#"again of <a href="/builds/12">#12</a>, without caches</dd>"#), "{page}");
+    assert_eq!(server.get(&format!("/api/v1{again}")).json()["use_cache"], false);
+}
+
+#[test]
+fn a_verdict_that_was_taken_over_leads_to_the_build_that_ran() {
+    let (dir, logs, memory) = ground();
+    let artifacts = Artifacts::new(dir.path().join("artifacts"));
+    let setup = || Setup { artifacts: artifacts.clone(), ..Setup::default() };
+    let server = Server::start(Setup { public_url: HOME, ..setup() }, memory, &logs);
+    let written = dir.path().join("main.js");
+    std::fs::write(&written, "ran in 12").expect("written");
+    let mut filling = artifacts.fill(BuildId(12)).expect("begun");
+    let file = std::fs::File::open(&written).expect("there");
+    filling.add("dist/main.js".into(), file, MIB).expect("added");
+    filling.finish().expect("kept");
+    let reason = Some("Passed without a build: same files as a1b2c3d".into());
+    server.memory.put(finished(12, Outcome::Passed));
+    server.memory.put(Build { same_as: Some(BuildId(12)), reason, ..finished(13, Outcome::Passed) });
+
+    let page = server.get("/builds/13").text();
+    let first = page.split_once("</header>\n<dl").expect("facts").0;
+    assert!(first.contains(r#"<a href="/builds/12">build #12</a> passed with the same files"#), "{first}");
+    assert!(first.contains(r##"<a href="#artifacts">artifacts</a>"##), "{first}");
+    assert!(page.contains("/api/v1/builds/13/artifacts/dist/main.js"), "{page}");
+    let listed = server.get("/api/v1/builds/13/artifacts").json();
+    assert_eq!(listed["artifacts"][0]["path"], "dist/main.js");
+    assert_eq!(server.get("/api/v1/builds/13/artifacts/dist/main.js").text(), "ran in 12");
+
+    // A link's key opens one build: what it took over is told, and the other build stays closed.
+    let closed = Server::start(setup(), Arc::clone(&server.memory), &logs);
+    let key = closed.key.link_key(BuildId(13));
+    let cookie = closed.get(&format!("/builds/13?key={key}")).cookie();
+    let page = closed.get_with("/builds/13", &[("cookie", &cookie)]).text();
+    assert!(page.contains("build #12 passed with the same files") && !page.contains(r#"href="/builds/12""#), "{page}");
+    let file = "/api/v1/builds/13/artifacts/dist/main.js";
+    assert_eq!(closed.get_with(file, &[("cookie", &cookie)]).status, 200);
+    assert_eq!(closed.get_with(&file.replace("13", "12"), &[("cookie", &cookie)]).status, 404);
 }
 
 #[test]

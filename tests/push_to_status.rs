@@ -148,6 +148,36 @@ fn nothing_to_do_is_a_success_that_says_so() {
 }
 
 #[test]
+fn a_repetition_without_caches_is_made_so_and_says_so() {
+    let forge = Forge::start();
+    let repo = forge.repo("acme/shop");
+    let server = Server::start(&forge);
+    let first = server.deliver(&repo.pushed(&repo.push("main", NOTHING_TO_DO))).build();
+    assert_eq!(server.finished(first)["use_cache"], true);
+
+    let token = server.data().join("token-of-this-test");
+    std::fs::write(&token, server::ADMIN).expect("written");
+    let hookmill = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hookmill"));
+        command.arg("builds").args(words).arg("--server").arg(server.url()).arg("--token-file").arg(&token);
+        let output = command.output().expect("started");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let said = hookmill(&["rerun", &first.to_string(), "--no-cache"]);
+    let again = said.strip_prefix("build ").and_then(|rest| rest.split(':').next()).expect("a number");
+    let build = server.finished(again.parse().expect("a number"));
+    assert_eq!(
+        (&build["use_cache"], &build["rerun_of"], &build["outcome"]),
+        (&json!(false), &json!(first), &json!("passed"))
+    );
+    assert!(hookmill(&["show", again]).contains("attempt 2, without caches"), "{}", hookmill(&["show", again]));
+    let page = server.get(&format!("/builds/{again}")).body;
+    assert!(page.contains(", without caches</dd>"), "{page}");
+    forge.finish();
+}
+
+#[test]
 fn a_strangers_pull_request_waits_and_runs_nothing() {
     let forge = Forge::start();
     let repo = forge.repo("acme/shop");

@@ -67,6 +67,7 @@ fn every_key_of_the_design_is_known() {
         "bundle.network",
         "check.allow_failure",
         "cache.paths",
+        "cache.inputs",
         "budget.assets",
         "paths.ignore",
         "artifacts.when",

@@ -8,6 +8,7 @@ use axum::Router;
 use tokio::sync::{Semaphore, watch};
 
 use crate::blobs::{Artifacts, Logs};
+use crate::cache::Cache;
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
 use crate::domain::link::InstanceKey;
@@ -16,7 +17,7 @@ use crate::intake;
 use crate::live::Hub;
 use crate::live::cache_tally::CacheTally;
 use crate::reporter::Reporter;
-use crate::runner::{self, Toolbox};
+use crate::runner::{self, Pending, Toolbox};
 use crate::store::Store;
 use crate::sweeper::Sweeper;
 use crate::web::hook::{Hooks, NotTaken, Refusals, TakeFn};
@@ -56,6 +57,8 @@ impl Parts {
         let links = InstanceKey::new(store.link_key());
         let logs = Logs::new(server.data_dir.join("logs"));
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
+        let cache = Cache::new(&server.data_dir);
+        let caches = CacheTally::default();
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
         let sweeper = Sweeper {
@@ -64,6 +67,8 @@ impl Parts {
             data_dir: server.data_dir.clone(),
             logs: logs.clone(),
             artifacts: artifacts.clone(),
+            cache: cache.clone(),
+            tally: caches.clone(),
             retention: retention_seen,
         };
         let reporter = Reporter {
@@ -88,6 +93,9 @@ impl Parts {
                 toolchain: Arc::clone(&server.toolchain),
                 shared_tools: None,
                 artifacts: Some(artifacts.clone()),
+                cache: cache.clone(),
+                tally: caches.clone(),
+                pending: Pending::default(),
                 permits: Arc::new(Semaphore::new(steps_at_once(server.agent.slots))),
             },
             logs: logs.clone(),
@@ -102,7 +110,7 @@ impl Parts {
             busy: Arc::clone(&worker.busy),
             answers: take.answers,
             data_dir: server.data_dir.clone(),
-            caches: CacheTally::default(),
+            caches: caches.clone(),
         });
         let refusals = Refusals::default();
         let seen = refusals.clone();

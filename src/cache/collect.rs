@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::list::Listed;
 use super::record::names;
-use super::{Cache, CacheError};
+use super::{Cache, CacheError, missed};
 use crate::domain::snapshot::LayerId;
 use crate::domain::time::Timestamp;
 
@@ -57,7 +57,7 @@ impl Cache {
 
     fn forget_old_misses(&self, now: Timestamp, unused: Duration) {
         for level in names(&self.scopes()).iter().flat_map(|scope| names(scope)) {
-            let path = level.join("missed.json");
+            let path = level.join(missed::FILE);
             let noted = std::fs::metadata(&path).and_then(|data| data.modified());
             if noted.is_ok_and(|noted| now.since(noted.into()) >= unused) {
                 // At worst it is told a little longer.

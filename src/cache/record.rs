@@ -127,7 +127,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 pub(super) fn write(path: &Path, record: &Record) -> io::Result<()> {
     let bytes = serde_json::to_vec(&Kept { version: VERSION, record })?;
     loop {
-        match write_atomically(path, &bytes) {
+        match replace(path, &bytes, true) {
             // Another may have removed the folder, which was empty, between our making it and our using it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             answer => return answer,
@@ -135,15 +135,18 @@ pub(super) fn write(path: &Path, record: &Record) -> io::Result<()> {
     }
 }
 
-/// A new file in the place of `path`: a temporary one, synced, then renamed over it, then the folder synced.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// A new file in the place of `path`, by a rename: who reads it meanwhile gets the old or the new. If `durable`, a crash leaves
+/// one of them as well.
+pub(super) fn replace(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let dir = path.parent().expect("every path of ours has a folder");
     fs::create_dir_all(dir)?;
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
+    if durable {
+        file.as_file().sync_all()?;
+    }
     file.persist(path).map_err(|error| error.error)?;
-    File::open(dir)?.sync_all()
+    if durable { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 /// Marks a record as used now. One that was removed meanwhile needs no mark.

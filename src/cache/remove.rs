@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::lease::{Alone, Lease};
 use super::list::Listed;
-use super::record::names;
+use super::record::{self, Read, names};
 use super::{Cache, CacheError, at};
+use crate::domain::build::BuildId;
 use crate::domain::repo::{RefName, RepoId};
 use crate::domain::snapshot::{LayerId, Level, Scope};
 
@@ -20,6 +22,11 @@ pub struct Selection {
     pub git_ref: Option<RefName>,
     /// Of this level.
     pub level: Option<Level>,
+}
+
+/// Somebody else removed it.
+fn gone_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 impl Selection {
@@ -57,10 +64,22 @@ impl Cache {
         Ok(answer)
     }
 
-    /// Removes everything of a scope: a pull request was closed, a branch was deleted. Layers that a running build still uses
-    /// go with the next [`Cache::collect`].
-    pub fn drop_scope(&self, scope: &Scope) -> Result<(), CacheError> {
-        self.discard(&self.scopes().join(scope.id()))?;
+    /// Removes what builds up to `last_build` left in a scope: its pull request was closed, its branch deleted. What later
+    /// builds left stays, they belong to a branch that was pushed again. Layers that a running build still uses go with
+    /// the next [`Cache::collect`].
+    pub fn drop_scope(&self, scope: &Scope, last_build: BuildId) -> Result<(), CacheError> {
+        let levels = names(&self.scopes().join(scope.id()));
+        let files: Vec<_> = levels.iter().flat_map(|level| names(level)).collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        for path in files {
+            let stays = matches!(record::read(&path), Ok(Read::Whole(record)) if record.build > last_build);
+            if !stays {
+                fs::remove_file(&path).or_else(gone_is_fine).map_err(at(&path))?;
+            }
+        }
+        self.remove_empty_scopes();
         self.remove_unnamed().map(drop)
     }
 
@@ -76,10 +95,8 @@ impl Cache {
                 Alone::Gone => {}
             }
         }
-        match fs::remove_file(&listed.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&listed.path)(error)),
-            _ => Ok(true),
-        }
+        fs::remove_file(&listed.path).or_else(gone_is_fine).map_err(at(&listed.path))?;
+        Ok(true)
     }
 
     /// Removes layers that no record names and nobody uses; answers with the bytes that they took.

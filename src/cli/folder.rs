@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::cache::Cache;
 use crate::config::load;
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
@@ -17,7 +18,8 @@ use crate::domain::repo::{CommitId, RefName, RepoId};
 use crate::domain::spec::Plan;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
-use crate::runner::{self, Job, Parts, Source, Stop, Tell, Toolbox};
+use crate::live::cache_tally::CacheTally;
+use crate::runner::{self, Job, Parts, Pending, Source, Stop, Tell, Toolbox};
 use crate::toolchain;
 use crate::tree;
 
@@ -78,7 +80,7 @@ impl Folder {
         };
         let parts = Parts {
             exe,
-            data_dir: cache,
+            data_dir: cache.clone(),
             layers: Arc::new(layers),
             network: Arc::clone(&server.network),
             tools: Toolbox::default(),
@@ -87,6 +89,9 @@ impl Folder {
             // What it wrote is gone with its workspace: the folder is never written to, and a second place would be
             // searched in vain.
             artifacts: None,
+            cache: Cache::new(&cache),
+            tally: CacheTally::default(),
+            pending: Pending::default(),
             permits: Arc::new(Semaphore::new(around.cores.max(2))),
         };
         let job = Job {
@@ -97,6 +102,7 @@ impl Folder {
             bundle_network: false,
             registries: Vec::new(),
             git: None,
+            cache: true,
             env: BTreeMap::new(),
             passed: Vec::new(),
             url: String::new(),
@@ -184,7 +190,7 @@ fn local_build(dir: &Path) -> Build {
 }
 
 /// `$XDG_CACHE_HOME/hookmill`, else `~/.cache/hookmill` (XDG Base Directory Specification).
-fn cache_dir() -> Result<PathBuf, FolderError> {
+pub(super) fn cache_dir() -> Result<PathBuf, FolderError> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     let cache = base.ok_or(FolderError::NoCache)?.join("hookmill");

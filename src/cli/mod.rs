@@ -5,6 +5,7 @@
 
 mod account;
 mod builds;
+mod cache;
 mod check;
 mod completions;
 pub mod demo;
@@ -17,6 +18,7 @@ mod lanes;
 mod man;
 pub mod output;
 mod run;
+mod table;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,6 +71,8 @@ pub enum Command {
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
     Builds(builds::BuildsArgs),
+    /// What is kept from build to build on this machine: lists, explains, verifies and removes it.
+    Cache(cache::CacheArgs),
     /// Prints a completion script for a shell.
     Completions(completions::CompletionsArgs),
     /// Prints the manual page.
@@ -82,9 +86,6 @@ pub enum Command {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Forge(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Cache(Unbuilt),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Audit(Unbuilt),
@@ -159,6 +160,7 @@ impl Command {
             Command::Doctor(args) => doctor::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
+            Command::Cache(args) => cache::run(&args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man(args) => man::run(&args, &mut out),
             Command::Run(args) => {
@@ -171,7 +173,6 @@ impl Command {
             }
             Command::Agent(_) => unbuilt("agent"),
             Command::Forge(_) => unbuilt("forge"),
-            Command::Cache(_) => unbuilt("cache"),
             Command::Audit(_) => unbuilt("audit"),
             Command::Store(_) => unbuilt("store"),
             other @ (Command::Serve(_) | Command::Internal(_)) => return Err(Box::new(other)),

@@ -58,9 +58,15 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, FolderError> {
 async fn build(job: &Job, parts: &Parts, slot: usize, stop: &Stop, json: bool) -> Outcome {
     let (tell, happenings) = Tell::channel();
     let mut watcher = Watcher::new(job.build.clone(), json);
-    let (verdict, ()) = tokio::join!(runner::build::build(job, parts, slot, tell, stop), watcher.watch(happenings));
-    watcher.end(&verdict);
-    verdict.outcome
+    let (built, ()) = tokio::join!(runner::build::build(job, parts, slot, tell, stop), watcher.watch(happenings));
+    watcher.end(&built.verdict);
+    let outcome = built.verdict.outcome;
+    // Who does not want to wait for the next build's sake presses Ctrl-C, and has the verdict.
+    tokio::select! {
+        _ = built.keep() => {}
+        () = stop.cancelled() => {}
+    }
+    outcome
 }
 
 fn explain(planned: Result<Plan, Verdict>, json: bool) -> Outcome {
@@ -116,6 +122,7 @@ impl Watcher {
                 let who = if seen == NOBODY { String::new() } else { format!(", asked for by {seen}") };
                 self.say(&harmless(&format!("with {decided}{who}")));
             }
+            Happening::SameAs(build) => self.build.same_as = Some(build),
             Happening::CheckedOut(sha) => {
                 self.build.sha = sha.clone();
                 self.build.built_sha = Some(sha);

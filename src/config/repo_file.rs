@@ -222,11 +222,13 @@ pub struct Cache {
     pub webpack: bool,
     /// Folders that are kept between builds of a ref.
     pub paths: Vec<String>,
+    /// Globs over the files that the repository's own install scripts read.
+    pub inputs: Vec<String>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { dependencies: true, webpack: true, paths: Vec::new() }
+        Self { dependencies: true, webpack: true, paths: Vec::new(), inputs: Vec::new() }
     }
 }
 
@@ -290,6 +292,7 @@ mod tests {
             [cache]
             webpack = false
             paths = [".next/cache/"]
+            inputs = ["./prisma/**"]
             [toolchain]
             node = ">=18 <21"
             npm = "9"
@@ -320,7 +323,15 @@ mod tests {
         assert!(file.installs[1].skip);
         assert_eq!((file.bundle.dir.as_deref(), file.bundle.network.clone()), (None, Some(Network::Open)));
         assert_eq!((file.checks[0].after, file.checks[0].retry), (After::Bundle, 1));
-        assert_eq!(file.cache, Cache { webpack: false, paths: vec![".next/cache".to_owned()], ..Cache::default() });
+        assert_eq!(
+            file.cache,
+            Cache {
+                webpack: false,
+                paths: vec![".next/cache".to_owned()],
+                inputs: vec!["prisma/**".to_owned()],
+                ..Cache::default()
+            }
+        );
         assert_eq!((file.toolchain["node"].as_str(), file.toolchain["npm"].as_str()), (">=18 <21", "9"));
         assert_eq!(file.checkout, Checkout { depth: 0, tags: true, ..Checkout::default() });
         assert_eq!((file.budget.total, file.budget.measure), (Some(1_200_000), Measure::Gzip));

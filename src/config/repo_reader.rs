@@ -149,6 +149,7 @@ fn cache(table: Table, findings: &mut Findings) -> Cache {
         dependencies: section.flag("dependencies").unwrap_or(true),
         webpack: section.flag("webpack").unwrap_or(true),
         paths: folders(&mut section, "paths"),
+        inputs: globs(&mut section, "inputs"),
     };
     section.finish();
     cache

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::domain::view::{BUILD_DIR, HOME_DIR, View};
+use crate::domain::view::{BUILD_DIR, HOME_DIR};
 
 /// What this host gives, layer by layer, each one tried; see [`probe`](super::probe).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Mode {
     Bare,
 }
 
-/// Where a step sees the parts of its view.
+/// Where the parts of a view are: as a step sees them, or as this machine has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// The tree's root.
@@ -77,15 +77,13 @@ impl Layers {
         matches!(self.mode(), Mode::Confined { overlay: true, .. })
     }
 
-    /// Where steps see the view.
-    pub fn seen(&self, view: &View) -> Seen {
+    /// Where steps see what this machine has at `host`.
+    pub fn seen(&self, host: Seen) -> Seen {
         match self.mode() {
             Mode::Confined { .. } => {
                 Seen { build: BUILD_DIR.into(), home: HOME_DIR.into(), tmp: Path::new("/tmp").into() }
             }
-            Mode::Bare => {
-                Seen { build: view.tree.shown().to_owned(), home: view.home.shown().to_owned(), tmp: view.tmp.clone() }
-            }
+            Mode::Bare => host,
         }
     }
 

@@ -309,7 +309,7 @@ mod tests {
             passed(seconds(9), &[vec![install("npm", None)], vec![install("bower", Some(2))], vec![bundle(7)]]),
             "Passed in 9s · npm unchanged · bower 2s · bundle 7s",
         );
-        check(passed(seconds(1), &[vec![bundle(1)]]), "Passed in 1.0s · bundle 1.0s");
+        check(passed(seconds(1), &[vec![bundle(1)]]), "Passed in 1s · bundle 1s");
         check(restored(Some("unchanged since build #12")), "Passed: unchanged since build #12");
         check(same_files(&commit()), "Passed without a build: same files as a1b2c3d");
         check(

@@ -166,8 +166,24 @@ pub struct Difference<'a> {
 pub enum Place {
     /// Over the sources.
     Tree,
-    /// In HOME.
-    Home,
+    /// HOME's `.cache`: what an install leaves there (browsers, Electron) belongs to its result.
+    Cache,
+    /// HOME's folder for what package managers download.
+    Downloads,
+    /// HOME's folder for webpack's cache.
+    Bundler,
+}
+
+impl Place {
+    /// The folder of HOME, if it is one.
+    pub fn in_home(self) -> Option<&'static str> {
+        match self {
+            Place::Tree => None,
+            Place::Cache => Some(".cache"),
+            Place::Downloads => Some(".downloads"),
+            Place::Bundler => Some(".hookmill/webpack"),
+        }
+    }
 }
 
 /// The name of an immutable directory that snapshots are made of.

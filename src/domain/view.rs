@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::snapshot::Place;
+
 /// Where a confined step sees its tree: the same absolute path in every build.
 pub const BUILD_DIR: &str = "/build";
 /// Where a confined step's HOME is: private, and the same path in every build.
@@ -14,12 +16,23 @@ pub const HOME_DIR: &str = "/home/build";
 pub struct View {
     /// The tree: the sources, above them a snapshot of dependencies and of caches, on top this build's writes.
     pub tree: Stack,
-    /// The private HOME: what is kept of it from build to build below, this build's writes on top.
-    pub home: Stack,
+    /// The private HOME: one directory, into which the agent writes between steps.
+    pub home: PathBuf,
+    /// Folders of HOME of which something is kept from build to build, by their path in it.
+    pub in_home: Vec<(PathBuf, Stack)>,
     /// The private TMPDIR.
     pub tmp: PathBuf,
     /// Further paths that steps may read, at the same path inside: tools, the mirror's objects.
     pub readable: Vec<PathBuf>,
+}
+
+impl View {
+    /// Where this machine finds what was written to a place. For a folder of HOME that nothing was written to, it is not there.
+    pub fn writes(&self, place: Place) -> PathBuf {
+        let Some(at) = place.in_home() else { return self.tree.upper.clone() };
+        let stack = self.in_home.iter().find(|(path, _)| path == Path::new(at));
+        stack.map_or_else(|| self.home.join(at), |(_, stack)| stack.upper.clone())
+    }
 }
 
 /// Directories that are shown as one.

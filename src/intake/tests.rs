@@ -307,7 +307,7 @@ fn what_went_is_cancelled() {
     check(
         &arrival(closed(true)),
         &older([by_request(known(2, 'c', State::Waiting))]),
-        "cancel #2: pull request 7 was closed · drops member",
+        "cancel #2: pull request 7 was closed · drops fork",
     );
 }
 

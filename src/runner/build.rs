@@ -1,45 +1,74 @@
 //! A build, from checkout to verdict.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::repo_file::RepoFile;
-use crate::config::server::{Access, Registry};
-use crate::confine::{DOOR, Holder, Seen};
-use crate::domain::build::{Build, Cause, Step, StepKind, StepState};
+use crate::confine::Holder;
+use crate::domain::build::{CacheUse, KeptLevel, Step, StepKind, StepState};
+use crate::domain::cache_note::Off;
+use crate::domain::lockfile;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence::{self, Good};
+use crate::domain::snapshot::Record;
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
-use crate::domain::view::Stack;
 use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
-use super::environment::committed;
-use super::environment::home::Settings;
+use super::course::Course;
+use super::downloads::Lockfiles;
+use super::keeping::Left;
 use super::planning::Planned;
-use super::stage::{self, Ended, Placed, Scene};
+use super::restore::{Lookup, Restored};
+use super::stage::Ended;
 use super::tools::Tools;
 use super::workspace::Workspace;
-use super::{Happening, Job, Parts, Stop, Tell, artifacts, budget, environment, planning};
+use super::{Happening, Job, Parts, Stop, Tell, artifacts, budget, observer, phases, planning};
 
-/// Builds `job` in slot number `slot`. A failing build is a verdict like any other; so is one that we could not run.
+/// A build that came to its verdict.
 ///
-/// Its processes are ended and its directory is on the way to the trash when this returns.
+/// Dropped, it leaves nothing. [`keep`](Built::keep) is for after the verdict was told: nobody waits for it but the next
+/// build of the repository.
+#[derive(Debug)]
+pub struct Built {
+    /// How it ended. A failing build is a verdict like any other; so is one that we could not run.
+    pub verdict: Verdict,
+    left: Option<Left>,
+}
+
+impl Built {
+    /// Keeps what the next builds of its scope can use, if it passed. What can't be kept is told in the log of the agent.
+    pub async fn keep(self) -> Vec<KeptLevel> {
+        match self.left {
+            Some(left) => left.keep().await,
+            None => Vec::new(),
+        }
+    }
+}
+
+impl From<Verdict> for Built {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, left: None }
+    }
+}
+
+/// Builds `job` in slot number `slot`.
+///
+/// Its processes are ended when this returns, and its directory is on the way to the trash unless the build passed.
 ///
 /// The teller goes with the build: when this returns, the listener hears that nothing more will come.
-pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Verdict {
+pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Built {
     let stop = stop.child_token();
     let mut story = pin!(story(job, parts, slot, &tell, &stop));
     tokio::select! {
-        verdict = &mut story => verdict,
+        built = &mut story => built,
         () = tokio::time::sleep(job.limits.build_timeout) => {
             stop.cancel();
             story.await;
-            Verdict::new(Outcome::TimedOut, sentence::build_timed_out(job.limits.build_timeout))
+            Verdict::new(Outcome::TimedOut, sentence::build_timed_out(job.limits.build_timeout)).into()
         }
     }
 }
@@ -54,14 +83,15 @@ pub async fn explain(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &S
     planning::plan(job, parts, &tree.done.listing).await.map(|planned| planned.plan)
 }
 
-async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Verdict {
+async fn story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Built {
     match try_story(job, parts, slot, tell, stop).await {
-        Ok(verdict) | Err(verdict) => verdict,
+        Ok(built) => built,
+        Err(verdict) => verdict.into(),
     }
 }
 
-/// `Err` is a verdict too: the one that ended the story early.
-async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Result<Verdict, Verdict> {
+/// `Err` is a verdict too: the one that ended the story before any step.
+async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &Stop) -> Result<Built, Verdict> {
     let began = Instant::now();
     artifacts::forget(parts, job.build.id).await;
     let workspace = Workspace::prepare(&parts.data_dir, slot, &job.build.repo, job.build.id).map_err(no_workspace)?;
@@ -73,54 +103,145 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     let (tree, holder) = (tree?, holder.map_err(no_holder)?);
     if let Some(needless) = &tree.done.needless {
         left_alone(&tree, tell).await;
-        return Ok(Verdict::new(Outcome::Skipped, sentence::needless(&needless.globs, &needless.since)));
+        return Ok(Verdict::new(Outcome::Skipped, sentence::needless(&needless.globs, &needless.since)).into());
     }
     let planned = planning::plan(job, parts, &tree.done.listing).await;
     announce(&tree, planned.as_ref().map(|planned| &planned.plan), tell).await;
     let Planned { plan, file } = planned?;
     if plan.stages.is_empty() {
-        return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()));
+        return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()).into());
     }
-
     let tools = Tools::gather(&plan, parts, &job.registries, tell).await?;
-    let sources = workspace.sources();
-    let mut view = workspace.view(readable(&tools, &tree));
-    if !parts.layers.stacks() {
-        view.tree = flat(view.tree).await.map_err(no_workspace)?;
-    }
-    let place = parts.layers.seen(&view);
-    let settings = tools.settings(job, parts, &place.home).map_err(no_settings)?;
-    settings.write(&view.home.upper, false).map_err(no_home)?;
-    holder.mount(&view).await.map_err(no_holder)?;
-    let committed = |spec: &StepSpec| committed::variables(&workspace.sources(), spec, &job.registries);
-    let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec, &committed(spec));
-    let withheld: Vec<&Registry> = job.registries.iter().filter(|one| one.access == Access::Withheld).collect();
-    let root = place.build.to_string_lossy();
-    let scene = Scene {
+    let place = parts.layers.seen(workspace.host());
+    let lockfiles = Lockfiles::read(&workspace.sources(), plan.steps().map(|step| step.dir.as_str()));
+    let settings = tools.settings(job, parts, &place.home, &lockfiles).map_err(no_settings)?;
+    let mut course = Course {
+        job,
         parts,
-        holder: &holder,
         tell,
         stop,
-        environment: &environment,
-        processes: job.limits.processes,
-        trust: job.build.trust,
-        root: &root,
-        withheld: &withheld,
-        sources: &sources,
+        tree: &tree,
+        plan: &plan,
+        tools: &tools,
+        settings: &settings,
+        restored: Restored::default(),
+        sources: workspace.sources(),
+        place,
+        observer: None,
     };
-    let ended = run_stages(&scene, &plan, &settings, &view.home.upper).await;
-    holder.close().await;
-    forget_tokens(&settings, &view.home.upper);
-    // What the steps wrote, or the whole tree where nothing is stacked.
-    let written = &view.tree.upper;
-    let verdict = match ended {
-        Ok(stages) => within_budget(written, &plan, &file, tell, began, &stages).await,
-        Err(verdict) => verdict,
+    course.restored = restore(&course, &file).await;
+    course.observer = observer(&course);
+    if let Some(same) = course.restored.same().filter(|same| still_has_artifacts(parts, &file, same)) {
+        pass_as(&plan, same, tell).await;
+        return Ok(Verdict::new(Outcome::Passed, sentence::same_files(&same.sha)).into());
+    }
+    let ran = phases::run(&course, &workspace, holder).await?;
+    let written = &ran.steps.tree.upper;
+    let verdict = match &ran.ended {
+        Ok(stages) => within_budget(written, &plan, &file, tell, began, stages).await,
+        Err(verdict) => verdict.clone(),
     };
     for notice in artifacts::keep(parts, job.build.id, written, &file.artifacts, verdict.outcome).await {
         tell.that(Happening::Notice(notice)).await;
     }
-    Ok(verdict)
+    if let Some(why) = &ran.not_kept {
+        tell.that(Happening::Notice(format!("what was installed is not kept: {why}"))).await;
+    }
+    let left = (verdict.outcome == Outcome::Passed).then(|| Left {
+        cache: parts.cache.clone(),
+        build: job.build.id,
+        sha: tree.sha.clone(),
+        installs: ran.installs,
+        are_kept: ran.not_kept.is_none(),
+        steps: ran.steps,
+        sources: course.sources,
+        projects: plan.steps().map(|step| step.dir.clone()).collect(),
+        paths: file.cache.paths.clone(),
+        restored: course.restored,
+        workspace,
+        _pending: parts.pending.begin(&job.build.repo),
+    });
+    Ok(Built { verdict, left })
+}
+
+/// Looks up what earlier builds left: once nobody keeps anything of the repository any more.
+async fn restore(course: &Course<'_>, file: &RepoFile) -> Restored {
+    let Course { job, parts, tree, plan, tools, .. } = course;
+    if !job.cache {
+        return Restored::off(Off::Server);
+    }
+    parts.pending.settled(&job.build.repo).await;
+    let versions =
+        |spec: &StepSpec| tools.of(spec).given.iter().map(|given| (given.tool.clone(), given.version.clone()));
+    let registries = job.registries.iter().map(|one| (one.url.to_string(), one.scopes.clone()));
+    let lookup = Lookup {
+        cache: parts.cache.clone(),
+        tally: parts.tally.clone(),
+        build: job.build.clone(),
+        plan: Plan::clone(plan),
+        listing: tree.done.listing.clone(),
+        tree: tree.done.tree.clone(),
+        sources: course.sources.clone(),
+        tools: plan.steps().map(|spec| (spec.name.clone(), versions(spec).collect())).collect(),
+        registry: tools.registry.clone(),
+        registries: registries.collect(),
+        place: course.place.clone(),
+        env: job.env.clone(),
+        scripts: job.scripts,
+        wishes: file.cache.clone(),
+        bounds: bounds(course, file),
+    };
+    tokio::task::spawn_blocking(move || lookup.look()).await.unwrap_or_else(|panic| {
+        tracing::error!(%panic, "what earlier builds left could not be looked up");
+        Restored::default()
+    })
+}
+
+/// What bundlers are given, where what they keep is kept.
+fn observer(course: &Course<'_>) -> Option<observer::Settings> {
+    let key = course.restored.work.as_ref()?.key()?;
+    let listing = &course.tree.done.listing;
+    let is_lockfile = |path: &&String| lockfile::NAMES.contains(&path.rsplit('/').next().unwrap_or(path));
+    let files = listing.paths.iter().filter(is_lockfile).chain(&listing.settings);
+    Some(observer::Settings {
+        cache_dir: observer::cache_dir(&course.place.home),
+        managed: course.restored.trusts_dependencies(),
+        build_dependencies: files.map(|path| course.place.build.join(path)).collect(),
+        version: key.key(),
+    })
+}
+
+/// What a verdict depends on that no step shows.
+fn bounds(course: &Course<'_>, file: &RepoFile) -> Vec<(String, String)> {
+    let Course { job, parts, .. } = course;
+    let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    [
+        ("sandbox", parts.layers.name()),
+        ("limits", text(&job.limits)),
+        ("[budget]", text(&file.budget)),
+        ("[artifacts]", text(&file.artifacts)),
+        ("branch", job.build.branch.clone().unwrap_or_default()),
+        ("base branch", job.build.base_branch.clone().unwrap_or_default()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// What a repository wants to have of a build must be there with its verdict; artifacts are kept for a shorter time.
+fn still_has_artifacts(parts: &Parts, file: &RepoFile, same: &Record) -> bool {
+    let Some(artifacts) = parts.artifacts.as_ref().filter(|_| !file.artifacts.paths.is_empty()) else { return true };
+    artifacts.list(same.build).is_ok_and(|kept| !kept.is_empty())
+}
+
+/// Shows every step as good without having run: it was, in another build with the same files.
+async fn pass_as(plan: &Plan, same: &Record, tell: &Tell) {
+    tell.that(Happening::SameAs(same.build)).await;
+    for (place, spec) in plan.steps().enumerate().map(|(at, spec)| (at + 1, spec)) {
+        let mut step = Step::queued(&spec.name, spec.kind);
+        (step.state, step.outcome, step.cache) = (StepState::Finished, Some(Outcome::Passed), CacheUse::Hit);
+        step.cache_note = Some(format!("passed in build {} ({})", same.build, same.sha.short()));
+        tell.that(Happening::Step(place, step)).await;
+    }
 }
 
 /// The verdict when every step was good: what they wrote may still be larger than the repository wants.
@@ -141,104 +262,6 @@ async fn within_budget(
         let reason = judged.figure.map_or(passed.clone(), |figure| sentence::with_figure(&passed, &figure));
         Verdict::new(Outcome::Passed, reason)
     })
-}
-
-fn environment_of(
-    job: &Job,
-    parts: &Parts,
-    tree: &CheckedOut,
-    tools: &Tools,
-    place: &Seen,
-    step: &StepSpec,
-    committed: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let mut build = Build { built_sha: Some(tree.sha.clone()), ..job.build.clone() };
-    if build.cause == Cause::Local {
-        // Only the checkout knows the commit of a folder.
-        build.sha = tree.sha.clone();
-    }
-    environment::make(&environment::Facts {
-        build: &build,
-        build_url: &job.url,
-        commit_time: tree.done.committed_at,
-        step,
-        place: &environment::Place { build: place.build.clone(), home: place.home.clone(), tmp: place.tmp.clone() },
-        outfit: tools.of(step),
-        network: &parts.network,
-        door: parts.layers.has_netns().then_some(DOOR),
-        certificates: &tools.certificates,
-        node_options: None,
-        scripts: job.scripts,
-        committed,
-        registry_tokens: job.registries.iter().any(|one| matches!(one.access, Access::Token(_))),
-        server_env: &job.env,
-    })
-}
-
-fn readable(tools: &Tools, tree: &CheckedOut) -> Vec<PathBuf> {
-    tools.readable.iter().chain(&tree.done.objects).cloned().collect()
-}
-
-/// Where nothing can be stacked, the build gets a copy of the sources: its writes must not reach them.
-async fn flat(stack: Stack) -> std::io::Result<Stack> {
-    let copied = tokio::task::spawn_blocking(move || {
-        for lower in &stack.lowers {
-            tree::copy_tree(lower, &stack.joined).map_err(std::io::Error::other)?;
-        }
-        Ok(Stack::plain(stack.joined))
-    });
-    copied.await.map_err(std::io::Error::other)?
-}
-
-/// Runs the stages in order; the first that does not succeed is the verdict, and nothing later starts.
-async fn run_stages(
-    scene: &Scene<'_>,
-    plan: &Plan,
-    settings: &Settings,
-    home: &Path,
-) -> Result<Vec<Vec<Ended>>, Verdict> {
-    let mut ended = Vec::new();
-    let mut place = 1;
-    let mut with_tokens = false;
-    for stage in &plan.stages {
-        // All steps of a build see one HOME: its tokens are there while nothing but installs runs.
-        let installs = stage.steps.iter().all(|step| step.kind == StepKind::Install);
-        if settings.holds_tokens() && installs != with_tokens {
-            settings.write(home, installs).map_err(no_home)?;
-            with_tokens = installs;
-        }
-        let steps: Vec<Placed<'_>> =
-            stage.steps.iter().enumerate().map(|(at, spec)| Placed { place: place + at, spec }).collect();
-        let results = stage::run(scene, &steps).await;
-        place += steps.len();
-        if let Some(verdict) = stage::verdict(&results) {
-            cancel_the_rest(scene.tell, plan, place).await;
-            return Err(verdict);
-        }
-        ended.push(results);
-    }
-    Ok(ended)
-}
-
-/// A build that ended among its installs still has the tokens in its HOME, and the trash is emptied later.
-fn forget_tokens(settings: &Settings, home: &Path) {
-    if !settings.holds_tokens() {
-        return;
-    }
-    if let Err(error) = settings.write(home, false) {
-        tracing::warn!(home = %home.display(), %error, "tokens could not be removed before the trash is emptied");
-    }
-}
-
-/// Shows the steps that were never started as what they are.
-async fn cancel_the_rest(tell: &Tell, plan: &Plan, from: usize) {
-    for (place, spec) in plan.steps().enumerate().map(|(at, spec)| (at + 1, spec)).filter(|(place, _)| *place >= from) {
-        let mut step = Step::queued(&spec.name, spec.kind);
-        step.state = StepState::Finished;
-        step.outcome = Some(Outcome::Cancelled);
-        step.reason = Some("not started: an earlier step did not succeed".to_owned());
-        tell.that(Happening::Step(place, step)).await;
-    }
 }
 
 /// Tells what was found and what will be done; the checkout is over with the plan.
@@ -308,7 +331,7 @@ fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<Good>> {
     timings
 }
 
-fn no_home(error: tree::TreeError) -> Verdict {
+pub(super) fn no_home(error: tree::TreeError) -> Verdict {
     Verdict::new(Outcome::Broken, sentence::broken(&format!("the build's HOME could not be written: {error}"), 1))
 }
 
@@ -316,7 +339,7 @@ fn no_settings(error: outside::Unusable) -> Verdict {
     Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1))
 }
 
-fn no_workspace(error: std::io::Error) -> Verdict {
+pub(super) fn no_workspace(error: std::io::Error) -> Verdict {
     let why = match error.kind() {
         std::io::ErrorKind::StorageFull => "no space left on the agent's disk".to_owned(),
         _ => format!("the workspace could not be made: {error}"),
@@ -324,7 +347,7 @@ fn no_workspace(error: std::io::Error) -> Verdict {
     Verdict::new(Outcome::Broken, sentence::broken(&why, 1))
 }
 
-fn no_holder(error: impl std::fmt::Display) -> Verdict {
+pub(super) fn no_holder(error: impl std::fmt::Display) -> Verdict {
     Verdict::new(Outcome::Broken, sentence::broken(&format!("the build's fence could not be put up: {error}"), 1))
 }
 

@@ -8,10 +8,17 @@ mod artifacts;
 mod budget;
 pub mod build;
 mod checkout;
+mod course;
 pub mod diagnosis;
+pub mod downloads;
 pub mod environment;
 pub mod follow;
+mod keeping;
+pub mod observer;
+mod pending;
+mod phases;
 mod planning;
+mod restore;
 mod stage;
 mod tools;
 mod workspace;
@@ -25,14 +32,17 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Artifacts;
+use crate::cache::Cache;
 use crate::config::secret::Secret;
 use crate::config::server::{self, Network, Registry};
 use crate::confine::Layers;
-use crate::domain::build::{Build, Step};
+use crate::domain::build::{Build, BuildId, Step};
 use crate::domain::repo::CommitId;
 use crate::domain::spec::{Decision, Limits};
+use crate::live::cache_tally::CacheTally;
 
 pub use environment::home::GitAccess;
+pub use pending::Pending;
 pub use tools::Toolbox;
 
 /// What is to be built.
@@ -52,6 +62,8 @@ pub struct Job {
     pub registries: Vec<Registry>,
     /// How its installs read private git dependencies; never for a fork.
     pub git: Option<GitAccess>,
+    /// Whether anything is kept from build to build of this repository.
+    pub cache: bool,
     /// The server's additions to every step's environment.
     pub env: BTreeMap<String, String>,
     /// Commits of the repository that passed, newest first; see [`checkout::Remote`](crate::checkout::Remote). Empty for
@@ -99,6 +111,12 @@ pub struct Parts {
     pub shared_tools: Option<PathBuf>,
     /// Where files that builds wrote are kept; `None` keeps none.
     pub artifacts: Option<Artifacts>,
+    /// What is kept from build to build.
+    pub cache: Cache,
+    /// What caches did, for `/metrics`.
+    pub tally: CacheTally,
+    /// Who keeps something of which repository just now.
+    pub pending: Pending,
     /// Bounds the steps that run at once, over all builds of this agent.
     pub permits: Arc<Semaphore>,
 }
@@ -118,6 +136,8 @@ pub enum Happening {
     Notice(String),
     /// A decision that could only be taken after the plan: which version of a tool its steps have.
     Decided(Decision),
+    /// The build's verdict is another one's, which had the same files: nothing of it runs.
+    SameAs(BuildId),
     /// What was checked out.
     CheckedOut(CommitId),
     /// Every step, the checkout first, and the account of the plan.

@@ -40,14 +40,8 @@ pub(super) async fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<
         .map_err(|bad| failed(bad.to_string()))?;
     plan.notices
         .extend(refused.map(|who| format!("{who} gets no network, although it asks for it: this is a fork's build")));
-    if !file.cache.paths.is_empty() {
-        plan.notices.push(NO_CACHE.to_owned());
-    }
     Ok(Planned { plan, file })
 }
-
-/// A file that is written for a later version is taken, and what it misses is said.
-const NO_CACHE: &str = "[cache] paths are not kept: this version keeps nothing between builds but sources and tools";
 
 /// Our default gives way to a node on `PATH` that is not much older: it is what the machine's people run by hand, and
 /// needs no download.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::config::server::Registry;
 use crate::confine::{Holder, HolderError};
-use crate::domain::build::{Step, StepState};
+use crate::domain::build::{CacheUse, Step, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Network, StepCommand, StepSpec};
@@ -55,6 +55,8 @@ pub(super) struct Scene<'a> {
     pub(super) withheld: &'a [&'a Registry],
     /// The sources on this machine, which no step changes.
     pub(super) sources: &'a Path,
+    /// What a step's cache did, and why.
+    pub(super) cache: &'a (dyn Fn(&StepSpec) -> (CacheUse, Option<String>) + Sync),
 }
 
 /// A step of the stage with its place in the plan.
@@ -94,6 +96,7 @@ pub(super) fn verdict(ended: &[Ended]) -> Option<Verdict> {
 async fn run_step(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop) -> Ended {
     let spec = placed.spec;
     let mut step = Step::queued(&spec.name, spec.kind);
+    (step.cache, step.cache_note) = (scene.cache)(spec);
     let permit = tokio::select! {
         permit = scene.parts.permits.acquire() => permit.ok(),
         () = stop.cancelled() => None,

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::confine::Seen;
 use crate::domain::build::BuildId;
 use crate::domain::repo::RepoId;
-use crate::domain::view::{Stack, View};
+use crate::domain::snapshot::Place;
+use crate::domain::view::Stack;
 use crate::tree;
 
 /// A build's own directories under a slot; moved to the trash when dropped.
@@ -13,9 +15,29 @@ use crate::tree;
 pub(super) struct Workspace {
     /// The slot's sources of this repository, kept from build to build.
     pub(super) slot: PathBuf,
+    /// The slot's own directory.
+    slot_dir: PathBuf,
     /// This build's own directory.
     own: PathBuf,
     trash: PathBuf,
+}
+
+/// What a build's steps have in common: those that install, or all others. Each phase has a view of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Package managers, where what they write is to be kept apart from what comes after them.
+    Installs,
+    /// Everything else, or everything.
+    Steps,
+}
+
+impl Phase {
+    fn folder(self) -> &'static str {
+        match self {
+            Phase::Installs => "installs",
+            Phase::Steps => "steps",
+        }
+    }
 }
 
 impl Workspace {
@@ -26,16 +48,12 @@ impl Workspace {
             slot: slot_dir.join("repos").join(directory_name(repo)),
             own: slot_dir.join("builds").join(build.to_string()),
             trash: data_dir.join("trash"),
+            slot_dir,
         };
         if workspace.own.exists() {
             tree::rename_away(&workspace.own, &workspace.trash).map_err(io::Error::other)?;
         }
-        for dir in
-            ["tree", "home"].iter().flat_map(|stack| ["upper", "work", "joined"].map(|part| format!("{stack}/{part}")))
-        {
-            std::fs::create_dir_all(workspace.own.join(dir))?;
-        }
-        std::fs::create_dir_all(workspace.own.join("tmp"))?;
+        std::fs::create_dir_all(workspace.tmp())?;
         std::fs::create_dir_all(&workspace.slot)?;
         Ok(workspace)
     }
@@ -45,14 +63,38 @@ impl Workspace {
         self.slot.join("src")
     }
 
-    /// What the steps see: the sources below, this build's writes on top.
-    pub(super) fn view(&self, readable: Vec<PathBuf>) -> View {
-        View {
-            tree: Stack::over(vec![self.sources()], &self.own.join("tree")),
-            home: Stack::plain(self.own.join("home/upper")),
-            tmp: self.own.join("tmp"),
-            readable,
+    /// Where this machine has what steps see, where there are no mounts: the same paths in every build of the slot.
+    pub(super) fn host(&self) -> Seen {
+        Seen { build: self.slot_dir.join("build"), home: self.slot_dir.join("home"), tmp: self.tmp() }
+    }
+
+    /// The private TMPDIR.
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.own.join("tmp")
+    }
+
+    /// The private HOME of a phase.
+    pub(super) fn home(&self, phase: Phase) -> io::Result<PathBuf> {
+        let home = self.own.join(phase.folder()).join("home");
+        std::fs::create_dir_all(&home)?;
+        Ok(home)
+    }
+
+    /// A place in a phase: what the phase writes, over these layers.
+    pub(super) fn stack(&self, phase: Phase, place: Place, lowers: Vec<PathBuf>) -> io::Result<Stack> {
+        let own = self.own.join(phase.folder()).join("stacks").join(place.in_home().unwrap_or("tree"));
+        let stack = if lowers.is_empty() { Stack::plain(own.join("upper")) } else { Stack::over(lowers, &own) };
+        for dir in [&stack.upper, &stack.work, &stack.joined] {
+            std::fs::create_dir_all(dir)?;
         }
+        Ok(stack)
+    }
+
+    /// An empty directory in which something is put together that is to be kept.
+    pub(super) fn to_keep(&self, what: &str) -> io::Result<PathBuf> {
+        let dir = self.own.join("keep").join(what);
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
     }
 }
 

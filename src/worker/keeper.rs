@@ -87,6 +87,11 @@ impl<'a> Keeper<'a> {
                 self.build.built_sha = Some(sha);
                 written(log.state(&self.build))
             }
+            Happening::SameAs(other) => {
+                stored(store.set_same_as(&self.claim, other).await)?;
+                self.build.same_as = Some(other);
+                written(log.state(&self.build))
+            }
             Happening::Notice(text) => self.keep_notice(text).await,
             Happening::Decided(decision) => {
                 self.explanation.decisions.push(decision);

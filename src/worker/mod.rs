@@ -21,8 +21,10 @@ use crate::domain::build::{Build, Cause};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
+use crate::domain::snapshot::Lineage;
 use crate::domain::trust::Trust;
 use crate::live::Hub;
+use crate::runner::build::Built;
 use crate::runner::{self, GitAccess, Job, Parts, Source, Tell};
 use crate::store::{Claimed, Store};
 use crate::tree;
@@ -82,12 +84,15 @@ impl Worker {
             };
             match self.store.claim(&self.agent.name, LEASE).await {
                 Ok(Some(claimed)) => {
-                    let (worker, give_back) = (self.clone(), ending.now.clone());
+                    let (worker, ending) = (self.clone(), ending.clone());
                     builds.spawn(async move {
                         worker.busy.fetch_add(1, Ordering::Relaxed);
-                        worker.run_claimed(claimed, slot.number, give_back).await;
+                        let left = worker.run_claimed(claimed.clone(), slot.number, ending.now.clone()).await;
                         worker.busy.fetch_sub(1, Ordering::Relaxed);
                         drop(slot);
+                        if let Some(left) = left {
+                            worker.keep(&claimed, left, &ending.now).await;
+                        }
                     });
                     continue;
                 }
@@ -114,8 +119,31 @@ impl Worker {
         in_time
     }
 
-    /// Runs one claimed build in its slot and settles it, once.
-    async fn run_claimed(&self, claimed: Claimed, slot: usize, give_back: CancellationToken) {
+    /// Keeps what a build left that is settled. An agent that is told to end at once leaves it.
+    async fn keep(&self, claimed: &Claimed, built: Built, now: &CancellationToken) {
+        let id = claimed.build.id;
+        let dropped = match Lineage::of(&claimed.build) {
+            Some(lineage) => self.store.is_dropped(&lineage.own, id).await,
+            None => return,
+        };
+        match dropped {
+            Ok(false) => {}
+            Ok(true) => return tracing::info!(build = id.0, "its branch or pull request is gone; nothing is kept"),
+            // It would be kept for ever if that was what could not be read.
+            Err(error) => return tracing::warn!(build = id.0, %error, "nothing of the build is kept"),
+        }
+        let kept = tokio::select! {
+            kept = built.keep() => kept,
+            () = now.cancelled() => return,
+        };
+        if let Err(error) = self.store.set_kept(&claimed.claim, &kept).await {
+            tracing::warn!(build = id.0, %error, "what is kept of the build can't be shown on its page");
+        }
+        self.hub.publish(id);
+    }
+
+    /// Runs one claimed build in its slot and settles it, once. What it left is to be kept by the caller.
+    async fn run_claimed(&self, claimed: Claimed, slot: usize, give_back: CancellationToken) -> Option<Built> {
         let Claimed { build, claim, .. } = claimed.clone();
         tracing::info!(build = build.id.0, repo = %build.repo, sha = build.sha.short(), slot, "build started");
         let stop = CancellationToken::new();
@@ -124,18 +152,19 @@ impl Worker {
         let running = async {
             match self.job(&build).await {
                 Ok(job) => tokio::select! {
-                    verdict = runner::build::build(&job, &self.parts, slot, tell, &stop) => verdict,
+                    built = runner::build::build(&job, &self.parts, slot, tell, &stop) => built,
                     // What runs again from its start is not asked to end: with the future goes the holder, and with
                     // the holder every step, also one that does not heed TERM.
-                    () = give_back.cancelled() => Verdict::new(Outcome::Cancelled, "given back"),
+                    () = give_back.cancelled() => Verdict::new(Outcome::Cancelled, "given back").into(),
                 },
-                Err(verdict) => verdict,
+                Err(verdict) => verdict.into(),
             }
         };
         let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &stop)) };
         let ending = Ending { drain: stop.clone(), now: give_back.clone() };
-        let ((verdict, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
-        let verdict = kept.err().unwrap_or(verdict);
+        let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
+        let may_stay = kept.is_ok() && lease_end.is_none();
+        let verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
         if verdict.outcome == Outcome::Broken {
             self.make_room().await;
         }
@@ -149,6 +178,7 @@ impl Worker {
             }
             _ => keeper.settle(verdict, None).await,
         }
+        may_stay.then_some(built)
     }
 
     /// Removes what ended builds left on disk, which otherwise happens later. A build that filled the disk must neither
@@ -204,6 +234,7 @@ impl Worker {
             bundle_network: rules.network,
             registries: registries.collect(),
             git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
+            cache: rules.cache,
             env: rules.env,
             passed: self.passed(build).await,
             url: format!("{}/builds/{}", self.web.base(), build.id),

@@ -10,14 +10,19 @@ from lib import machine, processes, work
 
 # Name → module, seconds it may take, what it compares.
 BENCHMARKS = {
-    "origin": ("install_order", 1800, "the origin's three scripts against each other"),
+    "origin": ("install_order", 5400, "the origin's three scripts against each other, without and with webpack's own cache"),
     "n1": ("cold_push", 3600, "cold push: delivery → final status, against the gathered script"),
+    "n2": ("restore", 7200, "install phase, lockfiles unchanged, against the gathered script with a warm npm cache"),
+    "n3": ("warm_push", 7200, "whole push, dependencies unchanged, against the script without and with webpack's cache"),
+    "n4": ("same_tree", 3600, "push of a tree already built → final status, against the script"),
     "n5": ("first_line", 900, "delivery → first line of the first step, against bare spawn and bubblewrap"),
     "n6": ("delivery_rate", 900, "deliveries a second, against adnanh/webhook"),
     "n7": ("idle_memory", 900, "idle memory after start and after 200 builds"),
     "n8": ("start_and_size", 1800, "start with 10 000 builds; size, crates and compile time"),
+    "n9": ("switch", 1800, "fetch of one commit and switch of a warm workspace, against git's command line"),
     "n10": ("gigabyte", 900, "a step that prints 1 GB, against cat reading the same pipe"),
     "checkout": ("checkout_size", 1800, "checkouts of 57 000 files and of 500 MB, against git clone --depth 1"),
+    "cost": ("cost", 7200, "what keeping costs: disk, memory, time"),
     "n12": ("kill", 1800, "kill -9 under load: acknowledged deliveries lost, final words missing"),
 }
 

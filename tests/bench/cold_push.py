@@ -11,7 +11,7 @@ from lib import pairs, processes, script, work
 from lib.forge import Forge
 from lib.registry import Registry
 from lib.server import Server, instant, require
-from lib.shop import NAME, Shop
+from lib.shop import NAME, Shop, sample_option
 
 NEEDS_BINARY = True
 _PATIENCE = 600
@@ -19,6 +19,7 @@ _ZERO = "0" * 40
 
 
 def options(parser):
+    sample_option(parser)
     parser.add_argument("--sandbox", choices=["available", "none"], default="available", help="sandbox.require of the server")
 
 
@@ -50,7 +51,7 @@ def run(options, folder):
     require("git", "npm", "node")
     count = options.pairs or 5
     with Forge(folder / "forge") as forge, Registry(work.cache() / "registry") as registry:
-        shop = Shop(forge, registry)
+        shop = Shop(forge, registry, options.sample)
         script.run("gathered", shop)  # fills the registry's disk and the page cache
         misses, steps, theirs = registry.misses(), [], []
         wall = pairs.Table("hookmill", "script", "s")

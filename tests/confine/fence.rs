@@ -144,7 +144,7 @@ async fn home_and_tmp_are_private_and_writable() {
     let build = Build::new(&layers);
     let (text, exit) = build.run("echo h > $HOME/h; echo t > $TMPDIR/t; cat /var/tmp/t; ls /home /tmp; pwd").await;
     assert_eq!((text.as_str(), exit), ("t\n/home:\nbuild\n\n/tmp:\nt\n/build\n", Exit::Code(0)));
-    assert!(build.view.home.upper.join("h").exists() && build.view.tmp.join("t").exists());
+    assert!(build.view.home.join("h").exists() && build.view.tmp.join("t").exists());
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use hookmill::confine::{Holder, Layers, Mode, probe};
+use hookmill::confine::{Holder, Layers, Mode, Seen, probe};
 use hookmill::domain::spec::{Network, StepCommand};
 use hookmill::domain::view::{Stack, View};
 use hookmill::process::{Event, Exit, Running};
@@ -47,7 +47,7 @@ impl Build {
             work: made("work"),
             joined: made("joined"),
         };
-        let view = View { tree, home: Stack::plain(made("home")), tmp: made("tmp"), readable: Vec::new() };
+        let view = View { tree, home: made("home"), in_home: Vec::new(), tmp: made("tmp"), readable: Vec::new() };
         {
             let tree = view.tree.lowers.first().unwrap_or(&view.tree.upper);
             fs::create_dir(tree.join("client")).expect("made");
@@ -63,7 +63,7 @@ impl Build {
     }
 
     fn command(&self, script: &str) -> StepCommand {
-        let seen = self.layers.seen(&self.view);
+        let seen = self.layers.seen(self.host());
         let text = |path: &Path| path.to_str().expect("plain").to_owned();
         StepCommand {
             argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
@@ -76,6 +76,11 @@ impl Build {
             network: Network::Closed,
             processes: 512,
         }
+    }
+
+    fn host(&self) -> Seen {
+        let View { tree, home, tmp, .. } = &self.view;
+        Seen { build: tree.shown().to_owned(), home: home.clone(), tmp: tmp.clone() }
     }
 
     /// A file of the tree as the host finds it after a step wrote it.
@@ -97,7 +102,7 @@ impl Build {
 
     /// What holds `$HOME/alive` open for writing is alive: the channel hears when nothing does any more.
     fn life_line(&self) -> oneshot::Receiver<()> {
-        let fifo = self.view.home.upper.join("alive");
+        let fifo = self.view.home.join("alive");
         assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
         let (ended, end) = oneshot::channel();
         std::thread::spawn(move || {

@@ -98,7 +98,7 @@ async fn a_step_runs_in_its_directory(build: &Build) {
     let holder = build.open().await;
     let (text, _, _) = all(holder.start(&command).await.expect("started")).await;
     holder.close().await;
-    let expected = build.layers.seen(&build.view).build.join("client");
+    let expected = build.layers.seen(build.host()).build.join("client");
     assert_eq!(text, format!("deep\n{}\n", expected.display()));
 }
 
@@ -183,7 +183,7 @@ async fn a_killed_agent_ends_all(build: &Build) {
         .stdout(Stdio::null())
         .spawn()
         .expect("the agent starts");
-    wait_for_file(&build.view.home.upper.join("up")).await;
+    wait_for_file(&build.view.home.join("up")).await;
     agent.kill().expect("killed");
     agent.wait().expect("reaped");
     gone(life).await;

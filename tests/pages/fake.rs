@@ -202,11 +202,18 @@ pub(crate) struct Setup<'a> {
     pub(crate) read: Read,
     pub(crate) token: Option<&'a str>,
     pub(crate) readers: usize,
+    pub(crate) artifacts: Artifacts,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Setup { public_url: "https://ci.acme.example", read: Read::Link, token: Some(TOKEN), readers: 16 }
+        Setup {
+            public_url: "https://ci.acme.example",
+            read: Read::Link,
+            token: Some(TOKEN),
+            readers: 16,
+            artifacts: Artifacts::new("/nonexistent"),
+        }
     }
 }
 
@@ -241,7 +248,7 @@ impl Server {
         let pages = Pages::new(
             site.clone(),
             Arc::clone(&memory) as Arc<dyn Records>,
-            Kept { logs: logs.clone(), artifacts: Artifacts::new("/nonexistent") },
+            Kept { logs: logs.clone(), artifacts: setup.artifacts },
             hub.clone(),
             refusals,
         );

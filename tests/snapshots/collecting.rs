@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use hookmill::cache::Selection;
+use hookmill::domain::build::BuildId;
 use hookmill::domain::snapshot::{Level, Place, Record};
 use hookmill::domain::trust::Trust;
 
@@ -110,9 +111,9 @@ fn a_shared_layer_counts_once_and_goes_with_its_last_name() {
     }
     drop(shared);
     assert_eq!(data.cache.bytes(), data.cache.list()[0].bytes);
-    data.cache.drop_scope(&own).expect("dropped");
+    data.cache.drop_scope(&own, BuildId(7)).expect("dropped");
     data.hit(&alone(&base), Level::Work, &inputs("1"));
-    data.cache.drop_scope(&base).expect("dropped");
+    data.cache.drop_scope(&base, BuildId(7)).expect("dropped");
     assert_eq!(data.cache.bytes(), 0);
 }
 
@@ -122,7 +123,7 @@ fn a_dropped_scope_leaves_a_running_build_its_layers() {
     let own = scope(Trust::Fork, "refs/heads/topic");
     data.keep(&own, Level::Work, &inputs("1"), &[("f", "f")]);
     let held = data.hit(&alone(&own), Level::Work, &inputs("1"));
-    data.cache.drop_scope(&own).expect("dropped");
+    data.cache.drop_scope(&own, BuildId(7)).expect("dropped");
     assert!(held.layers(Place::Tree)[0].join("f").exists());
     data.miss(&alone(&own), Level::Work, &inputs("1"));
     drop(held);
@@ -157,10 +158,11 @@ fn a_miss_is_noted_until_it_is_old() {
     let scope = main_branch();
     assert_eq!(data.cache.last_miss(&scope, Level::Packages), None);
     let when = hookmill::domain::time::Timestamp(1_763_820_000_000);
-    let build = hookmill::domain::build::BuildId(9);
+    let build = BuildId(9);
     data.cache.note_miss(&scope, Level::Packages, &inputs("20"), build, when).expect("noted");
     let miss = data.cache.last_miss(&scope, Level::Packages).expect("noted");
     assert_eq!((miss.inputs, miss.build, miss.at), (inputs("20"), build, when));
+    assert_eq!(miss.scope, scope);
     assert!(data.cache.list().is_empty(), "a note is no snapshot");
     data.cache.collect(u64::MAX, HOUR).expect("collected");
     assert!(data.cache.last_miss(&scope, Level::Packages).is_some());

@@ -175,3 +175,12 @@ fn one_bad_layer_of_a_chain_is_a_miss_and_takes_only_its_own_layer_along() {
     assert!(data.miss(&alone(&scope), Level::Work, &inputs("20")).damaged.is_some());
     data.hit(&alone(&scope), Level::Work, &inputs("18"));
 }
+
+#[test]
+fn a_use_does_not_read_the_manifest() {
+    let data = Data::new();
+    let scope = main_branch();
+    let kept = data.keep(&scope, Level::Packages, &inputs("20"), &FILES);
+    fs::write(data.layer(&kept.layers[0]).join("manifest"), "").expect("written");
+    data.hit(&alone(&scope), Level::Packages, &inputs("20"));
+}

@@ -4,6 +4,7 @@ mod collecting;
 #[cfg(target_os = "linux")]
 mod consolidating;
 mod damage;
+mod figures;
 mod keeping;
 mod sharing;
 mod taking;

@@ -5,7 +5,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The command, the package that brings it, and the program in the package.
-const MANAGERS: [(&str, &str, &str, &str); 5] = [
+const MANAGERS: [(&str, &str, &str, &str); 10] = [
+    ("npm6", "npm", "npm@6.14.18", "npm/bin/npm-cli.js"),
+    ("npm8", "npm", "npm@8.19.4", "npm/bin/npm-cli.js"),
+    ("npm10", "npm", "npm@10.9.9", "npm/bin/npm-cli.js"),
+    ("pnpm8", "pnpm", "pnpm@8.15.9", "pnpm/bin/pnpm.cjs"),
+    ("pnpm12", "pnpm", "pnpm@12.21.0", "pnpm/pnpm"),
     ("yarn1", "yarn", "yarn@1.22.22", "yarn/bin/yarn.js"),
     ("berry", "yarn", "@yarnpkg/cli-dist@4.9.2", "@yarnpkg/cli-dist/bin/yarn.js"),
     ("pnpm", "pnpm", "pnpm@10.12.1", "pnpm/bin/pnpm.cjs"),
@@ -13,7 +18,7 @@ const MANAGERS: [(&str, &str, &str, &str); 5] = [
     ("bun", "bun", "@oven/bun-linux-x64@1.2.18", "@oven/bun-linux-x64/bin/bun"),
 ];
 
-/// This process's `PATH` with a manager first; `npm` is there anyway.
+/// This process's `PATH` with a manager first; `npm` is this machine's.
 pub(crate) fn path_with(manager: &str) -> String {
     let path = std::env::var("PATH").expect("set");
     let Some((name, command, package, program)) = MANAGERS.into_iter().find(|known| known.0 == manager) else {

@@ -40,6 +40,12 @@ impl Package {
         self
     }
 
+    /// Adds a file that need not be text. It may be executed, as what `bin` names has to be.
+    pub(crate) fn bytes(mut self, path: &str, bytes: Vec<u8>) -> Package {
+        self.files.push((path.to_owned(), bytes, 0o755));
+        self
+    }
+
     /// Adds a file that may be executed.
     pub(crate) fn program(mut self, path: &str, text: &str) -> Package {
         self.files.push((path.to_owned(), text.as_bytes().to_vec(), 0o755));
@@ -50,6 +56,11 @@ impl Package {
     pub(crate) fn claiming(mut self, integrity: &str) -> Package {
         self.integrity = Some(integrity.to_owned());
         self
+    }
+
+    /// Its version.
+    pub(crate) fn version(&self) -> String {
+        self.text("version")
     }
 
     fn text(&self, key: &str) -> String {
@@ -157,6 +168,18 @@ impl Registry {
     /// Answers this at a path, which need not be a package's.
     pub(crate) fn answer(&self, path: &str, document: Value) {
         self.shared.documents.lock().expect("no panic").insert(path.to_owned(), document);
+    }
+
+    /// What npm's lockfile says of a published version that needs no others.
+    pub(crate) fn locked(&self, name: &str, version: &str) -> Value {
+        let documents = self.shared.documents.lock().expect("no panic");
+        let manifest = &documents[&format!("/{name}")]["versions"][version];
+        let dist = &manifest["dist"];
+        let mut locked = json!({ "version": version, "resolved": dist["tarball"], "integrity": dist["integrity"] });
+        if !manifest["bin"].is_null() {
+            locked["bin"] = manifest["bin"].clone();
+        }
+        locked
     }
 
     /// The next so many requests are answered 503.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hookmill::cache::Cache;
 use hookmill::config::load;
 use hookmill::config::server::Network;
 use hookmill::config::surroundings::Surroundings;
@@ -13,7 +14,8 @@ use hookmill::domain::outcome::Verdict;
 use hookmill::domain::repo::RefName;
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
-use hookmill::runner::{self, Happening, Job, Parts, Source, Stop, Tell, Toolbox};
+use hookmill::live::cache_tally::CacheTally;
+use hookmill::runner::{self, Happening, Job, Parts, Pending, Source, Stop, Tell, Toolbox};
 use tokio::sync::Semaphore;
 
 /// Builds these files as a commit of that trust after `change` had its way with the job; the verdict and the whole log,
@@ -50,6 +52,9 @@ pub(crate) async fn build_behind(
         toolchain: Arc::clone(&server.toolchain),
         shared_tools: None,
         artifacts: None,
+        cache: Cache::new(&data),
+        tally: CacheTally::default(),
+        pending: Pending::default(),
         permits: Arc::new(Semaphore::new(2)),
     };
     let mut job = Job {
@@ -60,6 +65,7 @@ pub(crate) async fn build_behind(
         bundle_network: false,
         registries: Vec::new(),
         git: None,
+        cache: true,
         env: BTreeMap::new(),
         passed: Vec::new(),
         url: String::new(),
@@ -78,10 +84,12 @@ pub(crate) async fn build_behind(
         }
         String::from_utf8_lossy(&log).into_owned()
     };
-    tokio::join!(runner::build::build(&job, &parts, 0, tell, &stop), hear)
+    let (built, log) = tokio::join!(runner::build::build(&job, &parts, 0, tell, &stop), hear);
+    (built.verdict, log)
 }
 
-fn build_of(trust: Trust) -> Build {
+/// A local build of that trust.
+pub(crate) fn build_of(trust: Trust) -> Build {
     Build {
         id: BuildId(1),
         repo: "github/acme/shop".parse().expect("legal"),

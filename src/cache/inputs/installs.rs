@@ -37,7 +37,11 @@ fn group(facts: &Facts<'_>, level: Level, steps: &[&StepSpec]) -> Group {
                     }
                     directories.push(bower::add(&mut inputs, facts, &sources, &step.dir)?);
                 }
-                _ => unlocked |= packages(&mut inputs, facts, &sources, step)?,
+                _ => {
+                    let by_bower = packages(&mut inputs, facts, &sources, step)?;
+                    unlocked |= !by_bower.is_empty();
+                    directories.extend(by_bower);
+                }
             }
         }
         for glob in facts.declared {
@@ -66,8 +70,14 @@ fn any_file(step: &StepSpec) -> NotKept {
     NotKept::Script { place: format!("the step {}", step.name), command: step.argv.join(" ") }
 }
 
-/// Adds what a step of npm, yarn, pnpm or bun depends on. True when a script of it installs without a lockfile.
-fn packages(inputs: &mut Inputs, facts: &Facts<'_>, sources: &Sources<'_>, step: &StepSpec) -> Result<bool, NotKept> {
+/// Adds what a step of npm, yarn, pnpm or bun depends on. Answers with the folders that bower writes when a script of
+/// it runs bower, which has no lockfile.
+fn packages(
+    inputs: &mut Inputs,
+    facts: &Facts<'_>,
+    sources: &Sources<'_>,
+    step: &StepSpec,
+) -> Result<Vec<String>, NotKept> {
     if !facts.starts(step, &step.tool) {
         return Err(any_file(step));
     }
@@ -79,9 +89,9 @@ fn packages(inputs: &mut Inputs, facts: &Facts<'_>, sources: &Sources<'_>, step:
     let locked = sources.read(&lockfile)?.unwrap_or_default();
     inputs.add_bytes(lockfile.as_str(), &locked);
     let (packages, local) = manifests::of(facts, sources, &step.dir)?;
-    let mut runs_bower = false;
+    let mut by_bower = Vec::new();
     for package in &packages {
-        runs_bower |= self_and_scripts(inputs, facts, sources, step, package)?;
+        by_bower.extend(self_and_scripts(inputs, facts, sources, step, package)?);
     }
     for dir in upwards(&step.dir) {
         settings::add(inputs, sources, dir)?;
@@ -98,18 +108,19 @@ fn packages(inputs: &mut Inputs, facts: &Facts<'_>, sources: &Sources<'_>, step:
     if facts.scripts {
         dependencies_that_read(inputs, sources, &locked, &packages)?;
     }
-    Ok(runs_bower)
+    Ok(by_bower)
 }
 
-/// Adds a package's manifest and what its own install scripts read. True when they run bower.
+/// Adds a package's manifest and what its own install scripts read. Answers with the folder that bower writes when
+/// they run it.
 fn self_and_scripts(
     inputs: &mut Inputs,
     facts: &Facts<'_>,
     sources: &Sources<'_>,
     step: &StepSpec,
     package: &Package,
-) -> Result<bool, NotKept> {
-    let mut runs_bower = false;
+) -> Result<Option<String>, NotKept> {
+    let mut by_bower = None;
     let mut called = BTreeSet::new();
     let ignored = !facts.scripts
         || step.argv.iter().any(|word| word == "--ignore-scripts")
@@ -128,8 +139,7 @@ fn self_and_scripts(
                         sources.add_glob(inputs, &manifests::beneath(&package.dir, &glob))?;
                     }
                     if known.bower {
-                        bower::add(inputs, facts, sources, &package.dir)?;
-                        runs_bower = true;
+                        by_bower = Some(bower::add(inputs, facts, sources, &package.dir)?);
                     }
                 }
                 Err(_) if !facts.declared.is_empty() => called.extend(own.keys().cloned()),
@@ -150,7 +160,7 @@ fn self_and_scripts(
             sources.add(inputs, file)?;
         }
     }
-    Ok(runs_bower)
+    Ok(by_bower)
 }
 
 /// Adds what the install scripts of well-known packages read outside of themselves.
@@ -160,20 +170,19 @@ fn dependencies_that_read(
     lockfile: &[u8],
     packages: &[Package],
 ) -> Result<(), NotKept> {
-    const READ: [(&str, &[&str]); 4] = [
+    const READ: [(&str, &[&str]); 3] = [
         // Generates its client from the schema.
         ("@prisma/client", &scripts::PRISMA),
         ("prisma", &scripts::PRISMA),
         // Where and whether a browser is fetched (https://pptr.dev/guides/configuration).
         ("puppeteer", &[".puppeteerrc*", "puppeteer.config.*"]),
-        ("lefthook", &[]),
     ];
+    let locked = String::from_utf8_lossy(lockfile);
+    // A name with a scope is found in a lockfile wherever it stands; others are words that may mean anything.
     let has = |name: &str| {
-        let quoted = [format!("/{name}\""), format!("\"{name}@"), format!("{name}@")];
-        packages.iter().any(|package| package.asks_for(name))
-            || (name.starts_with('@') && quoted.iter().any(|word| contains(lockfile, word.as_bytes())))
+        packages.iter().any(|package| package.asks_for(name)) || (name.starts_with('@') && locked.contains(name))
     };
-    for (name, globs) in READ.into_iter().filter(|(name, globs)| !globs.is_empty() && has(name)) {
+    for (name, globs) in READ.into_iter().filter(|(name, _)| has(name)) {
         for package in packages.iter().filter(|package| package.runs_scripts || package.asks_for(name)) {
             for glob in globs {
                 sources.add_glob(inputs, &manifests::beneath(&package.dir, glob))?;
@@ -181,10 +190,6 @@ fn dependencies_that_read(
         }
     }
     Ok(())
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    std::str::from_utf8(word).is_ok_and(|word| String::from_utf8_lossy(text).contains(word))
 }
 
 /// The command that would install exactly what the lockfile says, where the step's own may not.

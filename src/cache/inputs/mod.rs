@@ -11,6 +11,10 @@ mod scripts;
 mod settings;
 mod sources;
 mod tools;
+mod written;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,6 +27,7 @@ use crate::tree::TreeError;
 
 pub use installs::installs;
 pub use tools::{verdict, work};
+pub use written::{Cleaned, Written, hidden, keepable};
 
 /// How long what has no lockfile is kept: ranges are looked up anew after it.
 pub const UNLOCKED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -76,7 +81,7 @@ pub struct Group {
     pub steps: Vec<String>,
     /// What they depend on, or why that can't be known.
     pub inputs: Result<Inputs, NotKept>,
-    /// The folders that bower writes, relative to the root; empty for packages.
+    /// The folders that bower writes, relative to the root; for packages those of bower runs in their scripts.
     pub directories: Vec<String>,
     /// How old a snapshot may be; `None`: any age.
     pub expires: Option<Duration>,
@@ -136,6 +141,26 @@ pub enum NotKept {
     /// A manifest that nobody can read.
     #[error("{path} is not JSON; correct it")]
     NotJson {
+        /// Its path.
+        path: String,
+    },
+    /// An install changed a file of the commit.
+    #[error(
+        "an install changed {path}, a file of the commit, and a later commit's own would be hidden; let no install script change it, or name it under [cache] inputs in .hookmill.toml"
+    )]
+    Changed {
+        /// Its path.
+        path: String,
+    },
+    /// An install removed a file or a folder of the commit.
+    #[error("an install removed {path}, which is part of the commit; let no install script remove it")]
+    Removed {
+        /// Its path.
+        path: String,
+    },
+    /// Dependencies that the repository holds itself.
+    #[error("{path} is committed, so installs begin from it; take it out of the repository: git rm -r --cached {path}")]
+    Committed {
         /// Its path.
         path: String,
     },

@@ -141,7 +141,7 @@ impl Trial {
         let made = |name: &str| std::fs::create_dir_all(dir.join(name)).map(|()| dir.join(name));
         let tree =
             Stack { lowers: vec![made("lower")?], upper: made("upper")?, work: made("work")?, joined: made("joined")? };
-        let view = View { tree, home: Stack::plain(made("home")?), tmp: made("tmp")?, readable: Vec::new() };
+        let view = View { tree, home: made("home")?, in_home: Vec::new(), tmp: made("tmp")?, readable: Vec::new() };
         Ok(Self { dir, view })
     }
 }

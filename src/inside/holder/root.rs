@@ -24,11 +24,17 @@ const PROGRAMS: [&str; 9] =
 /// # Errors
 /// What could not be done and why, to follow "could not".
 pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String> {
-    for stack in [&view.tree, &view.home].into_iter().filter(|stack| !stack.lowers.is_empty()) {
-        join(stack)?;
+    for stack in std::iter::once(&view.tree).chain(view.in_home.iter().map(|(_, stack)| stack)) {
+        if !stack.lowers.is_empty() {
+            join(stack)?;
+        }
     }
     let build = opened(view.tree.shown())?;
-    let home = opened(view.home.shown())?;
+    let home = opened(&view.home)?;
+    let mut in_home = Vec::new();
+    for (at, stack) in &view.in_home {
+        in_home.push((Path::new(HOME_DIR).join(at), opened(stack.shown())?));
+    }
     let tmp = opened(&view.tmp)?;
     let mut readable = Vec::new();
     for path in view.readable.iter().map(AsRef::as_ref).chain(bubblewrap) {
@@ -44,6 +50,9 @@ pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String
     make_dirs().map_err(|error| format!("make directories for steps: {error}"))?;
     for (fd, at) in [(&build, BUILD_DIR), (&home, HOME_DIR), (&tmp, "/tmp")] {
         bind(fd, Path::new(at), Access::Write).map_err(|error| format!("show {at} to steps: {error}"))?;
+    }
+    for (at, fd) in &in_home {
+        bind(fd, at, Access::Write).map_err(|error| format!("show {} to steps: {error}", at.display()))?;
     }
     for (path, fd) in &readable {
         show(fd, path).map_err(|error| format!("show {} to steps: {error}", path.display()))?;

@@ -1,4 +1,4 @@
-"""One line that says on what the figures were taken."""
+"""Lines that say on what the figures were taken."""
 
 import os
 import platform
@@ -41,13 +41,22 @@ def version(program, *arguments):
     return next((word.lstrip("v") for word in words if word.lstrip("v")[:1].isdigit()), words[-1])
 
 
+def pressure(of):
+    """The first line of /proc/pressure: how much of the last seconds somebody waited for it, in percent."""
+    try:
+        with open(f"/proc/pressure/{of}", encoding="ascii") as file:
+            return file.readline().strip().rpartition(" total")[0]
+    except OSError:
+        return "not told by this kernel"
+
+
 def line(work):
-    """Cores, memory, file system of `work`, kernel, tools, load and time of day."""
+    """Cores, memory, file system of `work`, kernel, tools, load, time of day, pressure."""
     memory = int(_first("/proc/meminfo", "MemTotal").split()[0]) / 1048576
     tools = ", ".join(f"{name} {version(name)}" for name in ("node", "npm", "git", "bwrap"))
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     return (
         f"machine: {os.cpu_count()} cores ({_first('/proc/cpuinfo', 'model name')}), {memory:.0f} GiB, "
         f"{_file_system(work)}, Linux {platform.release()}, {tools}; load {load}; "
-        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC"
+        f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC\npressure: cpu {pressure('cpu')}; io {pressure('io')}"
     )

@@ -17,6 +17,11 @@ def interleave(count, one, other):
             yield number, one(), second
 
 
+def middle(values):
+    """The median."""
+    return statistics.median(values)
+
+
 def percentile(values, share):
     """The value below which `share` (0 to 1) of the values are, by the nearest rank."""
     ordered = sorted(values)
@@ -38,22 +43,25 @@ def spread(values, unit="", digits=2):
 
 
 class Table:
-    """The pairs of one comparison, printed as they come. The ratio is `ours / theirs`."""
+    """The pairs of one comparison, printed as they come unless `quiet`. The ratio is `ours / theirs`."""
 
-    def __init__(self, ours, theirs, unit, digits=2, more_is_better=False):
+    def __init__(self, ours, theirs, unit, digits=2, more_is_better=False, ratio_digits=3, quiet=False):
         self.names, self.unit, self.digits = (ours, theirs), unit, digits
+        self.ratio_digits, self.quiet = ratio_digits, quiet
         self.more_is_better = more_is_better
         self.ours, self.theirs, self.ratios = [], [], []
 
     def add(self, ours, theirs):
-        """Takes and prints one pair."""
+        """Takes one pair."""
         self.ours.append(ours)
         self.theirs.append(theirs)
         self.ratios.append(ours / theirs)
+        if self.quiet:
+            return
         (one, other), unit, digits = self.names, self.unit, self.digits
         print(
             f"  pair {len(self.ratios):3}  {other} {theirs:9.{digits}f}{unit}   {one} {ours:9.{digits}f}{unit}   "
-            f"ratio {self.ratios[-1]:.3f}",
+            f"ratio {self.ratios[-1]:.{self.ratio_digits}f}",
             flush=True,
         )
 
@@ -63,12 +71,13 @@ class Table:
             late = f", p95 {percentile(values, 0.95):.{self.digits}f}{self.unit}" if len(values) >= 20 else ""
             print(f"  {name}: {spread(values, self.unit, self.digits)}{late}")
         low, high = interval(self.ratios)
-        print(f"  {what} ratio {self.names[0]} / {self.names[1]}: {spread(self.ratios, digits=3)}, "
-              f"95 % interval of the median {low:.3f} to {high:.3f}, {len(self.ratios)} pairs")
+        exact = self.ratio_digits
+        print(f"  {what} ratio {self.names[0]} / {self.names[1]}: {spread(self.ratios, digits=exact)}, "
+              f"95 % interval of the median {low:.{exact}f} to {high:.{exact}f}, {len(self.ratios)} pairs")
         if goal is not None:
             middle = statistics.median(self.ratios)
             met = middle >= goal if self.more_is_better else middle <= goal
-            verdict(f"{what} ratio {'≥' if self.more_is_better else '≤'} {goal}", met, f"{middle:.3f}")
+            verdict(f"{what} ratio {'≥' if self.more_is_better else '≤'} {goal}", met, f"{middle:.{exact}f}")
 
 
 def verdict(goal, met, found):

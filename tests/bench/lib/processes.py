@@ -47,6 +47,19 @@ def cpu_seconds(root):
     return ticks / _TICKS
 
 
+def busy(root):
+    """Whether a thread of a process or of its descendants runs or waits for a disk now."""
+    for pid in [root, *descendants(root)]:
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            continue
+        for thread in threads:
+            if (fields := _stat(f"{pid}/task/{thread}")) and fields[0] in (b"R", b"D"):
+                return True
+    return False
+
+
 def _kilobytes(path, field):
     try:
         with open(path, encoding="ascii") as file:

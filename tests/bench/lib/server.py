@@ -4,6 +4,7 @@ import datetime
 import http.client
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -31,14 +32,15 @@ class Server:
     """Use as `with Server(…) as server`. `repos` maps `owner/name` to the address git fetches from.
 
     `measured`: runs under `measured.py`, and `cost()` tells the CPU time of the whole tree after `stop()`.
+    `user`: a name; it runs as that user, who is given the folder.
     """
 
     def __init__(self, binary, folder, api_url, repos, slots=1, sandbox="available", context="hookmill",
-                 environment=None, limits="", measured=False):
+                 environment=None, limits="", measured=False, user=None):
         self.binary, self.folder = Path(binary), Path(folder)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.measured, self._process, self.pid = measured, None, None
+        self.measured, self.user, self._process, self.pid = measured, user, None, None
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "home").mkdir(exist_ok=True)
         self.environment = {
@@ -49,6 +51,9 @@ class Server:
             **(environment or {}),
         }
         self._write(api_url, repos, slots, sandbox, context, limits)
+        if user:
+            for path in (self.folder, *self.folder.iterdir()):
+                shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
 
     def _write(self, api_url, repos, slots, sandbox, context, limits):
         for name, content in (("hook-secret", SECRET), ("forge-token", _TOKEN.encode())):
@@ -118,11 +123,12 @@ token_file = "forge-token"
         command = [str(self.binary), "serve", "--config", str(self.folder / "hookmill.toml")]
         if self.measured:
             command = [sys.executable, str(Path(__file__).with_name("measured.py")), str(self._result), *command]
+        who = {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []} if self.user else {}
         with open(self.folder / "serve.log", "ab") as log:
             begun = time.monotonic()
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=self.environment,
-                start_new_session=True,
+                start_new_session=True, **who,
             )
         self._listening()
         seconds = time.monotonic() - begun
@@ -235,6 +241,31 @@ token_file = "forge-token"
             return connection.execute(sql).fetchall()
         finally:
             connection.close()
+
+    def told(self, word):
+        """Lines of its log whose message or fields hold `word`, as objects (they are JSON where nobody looks on)."""
+        found = []
+        for line in (self.folder / "serve.log").read_text(errors="replace").splitlines():
+            if word in line and line.startswith("{"):
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    continue
+        return found
+
+    def settle(self, patience=300):
+        """Waits until it keeps nothing any more: nothing is coming in, and its processes used no CPU time for a second."""
+        deadline, since, spent = time.monotonic() + patience, time.monotonic(), -1.0
+        while time.monotonic() < deadline:
+            incoming = self.folder / "data/snapshots/incoming"
+            now = processes.cpu_seconds(self.pid)
+            coming = incoming.is_dir() and any(incoming.iterdir())
+            if now > spent + 0.015 or coming or processes.busy(self.pid):
+                since, spent = time.monotonic(), now
+            elif time.monotonic() - since >= 1:
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"the server did not come to rest within {patience} s\n{self.log_tail()}")
 
     def log_tail(self, lines=15):
         """The end of its log."""

@@ -46,6 +46,26 @@ def remove(path):
     shutil.rmtree(path, ignore_errors=True)
 
 
+def files(path):
+    """How many files are beneath a folder."""
+    return sum(len(names) for _, _, names in os.walk(path))
+
+
+def disk(path):
+    """Bytes on disk beneath a folder (st_blocks), a file of several names counted once."""
+    seen, total = set(), 0
+    for folder, _, names in os.walk(path):
+        for name in (".", *names):
+            try:
+                found = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue
+            if (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                total += found.st_blocks * 512
+    return total
+
+
 def target_folder():
     """Where cargo puts what it builds."""
     asked = subprocess.run(

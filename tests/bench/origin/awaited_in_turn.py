@@ -1,11 +1,11 @@
 """Asynchronous to the eye: each coroutine is awaited before the next is started, so nothing runs side by side."""
 
-from steps import BOWER, NPM, main, run
+from steps import installs, main, run
 
 
 async def install(folder):
-    await run(folder, NPM)
-    await run(folder, BOWER)
+    for command in installs(folder):
+        await run(folder, command)
 
 
 main(install)

@@ -1,12 +1,12 @@
-"""Side by side: both are started, then both are awaited."""
+"""Side by side: all are started, then all are awaited."""
 
 import asyncio
 
-from steps import BOWER, NPM, main, run
+from steps import installs, main, run
 
 
 async def install(folder):
-    await asyncio.gather(run(folder, NPM), run(folder, BOWER))
+    await asyncio.gather(*(run(folder, command) for command in installs(folder)))
 
 
 main(install)

@@ -2,12 +2,12 @@
 
 import subprocess
 
-from steps import BOWER, NPM, main
+from steps import installs, main
 
 
 async def install(folder):
-    subprocess.run(NPM, cwd=folder, stdin=subprocess.DEVNULL, check=True)
-    subprocess.run(BOWER, cwd=folder, stdin=subprocess.DEVNULL, check=True)
+    for command in installs(folder):
+        subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, check=True)
 
 
 main(install)

@@ -1,0 +1,279 @@
+//! What a build that passed leaves for the next ones. Nobody waits for this: the verdict was told before.
+//!
+//! A build writes to its own scope alone. What it leaves is sealed first and named by a record after that, so that a
+//! crash in between leaves a layer that nobody names.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use crate::cache::{Cache, CacheError, Held, Sealed};
+use crate::domain::build::{BuildId, KeptLevel};
+use crate::domain::repo::CommitId;
+use crate::domain::snapshot::{Inputs, Layer, Level, Place, Record, Scope};
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+use crate::tree::{self, Dir, Kind, TreeError, Visit};
+
+use super::downloads::{self, Lockfiles};
+use super::observer;
+use super::pending::Keeping;
+use super::restore::{Group, Restored, State};
+use super::workspace::Workspace;
+
+/// A chain of layers that grew longer than this is made one: each layer costs a mount a little, and holds what later
+/// ones replaced.
+const LONGEST_CHAIN: usize = 8;
+/// The most that is kept of one install, of one run of the bundlers, and of downloads at once. Bytes.
+const LARGEST: u64 = 8 << 30;
+/// As above, for what bundlers and compilers keep for their next run.
+const LARGEST_WORK: u64 = 2 << 30;
+
+/// What a build leaves, until it is kept or dropped.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) cache: Cache,
+    pub(super) build: BuildId,
+    pub(super) sha: CommitId,
+    pub(super) restored: Restored,
+    /// The view in which installs ran, where that was one of their own.
+    pub(super) installs: Option<View>,
+    /// Whether what they wrote can be kept.
+    pub(super) are_kept: bool,
+    /// The view in which the last steps ran.
+    pub(super) steps: View,
+    /// The checked-out files, as no step changed them.
+    pub(super) sources: PathBuf,
+    /// The folders that steps ran in, relative to the tree's root.
+    pub(super) projects: Vec<String>,
+    /// `[cache] paths`.
+    pub(super) paths: Vec<String>,
+    /// The directories that all this lies in.
+    pub(super) workspace: Workspace,
+    /// Who builds this repository next waits.
+    pub(super) _pending: Keeping,
+}
+
+/// Why something was not kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeepError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Left {
+    /// Keeps it, and says how much of each kind was new.
+    pub(super) async fn keep(self) -> Vec<KeptLevel> {
+        let kept = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let kept = self.keep_all();
+            let bytes: u64 = kept.iter().map(|kept| kept.bytes).sum();
+            let ms = began.elapsed().as_millis();
+            tracing::info!(build = self.build.0, ms, bytes, "what the build left is kept");
+            kept
+        });
+        kept.await.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "what a build left could not be kept");
+            Vec::new()
+        })
+    }
+
+    fn keep_all(&self) -> Vec<KeptLevel> {
+        let Some(scope) = self.restored.lineage.as_ref().map(|lineage| &lineage.own) else { return Vec::new() };
+        let mut keeper = Keeper { left: self, scope, kept: Vec::new() };
+        let downloads = keeper.attempt(Level::Downloads, |keeper| keeper.downloads()).unwrap_or_default();
+        if self.installs.is_some() && self.are_kept {
+            // bower's folders are taken out of what is left for the packages.
+            keeper.attempt(Level::Bower, |keeper| keeper.bower());
+            keeper.attempt(Level::Packages, |keeper| keeper.packages(&downloads));
+        }
+        keeper.attempt(Level::Work, |keeper| keeper.work());
+        keeper.attempt(Level::Verdict, |keeper| keeper.verdict());
+        keeper.kept
+    }
+}
+
+struct Keeper<'a> {
+    left: &'a Left,
+    scope: &'a Scope,
+    kept: Vec<KeptLevel>,
+}
+
+impl<'a> Keeper<'a> {
+    /// What can't be kept is missed next time, and told in the log of the agent.
+    fn attempt<T>(&mut self, level: Level, keep: impl FnOnce(&mut Self) -> Result<T, KeepError>) -> Option<T> {
+        match keep(self) {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                let (build, level) = (self.left.build.0, level.as_str());
+                tracing::warn!(build, level, %error, "what a build left of one kind is not kept");
+                None
+            }
+        }
+    }
+
+    /// The whole chain of downloads, this build's on top.
+    fn downloads(&mut self) -> Result<Vec<Layer>, KeepError> {
+        let held = self.left.restored.downloads.as_ref();
+        let below = layers_of(held, Place::Downloads);
+        let Some(view) = &self.left.installs else { return Ok(below) };
+        let dir = view.writes(Place::Downloads);
+        let lockfiles = Lockfiles::read(&self.left.sources, self.left.projects.iter().map(String::as_str));
+        if downloads::clean(&dir, &lockfiles)?.files == 0 {
+            return Ok(below);
+        }
+        let sealed = self.seal(Level::Downloads, &dir, LARGEST)?;
+        let (chain, _leases) = self.chain(sealed, Place::Downloads, below)?;
+        self.put(Level::Downloads, &Inputs::default(), chain.clone(), None)?;
+        Ok(chain)
+    }
+
+    fn bower(&mut self) -> Result<(), KeepError> {
+        let Some((group, inputs)) = self.missing(Level::Bower) else { return Ok(()) };
+        let Some(view) = &self.left.installs else { return Ok(()) };
+        let (from, into) = (Dir::open(&view.writes(Place::Tree))?, self.left.workspace.to_keep("bower")?);
+        let to = Dir::open(&into)?;
+        for directory in &group.directories {
+            let directory = Path::new(directory);
+            if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                to.make_dir(parent)?;
+            }
+            from.rename_into(directory, &to)?;
+        }
+        let sealed = self.seal(Level::Bower, &into, LARGEST)?;
+        self.put(Level::Bower, inputs, vec![sealed.layer(Place::Tree)], None)
+    }
+
+    fn packages(&mut self, downloads: &[Layer]) -> Result<(), KeepError> {
+        let Some((group, inputs)) = self.missing(Level::Packages) else { return Ok(()) };
+        let Some(view) = &self.left.installs else { return Ok(()) };
+        let tree = self.seal(Level::Packages, &view.writes(Place::Tree), LARGEST)?;
+        let mut layers = vec![tree.layer(Place::Tree)];
+        let cache = view.writes(Place::Cache);
+        let cache = if holds_something(&cache) { Some(self.seal(Level::Packages, &cache, LARGEST)?) } else { None };
+        layers.extend(cache.as_ref().map(|sealed| sealed.layer(Place::Cache)));
+        if group.needs_downloads {
+            layers.extend(downloads.iter().cloned());
+        }
+        self.put(Level::Packages, inputs, layers, None)
+    }
+
+    /// What bundlers keep for their next run. What was made of dependencies that a step changed in place holds only as
+    /// long as nobody trusts them to be what their versions say.
+    fn work(&mut self) -> Result<(), KeepError> {
+        let Some(group) = &self.left.restored.work else { return Ok(()) };
+        let (inputs, held) = match &group.state {
+            State::Hit(held) => (&held.record.inputs, Some(held)),
+            State::Miss(inputs, _) => (inputs, None),
+            State::Off(_) => return Ok(()),
+        };
+        let (view, into) = (&self.left.steps, self.left.workspace.to_keep("work")?);
+        let written = view.writes(Place::Tree);
+        let moved = observer::kept::extract(&written, &self.left.projects, &self.left.paths, &into)?;
+        let mut layers = Vec::new();
+        let mut leases = Vec::new();
+        let bundler = view.writes(Place::Bundler);
+        let edited = edits_dependencies(&written)?;
+        let (trusted, trusts) = (self.left.restored.trusts_dependencies(), !edited);
+        if trusted && !trusts {
+            // It is begun anew, by a build that looks at every file of a dependency.
+            return self.put(Level::Work, inputs, Vec::new(), Some(EDITED.to_owned()));
+        }
+        for (place, dir) in [(Place::Tree, moved.map(|_| into)), (Place::Bundler, Some(bundler))] {
+            let below = layers_of(held, place);
+            match dir.filter(|dir| holds_something(dir)) {
+                Some(dir) => {
+                    let sealed = self.seal(Level::Work, &dir, LARGEST_WORK)?;
+                    let (chain, lease) = self.chain(sealed, place, below)?;
+                    layers.extend(chain);
+                    leases.push(lease);
+                }
+                None => layers.extend(below),
+            }
+        }
+        if leases.is_empty() {
+            return Ok(());
+        }
+        self.put(Level::Work, inputs, layers, edited.then(|| EDITED.to_owned()))
+    }
+
+    fn verdict(&mut self) -> Result<(), KeepError> {
+        match &self.left.restored.verdict {
+            Some(inputs) => self.put(Level::Verdict, inputs, Vec::new(), None),
+            None => Ok(()),
+        }
+    }
+
+    fn missing(&self, level: Level) -> Option<(&'a Group, &'a Inputs)> {
+        let left = self.left;
+        let group = left.restored.groups.iter().find(|group| group.level == level)?;
+        Some((group, group.missing()?))
+    }
+
+    fn seal(&mut self, level: Level, dir: &Path, limit: u64) -> Result<Sealed, KeepError> {
+        let sealed = self.left.cache.seal(dir, limit)?;
+        match self.kept.iter_mut().find(|kept| kept.level == level) {
+            Some(kept) => kept.bytes += sealed.disk_bytes,
+            None => self.kept.push(KeptLevel { level, bytes: sealed.disk_bytes }),
+        }
+        Ok(sealed)
+    }
+
+    /// A layer on a chain. The answer holds what must not be collected before a record names it.
+    fn chain(&self, top: Sealed, place: Place, below: Vec<Layer>) -> Result<(Vec<Layer>, Vec<Sealed>), KeepError> {
+        let chain: Vec<Layer> = std::iter::once(top.layer(place)).chain(below).collect();
+        if chain.len() <= LONGEST_CHAIN {
+            return Ok((chain, vec![top]));
+        }
+        let ids: Vec<_> = chain.into_iter().map(|layer| layer.id).collect();
+        let one = self.left.cache.consolidate(&ids)?;
+        Ok((vec![one.layer(place)], vec![one, top]))
+    }
+
+    fn put(&self, level: Level, inputs: &Inputs, layers: Vec<Layer>, note: Option<String>) -> Result<(), KeepError> {
+        let record = Record {
+            scope: self.scope.clone(),
+            level,
+            inputs: inputs.clone(),
+            layers,
+            build: self.left.build,
+            sha: self.left.sha.clone(),
+            kept_at: Timestamp::from(SystemTime::now()),
+            note,
+        };
+        Ok(self.left.cache.put(&record)?)
+    }
+}
+
+/// [`Record::note`] of what bundlers keep, where a step changes dependencies in place.
+pub(super) const EDITED: &str = "a step changes dependencies in place";
+
+fn layers_of(held: Option<&Held>, place: Place) -> Vec<Layer> {
+    let layers = held.into_iter().flat_map(|held| &held.record.layers);
+    layers.filter(|layer| layer.place == place).cloned().collect()
+}
+
+/// Whether a step wrote to dependencies, caches apart, which are taken out before.
+fn edits_dependencies(written: &Path) -> Result<bool, TreeError> {
+    let mut edited = false;
+    tree::walk(written, |entry| {
+        let of_dependencies = |part: Component<'_>| DEPENDENCIES.iter().any(|name| part.as_os_str() == *name);
+        if !entry.path.components().any(of_dependencies) {
+            return Visit::Continue;
+        }
+        edited |= entry.kind != Kind::Dir;
+        if edited { Visit::Stop } else { Visit::Continue }
+    })?;
+    Ok(edited)
+}
+
+/// Folders of dependencies.
+const DEPENDENCIES: [&str; 2] = ["node_modules", "bower_components"];
+
+fn holds_something(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}

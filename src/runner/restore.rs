@@ -1,0 +1,346 @@
+//! What earlier builds left that this one can use, and under which keys it may leave its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::cache::inputs::{self, Facts, Platform, Written};
+use crate::cache::{Cache, Found, Held};
+use crate::config::repo_file;
+use crate::confine::Seen;
+use crate::domain::build::{Build, CacheUse, Cause, StepKind};
+use crate::domain::cache_note::{self, Off};
+use crate::domain::listing::Listing;
+use crate::domain::snapshot::{Inputs, Level, Lineage, Place, Record};
+use crate::domain::spec::{Plan, StepSpec};
+use crate::domain::time::Timestamp;
+use crate::live::cache_tally::CacheTally;
+
+use super::downloads;
+use super::keeping::EDITED;
+
+/// What a build is looked up by. Owned, since it is done where it may block.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    pub(super) cache: Cache,
+    pub(super) tally: CacheTally,
+    pub(super) build: Build,
+    pub(super) plan: Plan,
+    pub(super) listing: Listing,
+    /// The checked-out tree: its id, and where it is.
+    pub(super) tree: String,
+    pub(super) sources: PathBuf,
+    /// By step: its tools and their versions.
+    pub(super) tools: BTreeMap<String, Vec<(String, String)>>,
+    pub(super) registry: Option<String>,
+    /// Address and scopes.
+    pub(super) registries: Vec<(String, Vec<String>)>,
+    pub(super) place: Seen,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) scripts: bool,
+    /// `[cache]` of the repository.
+    pub(super) wishes: repo_file::Cache,
+    /// What else a verdict depends on.
+    pub(super) bounds: Vec<(String, String)>,
+}
+
+/// What was found. Nothing of it is removed while this lives.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    /// Whose snapshots were read, and whose are written. `None`: no one's.
+    pub(super) lineage: Option<Lineage>,
+    /// Why nothing was looked for.
+    off: Option<Off>,
+    /// By what it was looked up, and the groups of installs as they were asked for.
+    asked: Option<(Lookup, Vec<inputs::Group>)>,
+    pub(super) groups: Vec<Group>,
+    pub(super) work: Option<Group>,
+    pub(super) downloads: Option<Held>,
+    /// The key of this build's own verdict.
+    pub(super) verdict: Option<Inputs>,
+    same: Option<Record>,
+}
+
+/// Steps whose outcome is kept and found as one.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) level: Level,
+    /// The names of its steps.
+    steps: Vec<String>,
+    /// For bower: the folders that it writes.
+    pub(super) directories: Vec<String>,
+    /// What it installs points into what was downloaded for it, which is therefore part of it.
+    pub(super) needs_downloads: bool,
+    pub(super) state: State,
+}
+
+/// What was found of a group.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It was kept, and is whole.
+    Hit(Held),
+    /// It was not; here is its key, and why as far as that is known.
+    Miss(Inputs, String),
+    /// It can't be kept, and why.
+    Off(String),
+}
+
+impl Group {
+    fn of_work(state: State) -> Self {
+        Self { level: Level::Work, steps: Vec::new(), directories: Vec::new(), needs_downloads: false, state }
+    }
+
+    fn held(&self) -> Option<&Held> {
+        match &self.state {
+            State::Hit(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Its key, if it is to be kept after this build.
+    pub(super) fn missing(&self) -> Option<&Inputs> {
+        match &self.state {
+            State::Miss(inputs, _) => Some(inputs),
+            _ => None,
+        }
+    }
+
+    /// Its key, found or not; `None` where it is not kept.
+    pub(super) fn key(&self) -> Option<&Inputs> {
+        match &self.state {
+            State::Hit(held) => Some(&held.record.inputs),
+            State::Miss(inputs, _) => Some(inputs),
+            State::Off(_) => None,
+        }
+    }
+
+    fn cache(&self) -> CacheUse {
+        match self.state {
+            State::Hit(_) => CacheUse::Hit,
+            State::Miss(..) => CacheUse::Miss,
+            State::Off(_) => CacheUse::Off,
+        }
+    }
+
+    fn note(&self) -> String {
+        match &self.state {
+            State::Hit(held) => cache_note::unchanged(held.record.build),
+            State::Miss(_, why) | State::Off(why) => why.clone(),
+        }
+    }
+}
+
+impl Restored {
+    /// Where nothing is looked for, and why.
+    pub(super) fn off(why: Off) -> Self {
+        Self { off: Some(why), ..Self::default() }
+    }
+
+    /// Looks at what installs wrote and removes what must not be kept of it.
+    ///
+    /// # Errors
+    /// Why nothing of it can be kept, for people.
+    pub(super) fn examine(&self, written: &Path) -> Result<(), String> {
+        let Some((lookup, groups)) = &self.asked else { return Ok(()) };
+        let examined = lookup.with_facts(|facts| inputs::keepable(Written::Layer(written), facts, groups));
+        examined.map(drop).map_err(|why| why.to_string())
+    }
+
+    /// The verdict of a tree like this one.
+    pub(super) fn same(&self) -> Option<&Record> {
+        self.same.as_ref()
+    }
+
+    /// Whether installs will run whose outcome is to be kept.
+    pub(super) fn keeps_installs(&self) -> bool {
+        self.groups.iter().any(|group| group.missing().is_some())
+    }
+
+    /// What a step's cache did, and why.
+    pub(super) fn of(&self, step: &StepSpec) -> (CacheUse, Option<String>) {
+        if let Some(off) = self.off {
+            return (CacheUse::Off, Some(cache_note::off(off).to_owned()));
+        }
+        let group = match step.kind {
+            StepKind::Install => self.groups.iter().find(|group| group.steps.contains(&step.name)),
+            StepKind::Bundle => self.work.as_ref(),
+            StepKind::Check | StepKind::Checkout => None,
+        };
+        group.map_or((CacheUse::Off, None), |group| (group.cache(), Some(group.note())))
+    }
+
+    /// The layers of a place that were found, the topmost first.
+    pub(super) fn layers(&self, place: Place) -> Vec<PathBuf> {
+        distinct(self.work_layers(place).into_iter().chain(self.installed_layers(place)))
+    }
+
+    /// Those of what bundlers keep.
+    pub(super) fn work_layers(&self, place: Place) -> Vec<PathBuf> {
+        self.work.iter().filter_map(Group::held).flat_map(|held| held.layers(place)).collect()
+    }
+
+    /// Whether a bundler may take a dependency for what its version says: it comes from a snapshot or becomes one, and no
+    /// step was seen to change dependencies in place.
+    pub(super) fn trusts_dependencies(&self) -> bool {
+        let known = |group: &Group| !matches!(group.state, State::Off(_));
+        let edited = self.work.iter().filter_map(Group::held).any(|held| held.record.note.as_deref() == Some(EDITED));
+        self.groups.iter().all(known) && !edited
+    }
+
+    /// Those of a place that dependencies are made of: for steps that install.
+    pub(super) fn installed_layers(&self, place: Place) -> Vec<PathBuf> {
+        let groups = self.groups.iter().filter_map(Group::held);
+        distinct(groups.chain(&self.downloads).flat_map(|held| held.layers(place)))
+    }
+}
+
+/// Each once, at its first place: one directory can't be two layers of an overlay.
+fn distinct(layers: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    layers.filter(|layer| seen.insert(layer.clone())).collect()
+}
+
+impl Lookup {
+    /// Looks everything up; blocks. A cache that can't be read is a miss.
+    pub(super) fn look(self) -> Restored {
+        let Some(lineage) = Lineage::of(&self.build) else { return Restored::off(Off::Tag) };
+        let (mut found, groups) = self.with_facts(|facts| self.look_for(facts, lineage));
+        found.asked = Some((self, groups));
+        found
+    }
+
+    fn with_facts<T>(&self, with: impl FnOnce(&Facts<'_>) -> T) -> T {
+        let (build_dir, home) = (self.place.build.to_string_lossy(), self.place.home.to_string_lossy());
+        with(&Facts {
+            plan: &self.plan,
+            listing: &self.listing,
+            sources: &self.sources,
+            tools: &self.tools,
+            platform: PLATFORM,
+            build_dir: &build_dir,
+            home: &home,
+            env: &self.env,
+            registry: self.registry.as_deref(),
+            registries: &self.registries,
+            scripts: self.scripts,
+            declared: &self.wishes.inputs,
+        })
+    }
+
+    fn look_for(&self, facts: &Facts<'_>, lineage: Lineage) -> (Restored, Vec<inputs::Group>) {
+        let finder = Finder { cache: &self.cache, tally: &self.tally, lineage: &lineage, build: &self.build };
+        let verdict = inputs::verdict(facts, &self.tree, &self.bounds);
+        let mut found = Restored { lineage: Some(lineage.clone()), ..Restored::default() };
+        found.same = finder.verdict(&verdict);
+        found.verdict = Some(verdict);
+        if found.same.is_some() {
+            return (found, Vec::new());
+        }
+        let groups = inputs::installs(facts);
+        let mut packages = None;
+        for group in &groups {
+            if group.level == Level::Packages {
+                packages = group.inputs.as_ref().ok();
+            }
+            let state = match &group.inputs {
+                _ if !self.wishes.dependencies => State::Off(cache_note::off(Off::Repository).to_owned()),
+                Ok(inputs) => finder.unhidden(facts, group, finder.state(group.level, inputs.clone(), group.expires)),
+                Err(why) => State::Off(why.to_string()),
+            };
+            let inputs::Group { level, steps, directories, .. } = group;
+            let tools = steps.iter().filter_map(|step| self.tools.get(step)).flatten();
+            let needs_downloads =
+                tools.clone().any(|(tool, version)| !downloads::belongs_to_packages(tool, version).is_empty());
+            let (level, steps, directories) = (*level, steps.clone(), directories.clone());
+            found.groups.push(Group { level, steps, directories, needs_downloads, state });
+        }
+        let state = match inputs::work(facts, packages) {
+            _ if !self.wishes.webpack => State::Off(cache_note::off(Off::Repository).to_owned()),
+            Ok(inputs) => finder.state(Level::Work, inputs, None),
+            Err(why) => State::Off(why.to_string()),
+        };
+        found.work = Some(Group::of_work(state));
+        if self.build.use_cache {
+            found.downloads = self.cache.newest(&lineage, Level::Downloads);
+            self.tally.count(Level::Downloads, found.downloads.is_some());
+        }
+        (found, groups)
+    }
+}
+
+/// The machine that this agent runs on, and so its builds.
+const PLATFORM: Platform<'static> = Platform {
+    os: std::env::consts::OS,
+    arch: std::env::consts::ARCH,
+    libc: if cfg!(target_env = "musl") { "musl" } else { "glibc" },
+};
+
+struct Finder<'a> {
+    cache: &'a Cache,
+    tally: &'a CacheTally,
+    lineage: &'a Lineage,
+    build: &'a Build,
+}
+
+impl Finder<'_> {
+    fn state(&self, level: Level, inputs: Inputs, expires: Option<Duration>) -> State {
+        if !self.build.use_cache {
+            return State::Miss(inputs, cache_note::off(Off::Asked).to_owned());
+        }
+        let found = self.cache.find(self.lineage, level, &inputs);
+        let young = |held: &Held| expires.is_none_or(|life| now().since(held.record.kept_at) < life);
+        let is_hit = matches!(&found, Found::Hit(held) if young(held));
+        self.tally.count(level, is_hit);
+        let missed = match found {
+            Found::Hit(held) if is_hit => return State::Hit(held),
+            Found::Hit(held) => {
+                let why =
+                    format!("no lockfile says which versions; those of build #{} are a day old", held.record.build);
+                return State::Miss(inputs, why);
+            }
+            Found::Miss(missed) => missed,
+        };
+        if let Err(error) = self.cache.note_miss(&self.lineage.own, level, &inputs, self.build.id, now()) {
+            tracing::warn!(build = self.build.id.0, %error, "a miss can't be explained later");
+        }
+        let damaged = missed.damaged.map(|what| format!("what was kept is damaged and was removed: {what}"));
+        let why = damaged.or_else(|| {
+            let nearest = missed.nearest?;
+            let first = inputs.first_difference(&nearest.inputs)?;
+            Some(cache_note::changed(&first, nearest.build))
+        });
+        State::Miss(inputs, why.unwrap_or_else(|| cache_note::first().to_owned()))
+    }
+
+    /// A layer lies above the sources: it must not hide a file that the repository has come to have.
+    fn unhidden(&self, facts: &Facts<'_>, group: &inputs::Group, state: State) -> State {
+        let State::Hit(held) = state else { return state };
+        let hides = held.layers(Place::Tree).iter().find_map(|layer| match inputs::hidden(layer, facts, group) {
+            Ok(path) => path.map(|path| format!("{} is now a file of the repository's own", path.display())),
+            Err(error) => Some(error.to_string()),
+        });
+        match hides {
+            Some(why) => State::Miss(held.record.inputs.clone(), why),
+            None => State::Hit(held),
+        }
+    }
+
+    /// Only of its own scope: nobody else's word makes a commit pass. A person who asks for a build wants one.
+    fn verdict(&self, inputs: &Inputs) -> Option<Record> {
+        let asked = matches!(self.build.cause, Cause::Rerun | Cause::Api);
+        if asked || !self.build.use_cache {
+            return None;
+        }
+        let own = Lineage { own: self.lineage.own.clone(), above: Vec::new() };
+        let same = match self.cache.find(&own, Level::Verdict, inputs) {
+            Found::Hit(held) => Some(held.record.clone()),
+            Found::Miss(_) => None,
+        };
+        self.tally.count(Level::Verdict, same.is_some());
+        same
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}

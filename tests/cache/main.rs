@@ -1,0 +1,79 @@
+//! Whatever is kept from build to build, a bundle is the one that a build from nothing gives.
+//!
+//! Two servers take every push: one keeps what it may, the other has `cache = false`. After each change of random
+//! sequences the files of `dist/` are the same, byte by byte. `HOOKMILL_CACHE_SEED` repeats a sequence and
+//! `HOOKMILL_CACHE_STEPS` makes it longer. Uses git, node, npm, and the registry that npm here is configured for.
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/forge.rs"]
+mod forge;
+#[expect(dead_code, reason = "each file of tests steers another part")]
+#[path = "../support/git_http.rs"]
+mod git_http;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/registry.rs"]
+mod registry;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/server.rs"]
+mod server;
+#[path = "../support/whole.rs"]
+mod whole;
+
+mod pair;
+mod shop;
+
+use pair::Pair;
+use shop::Change;
+
+/// So many changes are made unless somebody asks for more.
+const STEPS: usize = 7;
+
+/// Numbers from a seed: SplitMix64, which is enough to choose by.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut number = self.0;
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((number ^ (number >> 31)) % bound as u64).expect("below a usize")
+    }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}
+
+#[test]
+fn bundles_are_those_of_a_build_from_nothing_after_any_changes() {
+    let seed = variable("HOOKMILL_CACHE_SEED").unwrap_or_else(|| {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).expect("the system has random numbers");
+        u64::from_le_bytes(random)
+    });
+    println!("HOOKMILL_CACHE_SEED={seed}");
+    let steps = variable("HOOKMILL_CACHE_STEPS").map_or(STEPS, |steps| usize::try_from(steps).expect("few"));
+    let mut numbers = Numbers(seed);
+    let mut pair = Pair::start();
+    for _ in 0..steps {
+        pair.make(Change::any(|bound| numbers.below(bound)));
+    }
+}
+
+#[test]
+fn an_edit_in_place_is_not_there_any_more_when_its_script_does_not_make_it() {
+    let mut pair = Pair::start();
+    for change in [Change::EditedInPlace(1), Change::EditedInPlace(2), Change::EditedInPlace(0), Change::Patched(1)] {
+        pair.make(change);
+    }
+}
+
+#[test]
+fn what_no_lockfile_tells_of_is_seen() {
+    let mut pair = Pair::start();
+    for change in [Change::Patched(1), Change::Patched(2), Change::Babel(1), Change::Environment(1), Change::Node(1)] {
+        pair.make(change);
+    }
+}

@@ -1,0 +1,26 @@
+//! Nobody's build changes what a build of another scope is made of.
+//!
+//! A build that means ill edits whatever it can write and whatever may be kept of it: what is installed, what package
+//! managers and webpack keep for their next run, its HOME. Sizes and times stay. The next build of `main` must not see
+//! it. Uses git, node, npm, and the registry that npm here is configured for.
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/forge.rs"]
+mod forge;
+#[expect(dead_code, reason = "each file of tests steers another part")]
+#[path = "../support/git_http.rs"]
+mod git_http;
+#[path = "../support/managers.rs"]
+mod managers;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/registry.rs"]
+mod registry;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/server.rs"]
+mod server;
+#[path = "../support/whole.rs"]
+mod whole;
+
+mod damage;
+mod scopes;
+mod shop;
