@@ -103,6 +103,10 @@ impl Cache {
 
     /// The snapshot of the record at `path`, checked and held. The error is a sentence; what it speaks of is removed.
     fn held(&self, path: &Path) -> Result<Option<Held>, String> {
+        self.checked(path).inspect_err(|damage| tracing::warn!(%damage, "a snapshot is not used"))
+    }
+
+    fn checked(&self, path: &Path) -> Result<Option<Held>, String> {
         let record = match record::read(path) {
             Ok(Read::Absent) => return Ok(None),
             Ok(Read::Whole(record)) => *record,
@@ -139,7 +143,9 @@ impl Cache {
                     false => Attempt::Removed,
                 });
             };
-            if let Some(how) = sampled_difference(&dir, record.layers.len())? {
+            let checked = sampled_difference(&dir, record.layers.len());
+            // What can't be read can't be used either, and would not be able to tomorrow.
+            if let Some(how) = checked.unwrap_or_else(|error| Some(error.to_string())) {
                 return Ok(Attempt::Damaged { layer: layer.id.clone(), how });
             }
             leases.push((layer.id.clone(), lease));

@@ -258,19 +258,10 @@ pub(super) fn whole_difference(dir: &Path, manifest: &Path) -> io::Result<Option
     let mut lines = lines(manifest)?;
     let mut found: io::Result<Option<String>> = Ok(None);
     let walked = tree::walk(dir, |entry| {
-        let mut compare = || -> io::Result<Option<String>> {
-            let Some(line) = lines.next() else { return Ok(Some(format!("{} was added", entry.path.display()))) };
-            let (then, now) = (part(&line?)?, Part::of(&top, entry).map_err(io::Error::other)?);
-            if then.path != now.path {
-                return Ok(Some(format!(
-                    "{} is not there or {} was added",
-                    then.path().display(),
-                    entry.path.display()
-                )));
-            }
-            Ok(then.compared(&now).map(|how| format!("{} {how}", entry.path.display())))
+        found = match lines.next() {
+            Some(line) => line.and_then(|line| entry_difference(&top, entry, &part(&line)?)),
+            None => Ok(Some(format!("{} was added", entry.path.display()))),
         };
-        found = compare();
         if matches!(found, Ok(None)) { Visit::Continue } else { Visit::Stop }
     });
     walked.map_err(io::Error::other)?;
@@ -278,4 +269,14 @@ pub(super) fn whole_difference(dir: &Path, manifest: &Path) -> io::Result<Option
         (Ok(None), Some(line)) => Ok(Some(format!("{} is not there", part(&line?)?.path().display()))),
         (found, _) => found,
     }
+}
+
+/// What of an entry is not as `then`, which stands in its place in the manifest.
+fn entry_difference(top: &Dir, entry: &Entry, then: &Part) -> io::Result<Option<String>> {
+    let now = Part::of(top, entry).map_err(io::Error::other)?;
+    if then.path != now.path {
+        let (then, now) = (then.path(), entry.path.display());
+        return Ok(Some(format!("{} is not there, or {now} was added", then.display())));
+    }
+    Ok(then.compared(&now).map(|how| format!("{} {how}", entry.path.display())))
 }

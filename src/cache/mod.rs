@@ -1,4 +1,4 @@
-//! What is kept from build to build: immutable layers, and records that name them.
+//! What is kept from build to build: immutable layers, and records that name them; and by which keys it is found ([`inputs`]).
 //!
 //! A **layer** is a directory as a build left it, with a manifest. Once it is sealed nothing writes into it: builds see it
 //! through an overlay, or as a copy. A **record** says of which inputs, and whose, layers are; [`Cache::find`] answers with
@@ -16,6 +16,7 @@ pub mod inputs;
 
 mod collect;
 mod consolidate;
+pub mod inputs;
 mod layer;
 mod lease;
 mod list;
@@ -41,6 +42,7 @@ pub use lookup::{Found, Held, Missed};
 pub use missed::Miss;
 pub use remove::{Removed, Selection};
 pub use seal::Sealed;
+pub use take::Taken;
 pub use verify::{Damage, Verified};
 
 /// What is kept in one data directory. Cheap to clone; any number of processes may have one of the same directory.

@@ -146,7 +146,10 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Marks a record as used now.
+/// Marks a record as used now. One that was removed meanwhile needs no mark.
 pub(super) fn touch(path: &Path) -> io::Result<()> {
-    File::open(path)?.set_modified(SystemTime::now())
+    match File::open(path).and_then(|file| file.set_modified(SystemTime::now())) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        answer => answer,
+    }
 }

@@ -101,11 +101,29 @@ impl Cache {
 
     /// Removes layers that no record names and nobody uses; answers with the bytes that they took.
     pub(super) fn remove_unnamed(&self) -> Result<u64, CacheError> {
-        // The layers before the records: a layer that is made meanwhile is not among them.
-        let ids = self.layer_ids();
-        let named: HashSet<LayerId> =
-            self.list().into_iter().flat_map(|listed| listed.record.layers).map(|layer| layer.id).collect();
-        Ok(ids.iter().filter(|id| !named.contains(id)).map(|id| self.discard_unused(id)).sum())
+        let unnamed = |ids: Vec<LayerId>| -> Vec<LayerId> {
+            let named: HashSet<LayerId> =
+                self.list().into_iter().flat_map(|listed| listed.record.layers).map(|layer| layer.id).collect();
+            ids.into_iter().filter(|id| !named.contains(id)).collect()
+        };
+        let mut alone = Vec::new();
+        for id in unnamed(self.layer_ids()) {
+            let dir = self.layer_dir(&id);
+            match Lease::alone(&dir).map_err(at(&dir))? {
+                Alone::Yes(lease) => alone.push((id, Some(lease))),
+                Alone::Gone => alone.push((id, None)),
+                Alone::InUse => {}
+            }
+        }
+        // Asked again with the leases in hand: whoever made a layer holds it until a record names it, so a record that came
+        // since the first time is seen now, and none can come any more.
+        let unnamed = unnamed(alone.iter().map(|(id, _)| id.clone()).collect());
+        let mut bytes = 0;
+        for id in &unnamed {
+            bytes += self.layer_bytes(id);
+            self.discard(&self.layer_dir(id))?;
+        }
+        Ok(bytes)
     }
 
     /// Removes a layer unless it is in use; answers with the bytes that it took, 0 if it stays.

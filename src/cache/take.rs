@@ -3,34 +3,48 @@
 use std::fs;
 use std::path::Path;
 
+use super::lease::Lease;
 use super::lookup::Held;
 use super::{Cache, CacheError, at, layer, manifest};
 use crate::domain::snapshot::LayerId;
 
+/// What came of [`Cache::take`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// The files are where they were wanted.
+    Moved,
+    /// Another uses the layer. It is still held, and can be copied.
+    InUse,
+    /// It does not hold: what, in a sentence's words. It is removed.
+    Damaged(String),
+}
+
 impl Cache {
     /// Moves the files of `layer`, one of those held, to `into`, which must not be there (or be an empty folder on the same
-    /// file system). All of it is compared with the manifest before, by lstat(2). The snapshot is gone then; what is made
-    /// of it after the build is a new one.
+    /// file system). All of it is compared with the manifest before, by lstat(2). With the first layer that is moved the
+    /// record goes; what is made of it after the build is a new one.
     ///
-    /// `false`: another uses it, or it does not hold, and nothing was moved. What does not hold is removed.
-    pub fn take(&self, mut held: Held, layer: &LayerId, into: &Path) -> Result<bool, CacheError> {
+    /// # Errors
+    /// When it is not one of those held, or by the system's word.
+    pub fn take(&self, held: &mut Held, layer: &LayerId, into: &Path) -> Result<Taken, CacheError> {
         let dir = self.layer_dir(layer);
         let Some(place) = held.leases.iter().position(|(id, _)| id == layer) else {
             return Err(CacheError::Gone(layer.0.clone()));
         };
-        let (_, lease) = held.leases.swap_remove(place);
-        let Some(_alone) = lease.into_alone(&dir).map_err(at(&dir))? else { return Ok(false) };
+        let (id, shared) = held.leases.swap_remove(place);
+        let Some(_alone) = shared.into_alone(&dir).map_err(at(&dir))? else {
+            let shared = Lease::share(&dir).map_err(at(&dir))?.ok_or_else(|| CacheError::Gone(layer.0.clone()))?;
+            held.leases.push((id, shared));
+            return Ok(Taken::InUse);
+        };
         let (files, list) = (layer::files(&dir), layer::manifest(&dir));
-        if let Some(how) = manifest::whole_difference(&files, &list).map_err(at(&list))? {
-            tracing::warn!(layer = %dir.display(), %how, "a snapshot is damaged and is removed");
-            self.discard(&held.path)?;
-            self.discard(&dir)?;
-            return Ok(false);
-        }
+        let damage = manifest::whole_difference(&files, &list).map_err(at(&list))?;
         // First the record: what a crash leaves is a layer that no record names.
         self.discard(&held.path)?;
-        fs::rename(&files, into).map_err(at(into))?;
+        if damage.is_none() {
+            fs::rename(&files, into).map_err(at(into))?;
+        }
         self.discard(&dir)?;
-        Ok(true)
+        Ok(damage.map_or(Taken::Moved, Taken::Damaged))
     }
 }

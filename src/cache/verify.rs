@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::lease::Lease;
 use super::manifest::{self, Part};
@@ -37,36 +37,46 @@ impl Cache {
     /// makes it anew.
     pub fn verify(&self, repair: bool) -> Result<Verified, CacheError> {
         let mut verified = Verified::default();
-        let mut bad_layers: HashSet<LayerId> = HashSet::new();
+        let mut bad: Vec<(LayerId, String)> = Vec::new();
         for id in self.layer_ids() {
-            let Some(what) = self.layer_damage(&id, &mut verified)? else { continue };
-            bad_layers.insert(id.clone());
-            verified.damages.push(Damage { what: format!("the layer {}: {what}", id.0), removed: false });
+            bad.extend(self.layer_damage(&id, &mut verified)?.map(|what| (id, what)));
         }
-        let there: HashSet<LayerId> = self.layer_ids().into_iter().collect();
-        for (path, _) in self.record_paths() {
-            let what = match record::read(&path) {
-                Ok(Read::Absent) => continue,
-                Ok(Read::Garbage(how)) => Some(how),
-                Ok(Read::Whole(record)) => record_damage(&record, &there, &bad_layers),
-                Err(error) => Some(format!("the record {} can't be read: {error}", path.display())),
-            };
-            if let Some(what) = what {
-                if repair {
-                    self.discard(&path)?;
-                }
-                verified.damages.push(Damage { what, removed: repair });
+        // The records first: nobody comes to a damaged layer any more then.
+        for (path, what) in self.bad_records(&bad) {
+            if repair {
+                self.discard(&path)?;
             }
+            verified.damages.push(Damage { what, removed: repair });
         }
-        if repair {
-            for id in &bad_layers {
-                self.discard_unused(id);
-                let gone = !self.layer_dir(id).exists();
-                let of_layer = verified.damages.iter_mut().filter(|damage| damage.what.contains(&id.0));
-                of_layer.for_each(|damage| damage.removed = gone);
+        for (id, what) in bad {
+            if repair {
+                self.discard_unused(&id);
             }
+            let what = format!("the layer {}: {what}", id.0);
+            verified.damages.push(Damage { what, removed: !self.layer_dir(&id).exists() });
         }
         Ok(verified)
+    }
+
+    fn bad_records(&self, bad: &[(LayerId, String)]) -> Vec<(PathBuf, String)> {
+        let bad: HashSet<&LayerId> = bad.iter().map(|(id, _)| id).collect();
+        let what = |path: &Path| match record::read(path) {
+            Ok(Read::Absent) => None,
+            Ok(Read::Garbage(how)) => Some(how),
+            Ok(Read::Whole(record)) => self.record_damage(&record, &bad).filter(|_| path.exists()),
+            Err(error) => Some(format!("the record {} can't be read: {error}", path.display())),
+        };
+        self.record_paths().into_iter().filter_map(|(path, _)| what(&path).map(|what| (path, what))).collect()
+    }
+
+    /// A record whose layers are not all there and whole. That a layer is not there means nothing if the record is gone too.
+    fn record_damage(&self, record: &Record, bad: &HashSet<&LayerId>) -> Option<String> {
+        let of = format!("the {} snapshot of {}", record.level.as_str(), record.scope);
+        let layers = || record.layers.iter().map(|layer| &layer.id);
+        if let Some(gone) = layers().find(|id| !self.layer_dir(id).exists()) {
+            return Some(format!("{of}: its layer {} is not there", gone.0));
+        }
+        layers().find(|id| bad.contains(id)).map(|id| format!("{of}: its layer {} is damaged", id.0))
     }
 
     /// What is wrong with a layer; `None` also if it was removed meanwhile.
@@ -87,16 +97,6 @@ impl Cache {
             Err(what) => Ok(Some(what)),
         }
     }
-}
-
-/// A record whose layers are not all there and whole.
-fn record_damage(record: &Record, there: &HashSet<LayerId>, bad: &HashSet<LayerId>) -> Option<String> {
-    let of = format!("the {} snapshot of {}", record.level.as_str(), record.scope);
-    let layers = || record.layers.iter().map(|layer| &layer.id);
-    if let Some(gone) = layers().find(|id| !there.contains(id)) {
-        return Some(format!("{of}: its layer {} is not there", gone.0));
-    }
-    layers().find(|id| bad.contains(id)).map(|id| format!("{of}: its layer {} is damaged", id.0))
 }
 
 /// How many entries a layer has, all of them as they were sealed; the error is what is not.

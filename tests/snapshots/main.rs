@@ -1,6 +1,12 @@
 //! Snapshots on a real disk: kept, found, damaged, shared between processes, collected.
 
+mod collecting;
+#[cfg(target_os = "linux")]
+mod consolidating;
+mod damage;
 mod keeping;
+mod sharing;
+mod taking;
 
 use std::fs;
 use std::path::{Path, PathBuf};
