@@ -45,6 +45,8 @@ fn installed() -> PathBuf {
             .output()
             .expect("npm is installed");
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+        // These nodes are chosen by their folders; as a command of the tree one of them would be everybody's.
+        fs::remove_file(staging.join("node_modules/.bin/node")).expect("the packages have one");
         fs::rename(&staging, &home).expect("renamed");
     }
     home.join("node_modules")
