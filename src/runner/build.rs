@@ -7,19 +7,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::repo_file::RepoFile;
 use crate::config::server::{Access, Registry};
-use crate::confine::{DOOR, Holder, Seen};
+use crate::confine::{DOOR, Holder, Joining, Seen};
 use crate::domain::build::{Build, Cause, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
-use crate::domain::view::Stack;
 use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
 use super::environment::committed;
 use super::environment::home::Settings;
+use super::flat::{Lent, Returned};
 use super::planning::Planned;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
@@ -83,16 +83,17 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     }
 
     let tools = Tools::gather(&plan, parts, &job.registries, tell).await?;
-    let sources = workspace.sources();
     let mut view = workspace.view(readable(&tools, &tree));
-    if !parts.layers.stacks() {
-        view.tree = flat(view.tree).await.map_err(no_workspace)?;
+    let lent = lend(&workspace, parts).await.map_err(no_workspace)?;
+    if let Some(lent) = &lent {
+        view.tree = lent.stack();
     }
+    let sources = lent.as_ref().map_or_else(|| workspace.sources(), |lent| lent.tree().to_owned());
     let place = parts.layers.seen(&view);
     let settings = tools.settings(job, parts, &place.home).map_err(no_settings)?;
     settings.write(&view.home.upper, false).map_err(no_home)?;
     holder.mount(&view).await.map_err(no_holder)?;
-    let committed = |spec: &StepSpec| committed::variables(&workspace.sources(), spec, &job.registries);
+    let committed = |spec: &StepSpec| committed::variables(&sources, spec, &job.registries);
     let environment = |spec: &StepSpec| environment_of(job, parts, &tree, &tools, &place, spec, &committed(spec));
     let withheld: Vec<&Registry> = job.registries.iter().filter(|one| one.access == Access::Withheld).collect();
     let root = place.build.to_string_lossy();
@@ -119,6 +120,9 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     };
     for notice in artifacts::keep(parts, job.build.id, written, &file.artifacts, verdict.outcome).await {
         tell.that(Happening::Notice(notice)).await;
+    }
+    if let Some(lent) = lent {
+        give_back(lent).await;
     }
     Ok(verdict)
 }
@@ -182,15 +186,24 @@ fn readable(tools: &Tools, tree: &CheckedOut) -> Vec<PathBuf> {
     tools.readable.iter().chain(&tree.done.objects).cloned().collect()
 }
 
-/// Where nothing can be stacked, the build gets a copy of the sources: its writes must not reach them.
-async fn flat(stack: Stack) -> std::io::Result<Stack> {
-    let copied = tokio::task::spawn_blocking(move || {
-        for lower in &stack.lowers {
-            tree::copy_tree(lower, &stack.joined).map_err(std::io::Error::other)?;
+/// Brings the sources into the build's own tree, where nothing can be stacked.
+async fn lend(workspace: &Workspace, parts: &Parts) -> std::io::Result<Option<Lent>> {
+    let Joining::Flat(files) = parts.layers.joining() else { return Ok(None) };
+    let places = workspace.places();
+    let lent = tokio::task::spawn_blocking(move || Lent::lend(places, files)).await.map_err(std::io::Error::other)?;
+    lent.map(Some).map_err(std::io::Error::other)
+}
+
+/// Ends the tree of a build without stacks, after the last look into it.
+async fn give_back(lent: Lent) {
+    match tokio::task::spawn_blocking(|| lent.give_back()).await {
+        Ok(Ok(Returned::GivenUp(changed))) => {
+            tracing::info!(?changed, "the build wrote into its sources: they are checked out anew next time");
         }
-        Ok(Stack::plain(stack.joined))
-    });
-    copied.await.map_err(std::io::Error::other)?
+        Ok(Ok(Returned::Back | Returned::Untouched)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the sources could not be taken back: they are checked out anew"),
+        Err(error) => tracing::warn!(%error, "the sources could not be taken back: they are checked out anew"),
+    }
 }
 
 /// Runs the stages in order; the first that does not succeed is the verdict, and nothing later starts.

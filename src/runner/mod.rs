@@ -10,6 +10,7 @@ pub mod build;
 mod checkout;
 pub mod diagnosis;
 pub mod environment;
+pub mod flat;
 pub mod follow;
 mod planning;
 mod stage;

@@ -8,6 +8,8 @@ use crate::domain::repo::RepoId;
 use crate::domain::view::{Stack, View};
 use crate::tree;
 
+use super::flat;
+
 /// A build's own directories under a slot; moved to the trash when dropped.
 #[derive(Debug)]
 pub(super) struct Workspace {
@@ -15,6 +17,8 @@ pub(super) struct Workspace {
     pub(super) slot: PathBuf,
     /// This build's own directory.
     own: PathBuf,
+    /// The tree where nothing is stacked: at the same path in every build of the slot.
+    flat: PathBuf,
     trash: PathBuf,
 }
 
@@ -25,6 +29,7 @@ impl Workspace {
         let workspace = Self {
             slot: slot_dir.join("repos").join(directory_name(repo)),
             own: slot_dir.join("builds").join(build.to_string()),
+            flat: slot_dir.join("build"),
             trash: data_dir.join("trash"),
         };
         if workspace.own.exists() {
@@ -45,6 +50,16 @@ impl Workspace {
         self.slot.join("src")
     }
 
+    /// Where the tree is brought if nothing can be stacked.
+    pub(super) fn places(&self) -> flat::Places {
+        flat::Places {
+            slot: self.slot.clone(),
+            tree: self.flat.clone(),
+            own: self.own.clone(),
+            trash: self.trash.clone(),
+        }
+    }
+
     /// What the steps see: the sources below, this build's writes on top.
     pub(super) fn view(&self, readable: Vec<PathBuf>) -> View {
         View {
@@ -58,8 +73,10 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        if let Err(error) = tree::rename_away(&self.own, &self.trash) {
-            tracing::warn!(dir = %self.own.display(), %error, "a build's directory could not be moved to the trash");
+        for dir in [&self.own, &self.flat] {
+            if let Err(error) = tree::rename_away(dir, &self.trash) {
+                tracing::warn!(dir = %dir.display(), %error, "a build's directory could not be moved to the trash");
+            }
         }
     }
 }

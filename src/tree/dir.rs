@@ -152,6 +152,13 @@ impl Dir {
             .map_err(|errno| TreeError::from_errno(rel, errno))
     }
 
+    /// Makes `to` a copy of the file or the link `rel` beneath `from`, where nothing may be yet. Contents are shared where
+    /// the file system can. Of a folder, or anything else, nothing is made.
+    pub fn copy_from(&self, from: &Dir, rel: &Path, to: &Path) -> Result<(), TreeError> {
+        let (parent, name) = self.parent_of(to)?;
+        super::copy::copy_entry(from, rel, &parent, name.as_ref())
+    }
+
     /// Removes `rel`, and all that is in it if it is a folder. Nothing there is no error.
     pub fn remove(&self, rel: &Path) -> Result<(), TreeError> {
         match self.parent_of(rel) {
@@ -171,6 +178,10 @@ impl Dir {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(false),
             Err(errno) => Err(TreeError::from_errno(rel, errno)),
         }
+    }
+
+    pub(super) fn from_fd(fd: OwnedFd) -> Self {
+        Dir { fd }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

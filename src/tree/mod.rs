@@ -10,8 +10,12 @@
 
 mod copy;
 mod dir;
+mod filesystem;
+mod manifest;
+mod relocate;
 mod remove;
 mod resolve;
+mod spread;
 mod walk;
 
 use std::io;
@@ -19,6 +23,9 @@ use std::path::{Path, PathBuf};
 
 pub use copy::copy_tree;
 pub use dir::{Dir, NewFile};
+pub use filesystem::FileSystem;
+pub use manifest::{Differences, Manifest};
+pub use relocate::{move_entry, move_tree};
 pub use remove::{empty_trash, remove, rename_away};
 pub use walk::{Entry, Kind, Visit, walk};
 
