@@ -10,7 +10,7 @@
 //!
 //! `branches` is matched against the branch that was pushed, and for a pull request against the branch it wants
 //! to go into. The close of a pull request ends a fork's builds; on a branch of the repository itself it ends only those
-//! that no push has asked for.
+//! that no push has asked for. With its pull request, or with its branch, what a scope's builds kept for later ones ends too.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::event::{Event, Heard, PullRequest, Push};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::{RefName, RepoId};
+use crate::domain::snapshot::Scope;
 use crate::domain::status::{Status, StatusState};
 use crate::domain::time::brief;
 use crate::domain::trust::Trust;
@@ -92,11 +93,14 @@ pub fn decide(arrival: &Arrival, facts: &Facts) -> Decision {
         Event::PullRequest(request) => requested(arrival, rules, repo, request, facts),
         Event::Deleted { git_ref } => {
             let gone = format!("{} {} was deleted", kind(git_ref), git_ref.short());
-            cancel(facts.unfinished.iter(), &gone)
+            cancel(facts.unfinished.iter(), &gone, scopes_of(&repo, git_ref))
         }
-        Event::PullRequestClosed { number, fork, .. } => {
+        Event::PullRequestClosed { number, git_ref, fork } => {
             let mine = |build: &&Known| *fork || (build.pull_request == Some(*number) && !build.pushed);
-            cancel(facts.unfinished.iter().filter(mine), &format!("pull request {number} was closed"))
+            // A branch of the repository itself outlives its pull request, and so does what its pushes left.
+            let trust = if *fork { Trust::Fork } else { Trust::Member };
+            let scope = Scope { repo, trust, git_ref: git_ref.clone() };
+            cancel(facts.unfinished.iter().filter(mine), &format!("pull request {number} was closed"), vec![scope])
         }
     }
 }
@@ -104,7 +108,7 @@ pub fn decide(arrival: &Arrival, facts: &Facts) -> Decision {
 fn pushed(arrival: &Arrival, rules: &RepoRules, repo: RepoId, push: &Push, facts: &Facts) -> Decision {
     if push.after.is_zero() {
         let gone = format!("{} {} was deleted", kind(&push.git_ref), push.git_ref.short());
-        return cancel(facts.unfinished.iter(), &gone);
+        return cancel(facts.unfinished.iter(), &gone, scopes_of(&repo, &push.git_ref));
     }
     if push.before.as_ref() == Some(&push.after) {
         return ignore("before and after are the same commit");
@@ -257,12 +261,18 @@ fn matches_any(patterns: &[String], branch: &str) -> bool {
     patterns.iter().any(|pattern| fast_glob::glob_match(pattern, branch))
 }
 
-fn cancel<'k>(builds: impl Iterator<Item = &'k Known>, why: &str) -> Decision {
+/// The scopes that end with a branch. Builds of a tag keep nothing.
+fn scopes_of(repo: &RepoId, git_ref: &RefName) -> Vec<Scope> {
+    let trusts: &[Trust] = if git_ref.as_branch().is_some() { &[Trust::Trusted, Trust::Member] } else { &[] };
+    trusts.iter().map(|&trust| Scope { repo: repo.clone(), trust, git_ref: git_ref.clone() }).collect()
+}
+
+fn cancel<'k>(builds: impl Iterator<Item = &'k Known>, why: &str, drops: Vec<Scope>) -> Decision {
     let endings = builds
         .filter(|build| !build.ending)
         .map(|build| Ending { build: build.id, reason: why.to_owned(), sentence: format!("Cancelled: {why}") })
         .collect();
-    Decision::Cancel { because: why.to_owned(), endings }
+    Decision::Cancel { because: why.to_owned(), endings, drops }
 }
 
 fn ignore(because: impl Into<String>) -> Decision {

@@ -34,6 +34,7 @@ pub mod tree;
 
 // abilities: each knows one outside thing, none knows another
 pub mod blobs;
+pub mod cache;
 pub mod checkout;
 pub mod egress;
 pub mod forge;

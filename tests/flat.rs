@@ -12,9 +12,9 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use hookmill::runner::flat::{Lent, Places, Returned, Way};
+use hookmill::runner::flat::{Brought, Installed, Lent, Parted, Places, Returned, Way, bring};
 use hookmill::tree::{self, FileSystem};
-use support::disks::{Disk, each_disk};
+use support::disks::{Disk, each_disk, each_disk_of};
 
 /// A slot with sources in it, as a checkout leaves them.
 struct Slot {
@@ -232,7 +232,7 @@ fn a_file_that_builds_edit_is_set_aside_from_the_second_build_on() {
 fn a_build_without_a_fence_may_reach_what_was_set_aside() {
     each_disk(|disk| {
         let slot = Slot::new(disk);
-        let aside = slot.places.own.join("aside/0/config");
+        let aside = slot.places.own.join("aside/0/.git/config");
         let returned = slot.build(|_| edit_unseen(&aside));
         assert_eq!(returned, Returned::GivenUp(vec![PathBuf::from(".git")]), "{disk}");
     });
@@ -268,5 +268,130 @@ fn where_change_times_tell_nothing_the_sources_are_copied() {
         edit_unseen(&lent.tree().join("lib/a.js"));
         assert_eq!(lent.give_back().expect("a tree"), Returned::Untouched);
         assert_eq!(slot.all(), before, "{disk}");
+    });
+}
+
+#[test]
+fn the_topmost_layer_wins_however_it_comes() {
+    each_disk(|disk| {
+        for moved in [[false, false], [true, false], [false, true], [true, true]] {
+            let slot = Slot::new(disk);
+            let layer = |number: usize, files: &[(&str, &str)]| {
+                let dir = slot.places.trash.with_file_name(format!("layer-{number}"));
+                for (path, text) in files {
+                    let path = dir.join(path);
+                    fs::create_dir_all(path.parent().expect("in the layer")).expect("a folder");
+                    fs::write(path, text).expect("a file");
+                }
+                dir
+            };
+            let top =
+                layer(1, &[("node_modules/a/x", "top"), ("node_modules/b", "a file now"), ("lib/node_modules/c", "c")]);
+            let bottom =
+                layer(2, &[("node_modules/a/x", "bottom"), ("node_modules/a/y", "y"), ("node_modules/b/z", "z")]);
+            let closed = bottom.join("node_modules/closed");
+            fs::create_dir_all(closed.join("in")).expect("a folder");
+            fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).expect("ours");
+            let before = fs::metadata(bottom.join("node_modules/a/y")).expect("there");
+            fs::create_dir_all(&slot.places.own).expect("a folder");
+            let lent = Lent::lend(slot.places.clone(), slot.files).expect("sources");
+            let brought = |dir: &Path, moved| match moved {
+                true => Brought::Moved(dir.to_owned()),
+                false => Brought::Shared(dir.to_owned()),
+            };
+            bring(&[brought(&top, moved[0]), brought(&bottom, moved[1])], lent.tree()).expect("room");
+            let text = |path: &str| fs::read_to_string(lent.tree().join(path)).expect(path);
+            let found =
+                ["node_modules/a/x", "node_modules/a/y", "node_modules/b", "lib/node_modules/c", "lib/a.js"].map(text);
+            assert_eq!(found, ["top", "y", "a file now", "c", "the text of lib/a.js\n"], "{disk} {moved:?}");
+            assert_eq!(fs::metadata(lent.tree().join("node_modules/closed")).expect("there").mode() & 0o777, 0o555);
+            let after = fs::metadata(lent.tree().join("node_modules/a/y")).expect("there");
+            assert_eq!((before.mtime_nsec(), before.mode()), (after.mtime_nsec(), after.mode()));
+            assert_eq!(before.ino() == after.ino(), moved[1], "a copy has its own inodes");
+            assert_eq!([top.exists(), bottom.exists()], moved.map(|moved| !moved));
+            assert_eq!(lent.give_back().expect("a tree"), Returned::Back, "the sources are as they were");
+        }
+    });
+}
+
+#[test]
+fn dependencies_go_out_as_they_were_installed_or_not_at_all() {
+    each_disk(|disk| {
+        let parted = |work: &dyn Fn(&Path)| {
+            let slot = Slot::new(disk);
+            fs::create_dir_all(&slot.places.own).expect("a folder");
+            let lent = Lent::lend(slot.places.clone(), slot.files).expect("sources");
+            for folder in ["node_modules/a", "lib/node_modules/b"] {
+                fs::create_dir_all(lent.tree().join(folder)).expect("a folder");
+                fs::write(lent.tree().join(folder).join("index.js"), folder).expect("a file");
+            }
+            let trees = ["node_modules", "lib/node_modules", "none/node_modules"].map(PathBuf::from);
+            let installed = Installed::note(lent.tree(), &trees).expect("a tree");
+            work(lent.tree());
+            let into = slot.places.own.join("layer");
+            let parted = installed.part(lent.tree(), &into, &slot.places.own.join("added")).expect("a tree");
+            let index = fs::read_to_string(into.join("lib/node_modules/b/index.js")).ok();
+            let whole = into.join("node_modules/a/index.js").exists() && !into.join("node_modules/.cache").exists();
+            assert_eq!(index.is_some() && whole, parted == Parted::Whole, "{disk}: {parted:?}");
+            assert_eq!(lent.give_back().expect("a tree"), Returned::Back);
+            parted
+        };
+        assert_eq!(parted(&|_| ()), Parted::Whole);
+        // What a tool adds is no part of what was installed.
+        assert_eq!(
+            parted(&|tree| fs::create_dir_all(tree.join("node_modules/.cache/babel")).expect("ours")),
+            Parted::Whole
+        );
+        let edited = Parted::Changed(vec![PathBuf::from("lib/node_modules/b/index.js")]);
+        assert_eq!(parted(&|tree| edit_unseen(&tree.join("lib/node_modules/b/index.js"))), edited);
+        let gone = Parted::Changed(vec![PathBuf::from("node_modules")]);
+        let replace = |tree: &Path| {
+            fs::rename(tree.join("node_modules"), tree.join("moved")).expect("ours");
+            symlink("moved", tree.join("node_modules")).expect("a link");
+        };
+        assert_eq!(parted(&replace), gone);
+    });
+}
+
+/// Milliseconds by number of files, for a person to read: `cargo nextest run --test flat --run-ignored only --no-capture`.
+#[test]
+#[ignore = "measures"]
+fn figures() {
+    each_disk_of(3 << 30, |disk| {
+        for files in [800, 9_000, 37_000] {
+            let slot = Slot::new(disk);
+            let layer = slot.places.trash.with_file_name("layer");
+            for root in [slot.src(), layer.join("node_modules")] {
+                for at in 0..files {
+                    let folder = root.join(format!("p{}/lib", at / 20));
+                    if at % 20 == 0 {
+                        fs::create_dir_all(&folder).expect("a folder");
+                    }
+                    fs::write(folder.join(format!("{at}.js")), [b'x'; 900]).expect("room");
+                }
+            }
+            fs::create_dir_all(&slot.places.own).expect("a folder");
+            let timed = |what: &str, work: &mut dyn FnMut()| {
+                let began = std::time::Instant::now();
+                work();
+                println!("{disk}, {files} files, {what}: {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
+            };
+            let mut lent = None;
+            timed("sources lent", &mut || lent = Lent::lend(slot.places.clone(), slot.files).ok());
+            let lent = lent.expect("sources");
+            let copies = if slot.files.reflinks { "layer by reflink" } else { "layer copied" };
+            timed(copies, &mut || bring(&[Brought::Shared(layer.clone())], lent.tree()).expect("room"));
+            let mut installed = None;
+            let trees = [PathBuf::from("node_modules")];
+            timed("installed noted", &mut || installed = Installed::note(lent.tree(), &trees).ok());
+            let (out, left) = (slot.places.own.join("out"), slot.places.own.join("added"));
+            let installed = installed.expect("a tree");
+            timed("parted", &mut || assert_eq!(installed.part(lent.tree(), &out, &left).expect("ours"), Parted::Whole));
+            timed("layer by rename", &mut || bring(&[Brought::Moved(out.clone())], lent.tree()).expect("ours"));
+            let mut lent = Some(lent);
+            timed("sources back", &mut || {
+                assert_eq!(lent.take().map(Lent::give_back).expect("lent").expect("ours"), Returned::Back);
+            });
+        }
     });
 }

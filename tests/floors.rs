@@ -11,7 +11,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
     ("words", &["domain"]),
     ("settings", &["config"]),
     ("ground", &["tree", "process", "confine", "outside"]),
-    ("abilities", &["forge", "store", "blobs", "checkout", "plan", "toolchain", "live", "egress"]),
+    ("abilities", &["forge", "store", "blobs", "checkout", "plan", "toolchain", "live", "egress", "cache"]),
     ("flow", &["intake", "runner", "worker", "reporter", "sweeper"]),
     ("doors", &["web", "cli", "inside"]),
     ("join", &["app", "telemetry", "main", "lib"]),

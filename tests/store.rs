@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hookmill::config::server::{Forks, RepoRules, Supersede};
-use hookmill::domain::build::{BuildId, CacheUse, State, Step, StepKind, StepState};
+use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, State, Step, StepKind, StepState};
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::outcome::{Outcome, Verdict};
 use hookmill::domain::repo::CommitId;
+use hookmill::domain::snapshot::{Level, Scope};
 use hookmill::domain::spec::{self, Explanation, Limits};
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::domain::time::Timestamp;
+use hookmill::domain::trust::Trust;
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
     Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, Lease, OpenError, Options, OutboxItem,
@@ -50,6 +52,7 @@ fn rules() -> RepoRules {
         tags: true,
         forks: Forks::Approve,
         supersede: Supersede::Branches,
+        cache: true,
         network: false,
         scripts: true,
         git_dependencies: false,
@@ -299,6 +302,85 @@ async fn a_deleted_branch_cancels_its_builds() {
     assert_eq!(said(&store).await, [last]);
 }
 
+#[tokio::test]
+async fn a_closed_pull_request_and_a_deleted_branch_end_their_scopes() {
+    let (_folder, store) = fresh().await;
+    let topic = || "refs/heads/topic".parse().expect("legal");
+    let scope = |trust, git_ref: &str| Scope {
+        repo: "github/acme/shop".parse().expect("legal"),
+        trust,
+        git_ref: git_ref.parse().expect("legal"),
+    };
+    let (trusted, member) = (scope(Trust::Trusted, "refs/heads/topic"), scope(Trust::Member, "refs/heads/topic"));
+    let fork = scope(Trust::Fork, "refs/pull/7/head");
+    let closed = |fork: bool| Event::PullRequestClosed {
+        number: 7,
+        git_ref: if fork { "refs/pull/7/head".parse().expect("legal") } else { topic() },
+        fork,
+    };
+    let dropped = async |since: i64| -> Vec<(String, i64)> {
+        let dropped = store.dropped_scopes(Timestamp(since)).await.expect("store");
+        dropped.iter().map(|one| (one.scope.to_string(), one.last_build.0)).collect()
+    };
+    let is_dropped = async |scope: &Scope, build| store.is_dropped(scope, BuildId(build)).await.expect("store");
+    let heard = delivery("").received_at.0;
+
+    take(&store, "1", push("topic", 1)).await;
+    assert!(dropped(0).await.is_empty());
+    take(&store, "2", closed(false)).await;
+    assert!(!is_dropped(&trusted, 1).await, "the branch lives on");
+    assert!(is_dropped(&member, 1).await);
+    take(&store, "3", Event::Deleted { git_ref: topic() }).await;
+    take(&store, "3", Event::Deleted { git_ref: topic() }).await;
+    assert!(is_dropped(&trusted, 1).await);
+    let told = |trust: &str, build| (format!("github/Acme/Shop topic ({trust})"), build);
+    let three = vec![told("member", 1), told("trusted", 1), told("member", 1)];
+    assert_eq!(dropped(heard).await, three, "a repeated delivery ends nothing again");
+    assert!(dropped(heard + 1).await.is_empty());
+
+    // What comes back is not lost again.
+    take(&store, "4", push("topic", 2)).await;
+    assert!(is_dropped(&trusted, 1).await && !is_dropped(&trusted, 2).await);
+
+    take(&store, "5", request(true, 3)).await;
+    take(&store, "6", closed(true)).await;
+    assert!(is_dropped(&fork, 3).await && !is_dropped(&trusted, 2).await);
+    let RerunAnswer::Made(again) = store.rerun(BuildId(3), true, "jane").await.expect("store") else {
+        panic!("a new build");
+    };
+    assert!(is_dropped(&fork, again.0).await, "a repetition brings no pull request back");
+    let reopened = take(&store, "7", request(true, 4)).await.builds[0];
+    assert!(!is_dropped(&fork, reopened.0).await);
+
+    let tag = "refs/tags/v1".parse().expect("legal");
+    take(&store, "8", Event::Deleted { git_ref: tag }).await;
+    assert_eq!(dropped(0).await.len(), 4, "a tag's builds keep nothing");
+    store.forget(Timestamp(0), Timestamp(0)).await.expect("store");
+    assert!(dropped(0).await.is_empty(), "all of it was heard more than 30 days ago");
+}
+
+#[tokio::test]
+async fn whose_verdict_was_taken_and_what_was_kept_are_written_by_the_holder() {
+    let (_folder, store) = fresh().await;
+    let id = queue(&store, 1).await;
+    let kept = [KeptLevel { level: Level::Packages, bytes: 81_000_000 }, KeptLevel { level: Level::Verdict, bytes: 0 }];
+    let lost = store.claim("agent", Duration::ZERO).await.expect("store").expect("queued").claim;
+    assert_eq!(store.set_same_as(&lost, BuildId(7)).await, Ok(true));
+    assert_eq!(expire(&store).await, [Returned::Queued(id)]);
+    assert_eq!(store.build(id).await.expect("store").expect("there").same_as, None, "the next try may not find it");
+
+    let claim = claim(&store).await.claim;
+    assert_eq!(store.set_same_as(&lost, BuildId(7)).await, Ok(false));
+    assert_eq!(store.set_same_as(&claim, BuildId(8)).await, Ok(true));
+    assert_eq!(store.set_kept(&claim, &kept).await, Ok(false), "nothing is kept of a build that may still fail");
+    assert_eq!(store.finish(&claim, &passed(), &[]).await, Ok(true));
+    assert_eq!(store.set_kept(&lost, &kept).await, Ok(false));
+    assert_eq!(store.set_kept(&claim, &kept).await, Ok(true));
+    let build = store.build(id).await.expect("store").expect("there");
+    assert_eq!((build.same_as, build.kept_in_words()), (Some(BuildId(8)), "packages 81 MB, verdict".to_owned()));
+    assert_eq!(build.kept, kept);
+}
+
 /// On this runtime of one thread, both requests are in the channel before the writing task runs: one transaction.
 #[tokio::test]
 async fn a_bad_row_fails_alone() {
@@ -351,6 +433,7 @@ async fn a_stale_holder_writes_nothing() {
         started_at: Some(Timestamp(1)),
         finished_at: Some(Timestamp(2)),
         reason: Some("Bundle failed: no price".to_owned()),
+        cache_note: Some("package-lock.json changed since build #7".to_owned()),
         mend: Some("# .hookmill.toml\n[env]\nA = \"1\"".to_owned()),
         ..step
     };

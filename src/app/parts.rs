@@ -14,6 +14,7 @@ use crate::domain::link::InstanceKey;
 use crate::forge::api::Client;
 use crate::intake;
 use crate::live::Hub;
+use crate::live::cache_tally::CacheTally;
 use crate::reporter::Reporter;
 use crate::runner::{self, Toolbox};
 use crate::store::Store;
@@ -101,6 +102,7 @@ impl Parts {
             busy: Arc::clone(&worker.busy),
             answers: take.answers,
             data_dir: server.data_dir.clone(),
+            caches: CacheTally::default(),
         });
         let refusals = Refusals::default();
         let seen = refusals.clone();

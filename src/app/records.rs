@@ -9,6 +9,7 @@ use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::spec::Explanation;
 use crate::intake::Arrival;
+use crate::live::cache_tally::CacheTally;
 use crate::store::{self, Accepted, CancelAnswer, Filter, RerunAnswer, Store, StoreError};
 use crate::web::hook::{self, Taken};
 use crate::web::{Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
@@ -24,6 +25,7 @@ pub(super) struct StoreRecords {
     pub(super) busy: Arc<AtomicUsize>,
     pub(super) answers: Arc<Answers>,
     pub(super) data_dir: PathBuf,
+    pub(super) caches: CacheTally,
 }
 
 /// How deliveries were answered since the start.
@@ -161,6 +163,8 @@ impl Records for StoreRecords {
                 queued: builds.queued,
                 slots: self.slots as u64,
                 slots_busy: self.busy.load(Ordering::Relaxed) as u64,
+                caches: self.caches.levels().iter().map(|of| (of.level, of.hits, of.misses)).collect(),
+                snapshot_bytes: self.caches.kept_bytes(),
             })
         })
     }

@@ -55,7 +55,9 @@ pub(super) fn carry_on(watched: &mut Watched, difference: &Difference) {
 fn matters(path: &str) -> bool {
     let mut parts: Vec<&str> = path.split('/').collect();
     let name = parts.pop().unwrap_or_default();
-    Listing::matters(name) && parts.len() <= MAX_FOLDERS && !parts.iter().any(|part| FOREIGN.contains(part))
+    (Listing::matters(name) || Listing::is_setting(name))
+        && parts.len() <= MAX_FOLDERS
+        && !parts.iter().any(|part| FOREIGN.contains(part))
 }
 
 /// Reads the manifests of what is watched in a tree, and the history of its lockfiles.
@@ -94,6 +96,10 @@ fn name_of(path: &str) -> &str {
 
 fn add(repo: &Repository, path: &str, id: Oid, listing: &mut Listing) -> Result<(), Stop> {
     let name = name_of(path);
+    if !Listing::matters(name) {
+        listing.settings.insert(path.to_owned());
+        return Ok(());
+    }
     listing.paths.insert(path.to_owned());
     let (manifest, lock) = (Listing::is_read(name), lockfile::NAMES.contains(&name));
     if !manifest && !lock {

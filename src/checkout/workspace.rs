@@ -51,7 +51,7 @@ pub(super) struct State {
     pub(super) submodules: BTreeSet<String>,
 }
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What was asked for besides the tree. Another wish is another workspace: it is begun anew.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -177,6 +177,8 @@ fn local_build(dir: &Path) -> Build {
         title: None,
         author: None,
         use_cache: true,
+        same_as: None,
+        kept: Vec::new(),
         steps: Vec::new(),
     }
 }

@@ -124,7 +124,11 @@ fn finished(step: &Step) -> String {
         _ => String::new(),
     };
     let reason = step.reason.as_deref().map(|reason| format!(": {}", harmless(reason))).unwrap_or_default();
-    format!("  {:NAME_WIDTH$} {word}{took}{reason}", step.name)
+    let cache = step
+        .cache_note
+        .as_deref()
+        .map(|note| style(format!(" (cache {}: {})", step.cache.as_str(), harmless(note))).dim().to_string());
+    format!("  {:NAME_WIDTH$} {word}{took}{}{reason}", step.name, cache.unwrap_or_default())
 }
 
 /// The lines that mend a step, each a little to the right of the step's own.

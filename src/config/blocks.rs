@@ -298,6 +298,7 @@ impl Forges {
             tags: all.clone().find_map(|rules| rules.tags).unwrap_or(false),
             forks: all.clone().find_map(|rules| rules.forks).unwrap_or(Forks::Approve),
             supersede: all.clone().find_map(|rules| rules.supersede).unwrap_or(Supersede::Branches),
+            cache: all.clone().find_map(|rules| rules.cache).unwrap_or(true),
             network: all.clone().find_map(|rules| rules.network).unwrap_or(false),
             scripts: all.clone().find_map(|rules| rules.scripts).unwrap_or(true),
             git_dependencies: all.clone().find_map(|rules| rules.git_dependencies).unwrap_or(false),

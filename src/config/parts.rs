@@ -251,9 +251,9 @@ pub(super) fn retention(mut section: Section<'_>) -> Retention {
         logs: section.duration("logs").unwrap_or_default(),
         artifacts: section.duration("artifacts").unwrap_or_default(),
         deliveries: section.duration("deliveries").unwrap_or_default(),
+        snapshots: section.size("snapshots").unwrap_or_default(),
     };
-    // Checked, so that a file written for a later version is not refused for them.
-    section.size("snapshots");
+    // Checked, so that a file written for a later version is not refused for it.
     section.size("mirrors");
     section.finish();
     retention

@@ -21,6 +21,7 @@ pub(super) struct PartialRules {
     pub(super) tags: Option<bool>,
     pub(super) forks: Option<Forks>,
     pub(super) supersede: Option<Supersede>,
+    pub(super) cache: Option<bool>,
     pub(super) network: Option<bool>,
     pub(super) scripts: Option<bool>,
     pub(super) git_dependencies: Option<bool>,
@@ -38,7 +39,6 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
     }
     section.word("pull_requests", &[("head", Some(())), ("merge", None)]);
     poll(&mut section);
-    section.flag("cache");
     let rules = PartialRules {
         hook_secrets: secret::hook_secrets(&mut section, around),
         clone_url: clone_url(&mut section),
@@ -50,6 +50,7 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
             "supersede",
             &[("branches", Some(Supersede::Branches)), ("all", Some(Supersede::All)), ("none", Some(Supersede::None))],
         ),
+        cache: section.flag("cache"),
         network: section.flag("network"),
         scripts: section.word("scripts", &[("all", Some(true)), ("none", Some(false))]),
         git_dependencies: section.flag("git_dependencies"),

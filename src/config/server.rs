@@ -163,7 +163,7 @@ pub struct Statuses {
     pub mode: StatusMode,
 }
 
-/// `[retention]`: how long things are kept after a build ended.
+/// `[retention]`: how long things are kept after a build ended, and how much.
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// Builds and their steps.
@@ -174,6 +174,8 @@ pub struct Retention {
     pub artifacts: Duration,
     /// Delivery ids.
     pub deliveries: Duration,
+    /// What builds leave for later ones, in bytes on each agent's disk; beyond it the least recently used goes.
+    pub snapshots: u64,
 }
 
 /// The kinds of forge this version speaks with.
@@ -276,6 +278,8 @@ pub struct RepoRules {
     pub forks: Forks,
     /// What a new push ends.
     pub supersede: Supersede,
+    /// Whether its builds read what earlier ones left, and leave something themselves.
+    pub cache: bool,
     /// Whether the bundle may reach the network.
     pub network: bool,
     /// Whether install scripts of packages run (`scripts = "all"`), else managers get their ignore-scripts option.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
 use super::repo::{CommitId, RefName, RepoId};
+use super::sentence::size;
+use super::snapshot::Level;
 use super::time::Timestamp;
 use super::trust::Trust;
 
@@ -173,6 +175,12 @@ pub struct Build {
     pub author: Option<String>,
     /// False for a rerun without any cache.
     pub use_cache: bool,
+    /// The build whose verdict was taken over, since it had the same files: nothing of this one ran.
+    #[serde(default)]
+    pub same_as: Option<BuildId>,
+    /// What it left for later builds; empty until that is kept, which is after its end.
+    #[serde(default)]
+    pub kept: Vec<KeptLevel>,
     /// The plan's steps in order, the checkout first; empty before planning.
     pub steps: Vec<Step>,
 }
@@ -303,6 +311,9 @@ pub struct Step {
     pub signal: Option<String>,
     /// What its cache did.
     pub cache: CacheUse,
+    /// Why its cache did that, a phrase: `unchanged since build 12`, `package-lock.json changed since build 12`. Hostile text.
+    #[serde(default)]
+    pub cache_note: Option<String>,
     /// When its process was started.
     pub started_at: Option<Timestamp>,
     /// When its outcome was known.
@@ -315,6 +326,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// An install whose inputs were unchanged: no package manager was started.
+    pub fn is_restored(&self) -> bool {
+        self.kind == StepKind::Install && self.cache == CacheUse::Hit
+    }
+
     /// A planned step that has not begun.
     pub fn queued(name: impl Into<String>, kind: StepKind) -> Self {
         Step {
@@ -325,11 +341,38 @@ impl Step {
             exit_code: None,
             signal: None,
             cache: CacheUse::Off,
+            cache_note: None,
             started_at: None,
             finished_at: None,
             reason: None,
             mend: None,
         }
+    }
+}
+
+/// What a build left of one kind for later builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLevel {
+    /// What it is of.
+    pub level: Level,
+    /// The size of what this build added, in bytes; layers of earlier builds beneath it do not count.
+    pub bytes: u64,
+}
+
+/// `packages 81 MB`; `verdict`, which takes no space.
+impl std::fmt::Display for KeptLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.bytes {
+            0 => f.write_str(self.level.as_str()),
+            bytes => write!(f, "{} {}", self.level.as_str(), size(bytes)),
+        }
+    }
+}
+
+impl Build {
+    /// What it left for later builds, in one line: `packages 81 MB, work 4.2 MB, verdict`; empty for nothing.
+    pub fn kept_in_words(&self) -> String {
+        self.kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -31,6 +31,9 @@ pub struct Listing {
     /// Links with a name that matters which lead to no file that is listed, and where they point.
     #[serde(default)]
     pub dangling: BTreeMap<String, String>,
+    /// Every file that compilers, loaders and linters read unseen: no plan depends on them, what tools keep does.
+    #[serde(default)]
+    pub settings: BTreeSet<String>,
     /// Folders that are repositories of their own.
     #[serde(default)]
     pub submodules: BTreeSet<String>,
@@ -99,6 +102,33 @@ impl Listing {
         let code = || CODE.iter().any(|extension| lower.ends_with(extension));
         let configures = |prefix: &&str| lower.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
         NAMES.contains(&name) || lockfile::NAMES.contains(&name) || (CONFIGURATIONS.iter().any(configures) && code())
+    }
+
+    /// True for file names that belong into [`Listing::settings`].
+    pub fn is_setting(name: &str) -> bool {
+        /// What tools read by a name of their own, before its extension.
+        const RC: [&str; 12] = [
+            ".babelrc",
+            ".browserslistrc",
+            ".postcssrc",
+            ".swcrc",
+            ".eslintrc",
+            ".eslintignore",
+            ".stylelintrc",
+            ".prettierrc",
+            ".linaria",
+            ".parcelrc",
+            ".env",
+            "browserslist",
+        ];
+        const CONFIGURATIONS: [&str; 5] = ["babel.config", "postcss.config", "tailwind.config", "tsconfig", "jsconfig"];
+        let is = |prefix: &&str| {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+        };
+        // `anything.config.js` configures something, and `tsconfig.app.json` extends another one.
+        let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+        let is_code = CODE.iter().any(|code| &code[1..] == extension);
+        RC.iter().any(is) || (is_code && (CONFIGURATIONS.iter().any(is) || stem.ends_with(".config")))
     }
 
     /// True for those whose contents a plan reads; the others need only be there.
@@ -174,6 +204,28 @@ mod tests {
         for bad in ["index.js", "webpack.md", "webpack-runtime.js", "my-webpack.config.js", ".babelrc", "Package.json"]
         {
             assert!(!Listing::matters(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn which_names_tools_read() {
+        for good in [
+            ".babelrc",
+            ".babelrc.js",
+            "babel.config.json",
+            "tsconfig.json",
+            "tsconfig.app.json",
+            "tsconfig-base.json",
+            ".env.production",
+            ".eslintrc.cjs",
+            "postcss.config.mjs",
+            "uno.config.ts",
+            ".browserslistrc",
+        ] {
+            assert!(Listing::is_setting(good), "{good}");
+        }
+        for bad in ["index.js", "config.js", ".environment", "tsconfig.md", "app.config.scss", "package.json"] {
+            assert!(!Listing::is_setting(bad), "{bad}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! that was checked: names, refs and commit ids are parsed once, at the edge, and trusted after.
 
 pub mod build;
+pub mod cache_note;
 pub mod event;
 pub mod link;
 pub mod listing;
@@ -18,3 +19,4 @@ pub mod status;
 pub mod time;
 pub mod trust;
 pub mod view;
+pub mod workspaces;

@@ -39,15 +39,40 @@ fn line(text: impl AsRef<str>) -> String {
     one_line(text.as_ref(), MAX_CHARS)
 }
 
-/// `Passed in 9s · npm 6s beside bower 3s · bundle 3s`.
+/// A step that was good, as the sentence of a pass tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Good {
+    /// Its name: `npm`, `3 bundles`.
+    pub name: String,
+    /// What it did.
+    pub kind: StepKind,
+    /// How long it ran; `None` for an install whose inputs were unchanged, so that nothing ran.
+    pub took: Option<Duration>,
+}
+
+impl Good {
+    fn spoken(&self) -> String {
+        match self.took {
+            Some(took) => format!("{} {}", self.name, brief(took)),
+            None => format!("{} unchanged", self.name),
+        }
+    }
+}
+
+/// `Passed in 9s · npm 6s beside bower 3s · bundle 3s`, and `Passed in 9s · dependencies unchanged · bundle 7s` where no
+/// install had to run.
 ///
-/// Each element of `stages` holds the names and times of steps that ran side by side. Stages that
-/// do not fit are left out whole, the last ones first: half a figure would be a wrong figure.
-pub fn passed(total: Duration, stages: &[Vec<(&str, Duration)>]) -> String {
+/// Each element of `stages` holds steps that ran side by side. Stages that do not fit are left out whole, the last ones
+/// first: half a figure would be a wrong figure.
+pub fn passed(total: Duration, stages: &[Vec<Good>]) -> String {
     let mut sentence = line(format!("Passed in {}", brief(total)));
-    for stage in stages.iter().filter(|stage| !stage.is_empty()) {
-        let steps: Vec<String> = stage.iter().map(|(name, took)| format!("{name} {}", brief(*took))).collect();
-        let longer = format!("{sentence} · {}", one_line(&steps.join(" beside "), MAX_CHARS));
+    let mut installs = stages.iter().flatten().filter(|step| step.kind == StepKind::Install).peekable();
+    let unchanged = installs.peek().is_some() && installs.all(|step| step.took.is_none());
+    let told = |step: &&Good| !unchanged || step.took.is_some();
+    let stages = stages.iter().map(|stage| stage.iter().filter(told).map(Good::spoken).collect::<Vec<_>>());
+    let dependencies = unchanged.then(|| vec!["dependencies unchanged".to_owned()]);
+    for stage in dependencies.into_iter().chain(stages).filter(|stage| !stage.is_empty()) {
+        let longer = format!("{sentence} · {}", one_line(&stage.join(" beside "), MAX_CHARS));
         if longer.chars().count() > MAX_CHARS {
             break;
         }
@@ -94,6 +119,16 @@ pub fn needless(globs: &[String], since: &CommitId) -> String {
         few => few.join(" and "),
     };
     format!("{begin}{}{end}", one_line(&shown, MAX_CHARS.saturating_sub(begin.len() + end.len())))
+}
+
+/// `Passed: unchanged since build #12`, for the status of an install that did not have to run.
+pub fn restored(note: Option<&str>) -> String {
+    line(format!("Passed: {}", note.unwrap_or("unchanged")))
+}
+
+/// `Passed without a build: same files as 9f8e7d6`, for a commit whose tree, plan and environment passed before.
+pub fn same_files(as_commit: &CommitId) -> String {
+    line(format!("Passed without a build: same files as {}", as_commit.short()))
 }
 
 /// `npm install failed: ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1`. `step` is the step's name.
@@ -228,6 +263,14 @@ mod tests {
         Duration::from_secs(n)
     }
 
+    fn install(name: &str, took: Option<u64>) -> Good {
+        Good { name: name.to_owned(), kind: StepKind::Install, took: took.map(seconds) }
+    }
+
+    fn bundle(took: u64) -> Good {
+        Good { name: "bundle".to_owned(), kind: StepKind::Bundle, took: Some(seconds(took)) }
+    }
+
     fn commit() -> CommitId {
         "a1b2c3d".repeat(6)[..40].parse().expect("hex")
     }
@@ -251,9 +294,24 @@ mod tests {
     fn the_words_of_the_contract() {
         let check = |said: String, expected: &str| assert_eq!(said, expected);
         check(
-            passed(seconds(9), &[vec![("npm", seconds(6)), ("bower", seconds(3))], vec![("bundle", seconds(3))]]),
+            passed(seconds(9), &[vec![install("npm", Some(6)), install("bower", Some(3))], vec![bundle(3)]]),
             "Passed in 9s · npm 6s beside bower 3s · bundle 3s",
         );
+        check(
+            passed(seconds(9), &[vec![install("npm", None), install("bower", None)], vec![bundle(7)]]),
+            "Passed in 9s · dependencies unchanged · bundle 7s",
+        );
+        check(
+            passed(seconds(9), &[vec![install("npm", None), install("bower", Some(2))], vec![bundle(7)]]),
+            "Passed in 9s · npm unchanged beside bower 2s · bundle 7s",
+        );
+        check(
+            passed(seconds(9), &[vec![install("npm", None)], vec![install("bower", Some(2))], vec![bundle(7)]]),
+            "Passed in 9s · npm unchanged · bower 2s · bundle 7s",
+        );
+        check(passed(seconds(1), &[vec![bundle(1)]]), "Passed in 1.0s · bundle 1.0s");
+        check(restored(Some("unchanged since build #12")), "Passed: unchanged since build #12");
+        check(same_files(&commit()), "Passed without a build: same files as a1b2c3d");
         check(
             install_failed("npm", "ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1"),
             "npm install failed: ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1",
@@ -283,7 +341,8 @@ mod tests {
             timed_out(StepKind::Check, &"x".repeat(4000), seconds(1)),
             check_failed(&"x".repeat(4000), "no"),
             cancelled_by(&"x".repeat(4000)),
-            passed(seconds(1), &vec![vec![("a-rather-long-step-name", seconds(1))]; 40]),
+            passed(seconds(1), &vec![vec![install("a-rather-long-step-name", Some(1))]; 40]),
+            passed(seconds(1), &vec![vec![install("a-rather-long-step-name", None)]; 40]),
         ] {
             assert!(sentence.chars().count() <= MAX_CHARS, "{} characters: {sentence}", sentence.chars().count());
             assert!(!sentence.contains(char::is_control));

@@ -22,6 +22,7 @@ fn rules() -> RepoRules {
         tags: false,
         forks: Forks::Approve,
         supersede: Supersede::Branches,
+        cache: true,
         network: false,
         scripts: true,
         git_dependencies: false,
@@ -151,9 +152,10 @@ fn say(decision: &Decision) -> String {
             let ended: String = supersedes.iter().map(|(id, sentence)| format!(" · ends #{id}: {sentence}")).collect();
             format!("{} {} {}{ended}", build.state.as_str(), build.cause.as_str(), build.trust.as_str())
         }
-        Decision::Cancel { because, endings } => {
+        Decision::Cancel { because, endings, drops } => {
             let ended: String = endings.iter().map(|ending| format!(" #{}", ending.build)).collect();
-            format!("cancel{ended}: {because}")
+            let dropped: String = drops.iter().map(|scope| format!(" · drops {}", scope.trust.as_str())).collect();
+            format!("cancel{ended}: {because}{dropped}")
         }
     }
 }
@@ -293,15 +295,19 @@ fn what_went_is_cancelled() {
         ])
     };
     let deleted = |git_ref: &str| Event::Deleted { git_ref: git_ref.parse().expect("legal") };
-    check(&arrival(deleted("refs/heads/topic")), &builds(), "cancel #1 #2: branch topic was deleted");
+    check(
+        &arrival(deleted("refs/heads/topic")),
+        &builds(),
+        "cancel #1 #2: branch topic was deleted · drops trusted · drops member",
+    );
     check(&arrival(deleted("refs/tags/v1")), &nothing(), "cancel: tag v1 was deleted");
     let zeros = Event::Push(push("refs/heads/topic", 'a', '0'));
-    check(&arrival(zeros), &builds(), "cancel #1 #2: branch topic was deleted");
-    check(&arrival(closed(false)), &builds(), "cancel #2: pull request 7 was closed");
+    check(&arrival(zeros), &builds(), "cancel #1 #2: branch topic was deleted · drops trusted · drops member");
+    check(&arrival(closed(false)), &builds(), "cancel #2: pull request 7 was closed · drops member");
     check(
         &arrival(closed(true)),
         &older([by_request(known(2, 'c', State::Waiting))]),
-        "cancel #2: pull request 7 was closed",
+        "cancel #2: pull request 7 was closed · drops member",
     );
 }
 

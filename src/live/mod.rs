@@ -4,6 +4,8 @@
 //! there at its own pace, by sequence number: so a slow reader holds nothing in memory, misses
 //! nothing, and nobody waits for it.
 
+pub mod cache_tally;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use saphyr::{LoadableYamlNode, Yaml};
-
 use super::account::Account;
 use super::inside;
 use super::manifest::{DEPENDENCIES, Manifest};
 use super::roots::Member;
 use super::scripts;
 use crate::domain::listing::Listing;
+use crate::domain::workspaces::{is_member, pnpm_packages};
 
 /// The workspace at a folder, if it is one.
 pub(super) struct Workspace {
@@ -27,7 +26,7 @@ pub(super) fn of(listing: &Listing, dir: &str, package: &Manifest, account: &mut
     for folder in folders {
         let below =
             if dir == "." { Some(folder) } else { folder.strip_prefix(dir).and_then(|rest| rest.strip_prefix('/')) };
-        if !below.is_some_and(|below| matches(&patterns, below)) {
+        if !below.is_some_and(|below| is_member(&patterns, below)) {
             continue;
         }
         // One that can't be read is still installed by the root, which says what is wrong with it.
@@ -51,7 +50,7 @@ fn patterns(listing: &Listing, dir: &str, package: &Manifest, account: &mut Acco
     let owned = |patterns: Vec<&str>| patterns.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let file = inside(dir, "pnpm-workspace.yaml");
     if listing.has(&file) {
-        match pnpm_packages(listing, &file) {
+        match listing.text(&file).and_then(pnpm_packages) {
             // Since pnpm 10 the file may hold settings alone.
             Some(patterns) if !patterns.is_empty() => return Some((file, patterns)),
             Some(_) => {}
@@ -74,54 +73,4 @@ fn patterns(listing: &Listing, dir: &str, package: &Manifest, account: &mut Acco
         ));
     }
     Some((file, owned(patterns)))
-}
-
-/// `packages` of a `pnpm-workspace.yaml`; `None` for what is not YAML.
-fn pnpm_packages(listing: &Listing, file: &str) -> Option<Vec<String>> {
-    let text = listing.text(file)?;
-    let documents = Yaml::load_from_str(text.trim_start_matches('\u{feff}')).ok()?;
-    let packages = documents.first().and_then(|yaml| yaml.as_mapping_get("packages")?.as_vec());
-    Some(packages.into_iter().flatten().filter_map(Yaml::as_str).map(str::to_owned).collect())
-}
-
-/// Whether a folder is a package of the workspace: the last pattern that fits decides, and `!` takes out.
-fn matches(patterns: &[String], folder: &str) -> bool {
-    let mut member = false;
-    for pattern in patterns {
-        let (takes, glob) = match pattern.trim().strip_prefix('!') {
-            Some(glob) => (false, glob),
-            None => (true, pattern.trim()),
-        };
-        let glob = glob.trim_start_matches("./").trim_start_matches('/').trim_end_matches('/');
-        let glob = glob.strip_suffix("/package.json").unwrap_or(glob);
-        if fast_glob::glob_match(glob, folder) {
-            member = takes;
-        }
-    }
-    member
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_of_workspaces() {
-        let check = |patterns: &[&str], folder: &str, expected: bool| {
-            let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-            assert_eq!(matches(&patterns, folder), expected, "{patterns:?} {folder}");
-        };
-        check(&["packages/*"], "packages/a", true);
-        check(&["packages/*"], "packages/a/b", false);
-        check(&["./packages/*/"], "packages/a", true);
-        check(&["packages/**"], "packages/a/b", true);
-        check(&["packages/**"], "packages/a", true);
-        check(&["packages/*", "!packages/old"], "packages/old", false);
-        check(&["packages/*", "!packages/old"], "packages/new", true);
-        check(&["!**/test/**", "packages/**"], "packages/test/x", true);
-        check(&["packages/**", "!**/test/**"], "packages/a/test/x", false);
-        check(&["{apps,libs}/*"], "libs/b", true);
-        check(&["client"], "client", true);
-        check(&["client"], "client2", false);
-    }
 }

@@ -10,13 +10,14 @@ use crate::config::server::{Access, Registry};
 use crate::confine::{DOOR, Holder, Joining, Seen};
 use crate::domain::build::{Build, Cause, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
-use crate::domain::sentence;
+use crate::domain::sentence::{self, Good};
 use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::outside;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
+use super::downloads::Lockfiles;
 use super::environment::committed;
 use super::environment::home::Settings;
 use super::flat::{Lent, Returned};
@@ -90,7 +91,8 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     }
     let sources = lent.as_ref().map_or_else(|| workspace.sources(), |lent| lent.tree().to_owned());
     let place = parts.layers.seen(&view);
-    let settings = tools.settings(job, parts, &place.home).map_err(no_settings)?;
+    let lockfiles = Lockfiles::read(&sources, plan.steps().map(|step| step.dir.as_str()));
+    let settings = tools.settings(job, parts, &place.home, &lockfiles).map_err(no_settings)?;
     settings.write(&view.home.upper, false).map_err(no_home)?;
     holder.mount(&view).await.map_err(no_holder)?;
     let committed = |spec: &StepSpec| committed::variables(&sources, spec, &job.registries);
@@ -141,10 +143,7 @@ async fn within_budget(
         tell.that(Happening::Notice(notice)).await;
     }
     judged.verdict.unwrap_or_else(|| {
-        let timings = timings(stages);
-        let stages: Vec<Vec<(&str, Duration)>> =
-            timings.iter().map(|stage| stage.iter().map(|(name, took)| (name.as_str(), *took)).collect()).collect();
-        let passed = sentence::passed(began.elapsed(), &stages);
+        let passed = sentence::passed(began.elapsed(), &timings(stages));
         let reason = judged.figure.map_or(passed.clone(), |figure| sentence::with_figure(&passed, &figure));
         Verdict::new(Outcome::Passed, reason)
     })
@@ -293,7 +292,7 @@ const NAMED_BUNDLES: usize = 2;
 
 /// Name and length of each finished step, stage by stage; of many bundles their number, and the time that they took
 /// together.
-fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(String, Duration)>> {
+fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<Good>> {
     let length = |step: &Step| match (step.started_at, step.finished_at) {
         (Some(start), Some(end)) => end.since(start),
         _ => Duration::ZERO,
@@ -309,9 +308,17 @@ fn timings(stages: &[Vec<Ended>]) -> Vec<Vec<(String, Duration)>> {
     for stage in stages {
         let counted = if stage.iter().any(|one| is_bundle(&one)) { together.take() } else { None };
         let named = stage.iter().filter(|one| !(are_counted && is_bundle(one)));
-        let named = named.map(|one| (one.step.name.clone(), length(&one.step)));
-        timings
-            .push(counted.map(|took| (format!("{} bundles", bundles.len()), took)).into_iter().chain(named).collect());
+        let named = named.map(|Ended { step, .. }| Good {
+            name: step.name.clone(),
+            kind: step.kind,
+            took: (!step.is_restored()).then(|| length(step)),
+        });
+        let counted = counted.map(|took| Good {
+            name: format!("{} bundles", bundles.len()),
+            kind: StepKind::Bundle,
+            took: Some(took),
+        });
+        timings.push(counted.into_iter().chain(named).collect());
     }
     timings
 }

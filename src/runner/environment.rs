@@ -19,6 +19,8 @@ use crate::domain::spec::{Network, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::toolchain::Outfit;
 
+use super::downloads::DOWNLOADS;
+
 /// Where a step finds its tree, its HOME and its TMPDIR, as its own process sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -113,10 +115,6 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
     env.add(&facts.step.env);
     env.0
 }
-
-/// A folder of the private HOME for what package managers download. It is beside `.cache`, because
-/// what installs leave in `.cache` (browsers, Electron) belongs to their result, and this does not.
-const DOWNLOADS: &str = ".downloads";
 
 #[derive(Default)]
 struct Environment(BTreeMap<String, String>);
@@ -227,11 +225,9 @@ impl Environment {
         ] {
             self.set_path(name, &downloads.join(folder));
         }
-        // Only for pnpm: npm 11 warns of a setting that it does not know. Else pnpm, seeing HOME on
-        // another file system, would put its store into the tree.
+        // Only for pnpm: npm 11 warns of a setting that it does not know.
         if facts.step.tool == "pnpm" {
-            self.set_path("npm_config_store_dir", &downloads.join("pnpm"));
-            self.set_path("pnpm_config_store_dir", &downloads.join("pnpm"));
+            self.pnpm(&downloads);
         }
         if let Some(headers) = &facts.outfit.headers {
             // npm 11 warns of the older name, which every node-gyp knows; its own node-gyp knows the newer one.
@@ -250,6 +246,23 @@ impl Environment {
         if !facts.scripts && facts.step.kind == StepKind::Install {
             self.set("npm_config_ignore_scripts", "true");
             self.set("YARN_ENABLE_SCRIPTS", "false");
+        }
+    }
+
+    /// pnpm to 10 reads `npm_config_*`, from 11 on `pnpm_config_*`.
+    fn pnpm(&mut self, downloads: &Path) {
+        for (name, value) in [
+            // Else pnpm, seeing HOME on another file system, would put its store into the tree.
+            ("store_dir", downloads.join("pnpm").to_string_lossy().into_owned()),
+            // The registry's documents, which are not kept: not in `.cache`, which is.
+            ("cache_dir", downloads.join("pnpm-metadata").to_string_lossy().into_owned()),
+            // Never by hard links: a write into `node_modules` would be one into the store.
+            ("package_import_method", "clone-or-copy".to_owned()),
+            // What install scripts made is no download, and nothing tells whether it is right.
+            ("side_effects_cache", "false".to_owned()),
+        ] {
+            self.set(&format!("npm_config_{name}"), value.as_str());
+            self.set(&format!("pnpm_config_{name}"), value);
         }
     }
 

@@ -6,10 +6,14 @@
 //! file was touched the sources are given up, so that the next checkout begins with nothing. A build that is killed leaves
 //! no sources at all, which is the same.
 //!
+//! Layers of snapshots are [brought](bring) over the sources: by rename where they are this build's alone, else as copies;
+//! never as hard links. What an install left is [noted](Installed::note) before anything else runs, and goes out again
+//! by rename if it still is that.
+//!
 //! `.git`, and the files that earlier builds of the workspace wrote into (npm its lockfile, say), are set aside and the
 //! build gets copies, so that it may write there as it likes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::view::Stack;
 use crate::tree::{self, Differences, Dir, FileSystem, Kind, Manifest, TreeError};
+
+mod installed;
+
+pub use installed::{Brought, Installed, Parted, bring};
 
 /// Where a build's directories are, all on one file system.
 #[derive(Debug, Clone)]
@@ -156,22 +164,25 @@ impl Loan {
     /// Takes `.git` and the edited files out of the tree, puts copies in their places and knows all else.
     fn set_aside(places: &Places, mut manifest: Manifest, edited: &Edited) -> Result<Self, TreeError> {
         let mut paths = manifest.folders_named(".git");
-        paths.iter().for_each(|path| manifest.forget(path));
-        paths.extend(edited.paths.iter().filter(|path| manifest.has_file(path)).cloned());
-        let folder = aside(places);
-        std::fs::create_dir_all(&folder).map_err(|source| TreeError::Io { path: folder.clone(), source })?;
+        let is_file = |path: &&PathBuf| matches!(manifest.kind(path), Some(Kind::File | Kind::Link));
+        let inside = |path: &&PathBuf| !paths.iter().any(|folder| path.starts_with(folder));
+        let edited: Vec<PathBuf> = edited.paths.iter().filter(is_file).filter(inside).cloned().collect();
+        paths.extend(edited);
+        let folder = made(aside(places))?;
         let (tree, held) = (Dir::open(&places.tree)?, Dir::open(&folder)?);
         for (at, path) in paths.iter().enumerate() {
-            tree::move_entry(&tree, path, &held, &name(at))?;
+            held.make_dir(&name(at))?;
+            tree::move_entry(&tree, path, &held, &held_as(at, path))?;
             manifest.forget(path);
         }
         // After the renames, since they are changes too.
         let aside = Manifest::take(&folder)?;
         for (at, path) in paths.iter().enumerate() {
-            if aside.has_file(&name(at)) {
-                tree.copy_from(&held, &name(at), path)?;
-            } else {
-                tree::copy_tree(&folder.join(name(at)), &places.tree.join(path))?;
+            let (from, to) = (held.open_dir(&name(at))?, tree.open_dir(path.parent().unwrap_or(Path::new("")))?);
+            match (aside.kind(&held_as(at, path)), path.file_name()) {
+                (Some(Kind::Dir), _) => tree::copy_tree(&folder.join(held_as(at, path)), &places.tree.join(path))?,
+                (Some(kind), Some(last)) => from.copy_entry(Path::new(last), kind, &to)?,
+                _ => {}
             }
         }
         Ok(Self { manifest, paths, aside })
@@ -189,13 +200,15 @@ impl Loan {
 
     /// Removes what was added, the copies of what was set aside too, and puts that back.
     fn restore(&self, places: &Places, added: &[PathBuf]) -> Result<(), TreeError> {
-        let left = places.own.join("left");
-        std::fs::create_dir_all(&left).map_err(|source| TreeError::Io { path: left.clone(), source })?;
+        let left = made(places.own.join("left"))?;
         let (tree, held, left) = (Dir::open(&places.tree)?, Dir::open(&aside(places))?, Dir::open(&left)?);
         for (at, path) in added.iter().enumerate() {
             tree::move_entry(&tree, path, &left, &name(at))?;
         }
-        self.paths.iter().enumerate().try_for_each(|(at, path)| tree::move_entry(&held, &name(at), &tree, path))
+        self.paths
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, path)| tree::move_entry(&held, &held_as(at, path), &tree, path))
     }
 }
 
@@ -206,7 +219,7 @@ impl Edited {
     }
 
     /// Adds what was found changed, if setting it aside would have helped.
-    fn remember(mut self, slot: &Path, changed: std::collections::BTreeMap<PathBuf, Kind>) {
+    fn remember(mut self, slot: &Path, changed: BTreeMap<PathBuf, Kind>) {
         let is_file = |kind: &Kind| matches!(kind, Kind::File | Kind::Link);
         if changed.is_empty() || !changed.values().all(is_file) {
             return;
@@ -228,6 +241,16 @@ fn aside(places: &Places) -> PathBuf {
 
 fn name(at: usize) -> PathBuf {
     PathBuf::from(at.to_string())
+}
+
+/// Where what stood at `path` is set aside: by its own name, in a folder of its own.
+fn held_as(at: usize, path: &Path) -> PathBuf {
+    name(at).join(path.file_name().unwrap_or_default())
+}
+
+fn made(folder: PathBuf) -> Result<PathBuf, TreeError> {
+    std::fs::create_dir_all(&folder).map_err(|source| TreeError::Io { path: folder.clone(), source })?;
+    Ok(folder)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), TreeError> {

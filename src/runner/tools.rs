@@ -15,6 +15,7 @@ use crate::domain::spec::{Decision, Plan, StepSpec, Wanted};
 use crate::outside;
 use crate::toolchain::{self, Outfit, Supply, TOOLS, Toolchain, Unmet};
 
+use super::downloads::Lockfiles;
 use super::environment::Certificates;
 use super::environment::home::{AUTHORITIES, Settings};
 use super::{Happening, Job, Parts, Tell};
@@ -91,7 +92,13 @@ impl Tools {
     }
 
     /// What the private HOME of a build holds; `home` is where its steps see it.
-    pub(super) fn settings(&self, job: &Job, parts: &Parts, home: &Path) -> Result<Settings, outside::Unusable> {
+    pub(super) fn settings(
+        &self,
+        job: &Job,
+        parts: &Parts,
+        home: &Path,
+        lockfiles: &Lockfiles,
+    ) -> Result<Settings, outside::Unusable> {
         // npm and git take one file instead of the system's authorities, so a configured one is written beside them.
         let added = self.certificates.ssl.is_none() && parts.network.ca_file.is_some();
         Ok(Settings {
@@ -102,6 +109,7 @@ impl Tools {
             trusted: self.certificates.ssl.clone().or_else(|| added.then(|| home.join(AUTHORITIES))),
             authorities: if added { Some(outside::authorities_pem(&parts.network)?) } else { None },
             home: home.to_owned(),
+            yarn_mirror: lockfiles.can_be_mirrored(),
         })
     }
 }

@@ -176,6 +176,8 @@ pub(super) fn build(from: &Row) -> Result<Build, StoreError> {
         title: from.try_get("title")?,
         author: from.try_get("author")?,
         use_cache: row::yes(from, "use_cache")?,
+        same_as: row::build_if(from, "same_as")?,
+        kept: row::json_if(from, "kept")?.unwrap_or_default(),
         steps: Vec::new(),
     })
 }

@@ -9,9 +9,10 @@ use sqlx::{QueryBuilder, Row as _};
 use super::clock::Now;
 use super::facts::{self, Facts};
 use super::sqlite::{Connection, Database, MAX_ROWS, Row};
-use super::{Store, StoreError, builds, outbox, requests, row};
+use super::{Store, StoreError, builds, outbox, requests, row, scopes};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::repo::{CommitId, ForgeName, RefName, RepoId, RepoPath};
+use crate::domain::snapshot::Scope;
 use crate::domain::status::Status;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
@@ -96,6 +97,8 @@ pub enum Decision {
         because: String,
         /// The builds, each with its words.
         endings: Vec<Ending>,
+        /// Scopes that end with it: what their builds left for later ones goes.
+        drops: Vec<Scope>,
     },
 }
 
@@ -275,7 +278,7 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
     let made = decisions.iter().filter(|decision| matches!(decision, Decision::Make { .. })).count();
     let mut next_id = if made > 0 { builds::reserve_ids(connection, made).await? } else { BuildId(0) };
     let (mut new, mut answers) = (Vec::with_capacity(made), Vec::with_capacity(round.len()));
-    let mut ends = Vec::new();
+    let (mut ends, mut dropped) = (Vec::new(), Vec::new());
     for ((one, decision), facts) in round.iter().zip(&decisions).zip(&facts) {
         let mut answer = Accepted {
             delivery: one.delivery.id.clone(),
@@ -312,10 +315,11 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
                 answer.made = true;
                 next_id = BuildId(next_id.0 + 1);
             }
-            Decision::Cancel { because, endings } => {
+            Decision::Cancel { because, endings, drops } => {
                 answer.ignored = Some(because.clone());
                 answer.cancelled = endings.iter().map(|ending| ending.build).collect();
                 ends.extend(endings.iter().map(requests::End::from));
+                dropped.extend(drops.iter().map(|scope| (scope, one.delivery.received_at)));
             }
         }
         answers.push(answer);
@@ -326,6 +330,7 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
     for end in &ends {
         requests::end(connection, end, now).await?;
     }
+    scopes::drop(connection, &dropped).await?;
     insert_deliveries(connection, round, &decisions, &answers).await?;
     Ok(answers)
 }

@@ -20,6 +20,7 @@ mod requests;
 mod retention;
 mod row;
 mod schema;
+mod scopes;
 mod sqlite;
 mod steps;
 mod writer;
@@ -38,6 +39,7 @@ pub use outbox::{OutboxHealth, OutboxItem};
 pub use queue::{Claim, Claimed, Lease, MAX_CLAIMS, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};
 pub use retention::Forgotten;
+pub use scopes::DroppedScope;
 
 use clock::Clock;
 use sqlite::lock::ProcessLock;

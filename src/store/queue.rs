@@ -11,7 +11,7 @@ use super::clock::Now;
 use super::outbox::{Speaker, speaker_columns};
 use super::sqlite::{Connection, Row};
 use super::{Store, StoreError, builds, row, steps};
-use crate::domain::build::{Build, BuildId};
+use crate::domain::build::{Build, BuildId, KeptLevel};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::CommitId;
 use crate::domain::status::{Status, StatusState};
@@ -147,6 +147,20 @@ impl Store {
     pub async fn set_built_sha(&self, claim: &Claim, sha: &CommitId) -> Result<bool, StoreError> {
         let statement = "UPDATE builds SET built_sha = $1 WHERE id = $2 AND fence = $3 AND state = 'running'";
         self.set(claim, statement, sha.to_string()).await
+    }
+
+    /// Writes whose verdict the build takes over. False: the claim is lost, nothing was written.
+    pub async fn set_same_as(&self, claim: &Claim, other: BuildId) -> Result<bool, StoreError> {
+        let statement = "UPDATE builds SET same_as = $1 WHERE id = $2 AND fence = $3 AND state = 'running'";
+        self.set(claim, statement, other.to_string()).await
+    }
+
+    /// Writes what a finished build left for later ones: that is kept after its end, so it has no lease any more. False:
+    /// somebody else finished it, nothing was written.
+    pub async fn set_kept(&self, claim: &Claim, kept: &[KeptLevel]) -> Result<bool, StoreError> {
+        let statement = "UPDATE builds SET kept = $1 WHERE id = $2 AND fence = $3 AND state = 'finished'";
+        let kept = serde_json::to_string(kept).expect("words and numbers always have a JSON form");
+        self.set(claim, statement, kept).await
     }
 
     async fn set(&self, claim: &Claim, statement: &'static str, value: String) -> Result<bool, StoreError> {
@@ -310,7 +324,7 @@ async fn give_one_back(
     };
     sqlx::query(
         "UPDATE builds SET state = 'queued', agent = NULL, lease_until = NULL, started_at = NULL, built_sha = NULL, \
-         sandbox = '', claims = claims - $1 WHERE id = $2 AND state = 'running'",
+         sandbox = '', same_as = NULL, claims = claims - $1 WHERE id = $2 AND state = 'running'",
     )
     .bind(given_back)
     .bind(speaker.build.0)

@@ -1,6 +1,6 @@
 //! What is too old is forgotten.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, row, scopes};
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 
@@ -18,7 +18,7 @@ pub struct Forgotten {
 
 impl Store {
     /// Forgets builds that finished before `builds_before` (unless a status of theirs is still to be sent), and
-    /// deliveries that were received before `deliveries_before`. Numbers of builds are never given again.
+    /// deliveries that were received before `deliveries_before`, and scopes that ended more than 30 days ago. Numbers of builds are never given again.
     pub async fn forget(
         &self,
         builds_before: Timestamp,
@@ -32,6 +32,7 @@ impl Store {
             }
             forgotten.builds.extend(ids.into_iter().map(BuildId));
         }
+        self.forget_dropped_scopes().await?;
         loop {
             let count = self.forget_deliveries(deliveries_before).await?;
             if count == 0 {
@@ -57,6 +58,12 @@ impl Store {
             })
         })
         .await
+    }
+
+    async fn forget_dropped_scopes(&self) -> Result<(), StoreError> {
+        let told = row::stored(u64::try_from(scopes::TOLD.as_millis()).unwrap_or(u64::MAX));
+        let before = Timestamp(self.inner.clock.wall().0.saturating_sub(told));
+        self.write(false, move |connection| Box::pin(async move { scopes::forget(connection, before).await })).await
     }
 
     async fn forget_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {

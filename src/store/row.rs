@@ -57,8 +57,16 @@ pub(super) fn repo(row: &Row) -> Result<RepoId, StoreError> {
 
 /// A value of ours that was stored as JSON.
 pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row, column: &'static str) -> Result<T, StoreError> {
-    let text: &str = row.try_get(column)?;
-    serde_json::from_str(text).map_err(|_| StoreError::Unreadable { column, value: text.to_owned() })
+    read_json(row.try_get(column)?, column)
+}
+
+/// A value of ours that was stored as JSON, where there is one.
+pub(super) fn json_if<T: serde::de::DeserializeOwned>(
+    row: &Row,
+    column: &'static str,
+) -> Result<Option<T>, StoreError> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(|text| read_json(text, column)).transpose()
 }
 
 /// A number of ours as the database holds it. Counts of bytes and the like stay far below the bound.
@@ -68,6 +76,10 @@ pub(super) fn stored(value: u64) -> i64 {
 
 fn parse<T: FromStr>(text: &str, column: &'static str) -> Result<T, StoreError> {
     text.parse().map_err(|_| StoreError::Unreadable { column, value: text.to_owned() })
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(text: &str, column: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::Unreadable { column, value: text.to_owned() })
 }
 
 fn narrow<T: TryFrom<i64>>(value: i64, column: &'static str) -> Result<T, StoreError> {

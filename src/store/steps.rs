@@ -41,8 +41,9 @@ impl Store {
             Box::pin(async move {
                 let updated = sqlx::query(concat!(
                     "UPDATE steps SET state = $1, outcome = $2, exit_code = $3, signal = $4, cache = $5, \
-                     started_at = $6, finished_at = $7, reason = $8, mend = $9 WHERE build_id = $10 AND name = $11 AND ",
-                    held!("$10", "$12")
+                     started_at = $6, finished_at = $7, reason = $8, mend = $9, cache_note = $10 \
+                     WHERE build_id = $11 AND name = $12 AND ",
+                    held!("$11", "$13")
                 ))
                 .bind(step.state.as_str())
                 .bind(step.outcome.map(|outcome| outcome.as_str()))
@@ -53,6 +54,7 @@ impl Store {
                 .bind(step.finished_at.map(|at| at.0))
                 .bind(step.reason)
                 .bind(step.mend)
+                .bind(step.cache_note)
                 .bind(claim.build.0)
                 .bind(step.name)
                 .bind(claim.fence)
@@ -103,7 +105,7 @@ async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> 
     }
     let mut statement = QueryBuilder::<Database>::new(
         "INSERT INTO steps (build_id, position, name, kind, state, outcome, exit_code, signal, cache, started_at, \
-         finished_at, reason, mend) ",
+         finished_at, reason, mend, cache_note) ",
     );
     statement.push_values(steps.iter().zip(0_i64..), |mut values, (step, position)| {
         values.push_bind(build.0).push_bind(position).push_bind(step.name.clone());
@@ -111,7 +113,7 @@ async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> 
         values.push_bind(step.outcome.map(|outcome| outcome.as_str())).push_bind(step.exit_code);
         values.push_bind(step.signal.clone()).push_bind(step.cache.as_str());
         values.push_bind(step.started_at.map(|at| at.0)).push_bind(step.finished_at.map(|at| at.0));
-        values.push_bind(step.reason.clone()).push_bind(step.mend.clone());
+        values.push_bind(step.reason.clone()).push_bind(step.mend.clone()).push_bind(step.cache_note.clone());
     });
     statement.build().execute(connection).await?;
     Ok(())
@@ -126,6 +128,7 @@ fn step(from: &Row) -> Result<Step, StoreError> {
         exit_code: row::number_if(from, "exit_code")?,
         signal: from.try_get("signal")?,
         cache: row::parsed(from, "cache")?,
+        cache_note: from.try_get("cache_note")?,
         started_at: row::time_if(from, "started_at")?,
         finished_at: row::time_if(from, "finished_at")?,
         reason: from.try_get("reason")?,

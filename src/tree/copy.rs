@@ -12,7 +12,7 @@ use super::dir::names;
 use super::remove::remove_at;
 use super::resolve::open_beneath;
 use super::spread::spread;
-use super::{Dir, TreeError};
+use super::{Dir, Kind, TreeError};
 
 /// Copies everything in `from` into the folder `to`, which is made where it is missing. Folders that are in both are
 /// joined, and stay as they are; anything else that stands in the way is replaced.
@@ -35,21 +35,6 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TreeError> {
     finish_folders(&to, made.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Copies the file or the link `rel` in `from` to the name `to`, which is not there yet. Of a folder, or anything else,
-/// nothing is made.
-pub(super) fn copy_entry(from: &Dir, rel: &Path, to: &Dir, name: &Path) -> Result<(), TreeError> {
-    let (source, last) = from.parent_of(rel)?;
-    let failed = |errno| TreeError::from_errno(rel, errno);
-    let stat = rustix::fs::statat(source.fd(), &last, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Symlink => copy_link(&source, last.as_ref(), to, name).map_err(failed),
-        FileType::RegularFile => {
-            copy_file(&source, last.as_ref(), to, name).map_err(|source| TreeError::Io { path: rel.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The folders in one folder; with what the original looks like where it was made and has to be finished.
 type Folders = Vec<(PathBuf, Option<Stat>)>;
 
@@ -67,14 +52,38 @@ fn copy_folder(from: &Dir, to: &Dir, rel: &Path) -> Result<Folders, TreeError> {
                 let made = make_folder(target.fd(), name).map_err(failed)?;
                 folders.push((path, made.then_some(stat)));
             }
-            FileType::Symlink => instead(&target, name, || Ok(copy_link(&source, name, &target, name)?))
+            FileType::Symlink => instead(&target, name, || Ok(copy_link(&source, &target, name)?))
                 .map_err(|source| TreeError::Io { path, source })?,
-            FileType::RegularFile => instead(&target, name, || copy_file(&source, name, &target, name))
+            FileType::RegularFile => instead(&target, name, || copy_file(&source, &target, name))
                 .map_err(|source| TreeError::Io { path, source })?,
             _ => {}
         }
     }
     Ok(folders)
+}
+
+impl Dir {
+    /// Copies the file or link `name` of this open folder into the open folder `into`, where nothing stands under that name.
+    /// As [`copy_tree`] does it: mode and time kept, contents shared where the file system can.
+    pub fn copy_entry(&self, name: &Path, kind: Kind, into: &Dir) -> Result<(), TreeError> {
+        let failed = |source| TreeError::Io { path: name.to_owned(), source };
+        match kind {
+            Kind::File => copy_file(self, into, name).map_err(failed),
+            Kind::Link => copy_link(self, into, name).map_err(|errno| failed(errno.into())),
+            Kind::Dir | Kind::Other => Err(TreeError::NotAFile { path: name.to_owned() }),
+        }
+    }
+
+    /// Gives this open folder the mode and the times of `original`: the last step of a copy, since filling a folder changes
+    /// its time and its mode may forbid it.
+    pub fn finish_as(&self, original: &Dir) -> Result<(), TreeError> {
+        let set = || {
+            let stat = rustix::fs::fstat(original.fd())?;
+            rustix::fs::futimens(self.fd(), &times(&stat))?;
+            rustix::fs::fchmod(self.fd(), Mode::from_raw_mode(stat.st_mode & 0o777))
+        };
+        set().map_err(|errno| TreeError::from_errno(Path::new("."), errno))
+    }
 }
 
 /// Makes the folder `name`; false where there was one.
@@ -107,19 +116,19 @@ fn instead(dir: &Dir, name: &Path, make: impl Fn() -> std::io::Result<()>) -> st
     }
 }
 
-fn copy_link(source: &Dir, name: &Path, target: &Dir, to: &Path) -> rustix::io::Result<()> {
+fn copy_link(source: &Dir, target: &Dir, name: &Path) -> rustix::io::Result<()> {
     let text = rustix::fs::readlinkat(source.fd(), name, Vec::new())?;
     let stat = rustix::fs::statat(source.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
-    rustix::fs::symlinkat(&text, target.fd(), to)?;
-    rustix::fs::utimensat(target.fd(), to, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
+    rustix::fs::symlinkat(&text, target.fd(), name)?;
+    rustix::fs::utimensat(target.fd(), name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn copy_file(source: &Dir, name: &Path, target: &Dir, to: &Path) -> std::io::Result<()> {
+fn copy_file(source: &Dir, target: &Dir, name: &Path) -> std::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut reader = File::from(open_beneath(source.fd(), name, flags, Mode::empty())?);
     let stat = rustix::fs::fstat(&reader)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    let mut writer = File::from(open_beneath(target.fd(), to, flags, Mode::from_raw_mode(0o600))?);
+    let mut writer = File::from(open_beneath(target.fd(), name, flags, Mode::from_raw_mode(0o600))?);
     if !cloned(&reader, &writer) {
         // The standard library asks the kernel to do it (copy_file_range(2)) where it can.
         std::io::copy(&mut reader, &mut writer)?;

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::TreeError;
 use super::resolve::{FOLDER, checked, open_beneath};
+use super::walk::Kind;
 
 /// An open folder. Every path given to its methods is relative to it, and resolved beneath it.
 #[derive(Debug)]
@@ -152,13 +153,6 @@ impl Dir {
             .map_err(|errno| TreeError::from_errno(rel, errno))
     }
 
-    /// Makes `to` a copy of the file or the link `rel` beneath `from`, where nothing may be yet. Contents are shared where
-    /// the file system can. Of a folder, or anything else, nothing is made.
-    pub fn copy_from(&self, from: &Dir, rel: &Path, to: &Path) -> Result<(), TreeError> {
-        let (parent, name) = self.parent_of(to)?;
-        super::copy::copy_entry(from, rel, &parent, name.as_ref())
-    }
-
     /// Removes `rel`, and all that is in it if it is a folder. Nothing there is no error.
     pub fn remove(&self, rel: &Path) -> Result<(), TreeError> {
         match self.parent_of(rel) {
@@ -168,6 +162,23 @@ impl Dir {
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What stands at `rel`; a link is a link.
+    pub fn kind(&self, rel: &Path) -> Result<Kind, TreeError> {
+        let (parent, name) = self.parent_of(rel)?;
+        rustix::fs::statat(parent.fd(), &name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| FileType::from_raw_mode(stat.st_mode).into())
+            .map_err(|errno| TreeError::from_errno(rel, errno))
+    }
+
+    /// Moves `rel`, whatever it is, to the same path beneath `to`, on the same file system. The folder that it comes to
+    /// is there already; a file in its place is replaced, a folder that is not empty is an error.
+    pub fn rename_into(&self, rel: &Path, to: &Dir) -> Result<(), TreeError> {
+        let ((parent, name), (target, _)) = (self.parent_of(rel)?, to.parent_of(rel)?);
+        // Not TreeError::from_errno: here EXDEV means what it says, another file system.
+        rustix::fs::renameat(parent.fd(), &name, target.fd(), &name)
+            .map_err(|errno| TreeError::Io { path: rel.to_owned(), source: errno.into() })
     }
 
     /// Removes the folder `rel` if it is empty; tells whether it was.

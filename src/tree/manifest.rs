@@ -128,11 +128,10 @@ impl Manifest {
         folders
     }
 
-    /// Whether the file or the link `path` is in it.
-    pub fn has_file(&self, path: &Path) -> bool {
-        let folder = self.folders.get(path.parent().unwrap_or(Path::new("")));
-        let stamp = folder.and_then(|folder| folder.entries.get(path.file_name()?));
-        stamp.is_some_and(|stamp| matches!(stamp.kind, Kind::File | Kind::Link))
+    /// What `path` was, if it was there.
+    pub fn kind(&self, path: &Path) -> Option<Kind> {
+        let folder = self.folders.get(path.parent().unwrap_or(Path::new("")))?;
+        folder.entries.get(path.file_name()?).map(|stamp| stamp.kind)
     }
 
     /// The number of entries, without the root.

@@ -12,6 +12,7 @@ mod copy;
 mod dir;
 mod filesystem;
 mod manifest;
+mod overlay;
 mod relocate;
 mod remove;
 mod resolve;

@@ -48,6 +48,12 @@ pub struct Entry {
     pub changed: (i64, u32),
     /// The inode's number.
     pub inode: u64,
+    /// How many names the inode has.
+    pub links: u64,
+    /// Bytes that it takes on the disk.
+    pub disk_bytes: u64,
+    /// overlayfs' mark that a name is gone: a character device with the number 0:0.
+    pub whiteout: bool,
 }
 
 /// What a visitor wants next.
@@ -101,6 +107,19 @@ fn entry(path: PathBuf, stat: &rustix::fs::Stat) -> Entry {
         modified: time(stat.st_mtime, stat.st_mtime_nsec),
         changed: time(stat.st_ctime, stat.st_ctime_nsec),
         inode: stat.st_ino as u64,
+        links: stat.st_nlink as u64,
+        disk_bytes: u64::try_from(stat.st_blocks).unwrap_or(0) * 512,
+        whiteout: FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == 0,
+    }
+}
+
+impl Dir {
+    /// What `rel` is. The last component may be a link, and is not followed.
+    pub fn entry(&self, rel: &Path) -> Result<Entry, TreeError> {
+        let (parent, name) = self.parent_of(rel)?;
+        let stat = rustix::fs::statat(parent.fd(), &name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| TreeError::from_errno(rel, errno))?;
+        Ok(entry(rel.to_owned(), &stat))
     }
 }
 

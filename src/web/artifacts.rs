@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use crate::blobs::Artifact;
-use crate::domain::build::{Build, State as BuildState};
+use crate::domain::build::{Build, BuildId, State as BuildState};
 
 use super::Pages;
 use super::answer::{RAW_POLICY, Refused};
@@ -35,13 +35,18 @@ pub(super) async fn list(
     Ok(Json(json!({"artifacts": of_build(&pages, &build).await?})).into_response())
 }
 
-/// What is kept of a build; nothing while it runs, since another try may follow.
+/// What is kept of a build, or of the one whose verdict it took over; nothing while it runs, since another try may follow.
 pub(super) async fn of_build(pages: &Pages, build: &Build) -> io::Result<Vec<Artifact>> {
     if build.state != BuildState::Finished {
         return Ok(Vec::new());
     }
-    let (artifacts, id) = (pages.artifacts.clone(), build.id);
+    let (artifacts, id) = (pages.artifacts.clone(), that_ran(build));
     tokio::task::spawn_blocking(move || artifacts.list(id)).await.map_err(io::Error::other)?
+}
+
+/// The build whose steps wrote the artifacts.
+fn that_ran(build: &Build) -> BuildId {
+    build.same_as.unwrap_or(build.id)
 }
 
 /// `GET /api/v1/builds/{id}/artifacts/{path}`
@@ -57,7 +62,7 @@ pub(super) async fn file(
     }
     let name = path.rsplit('/').next().unwrap_or_default().to_owned();
     let artifacts = pages.artifacts.clone();
-    let found = tokio::task::spawn_blocking(move || artifacts.find(build.id, &path));
+    let found = tokio::task::spawn_blocking(move || artifacts.find(that_ran(&build), &path));
     let found = found.await.map_err(|_stopping| io::Error::other("the server is stopping"))??;
     let (path, len) = found.ok_or_else(Refused::not_found)?;
     let of_file = [

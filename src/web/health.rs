@@ -77,6 +77,18 @@ fn exposition(counts: &Counts, log_bytes: u64) -> String {
     slots.get_or_create(&[("state", "free")]).set(counts.slots.saturating_sub(counts.slots_busy));
     registry.register("slots", "Slots of this process's agent", slots);
 
+    let lookups = Family::<[(&'static str, &'static str); 2], Counter>::default();
+    for &(level, hits, misses) in &counts.caches {
+        for (found, count) in [("hit", hits), ("miss", misses)] {
+            lookups.get_or_create(&[("level", level.as_str()), ("result", found)]).inc_by(count);
+        }
+    }
+    registry.register("cache_lookups", "Snapshots that builds looked for since the start", lookups);
+
+    let snapshots = Gauge::<u64, AtomicU64>::default();
+    snapshots.set(counts.snapshot_bytes);
+    registry.register_with_unit("snapshots", "Kept for later builds on this agent's disk", Unit::Bytes, snapshots);
+
     let bytes: Counter = Counter::default();
     bytes.inc_by(log_bytes);
     registry.register_with_unit("log", "Step output written to disk since the start", Unit::Bytes, bytes);
@@ -90,6 +102,7 @@ fn exposition(counts: &Counts, log_bytes: u64) -> String {
 mod tests {
     use crate::domain::build::State;
     use crate::domain::outcome::Outcome;
+    use crate::domain::snapshot::Level;
 
     use super::*;
 
@@ -100,6 +113,8 @@ mod tests {
             deliveries: vec![("202", 4)],
             slots: 2,
             slots_busy: 1,
+            caches: vec![(Level::Packages, 5, 2)],
+            snapshot_bytes: 81_000_000,
             ..Counts::default()
         };
         let text = exposition(&counts, 99);
@@ -108,6 +123,9 @@ mod tests {
             r#"hookmill_builds{state="queued",outcome=""} 1"#,
             r#"hookmill_deliveries_total{answer="202"} 4"#,
             r#"hookmill_slots{state="free"} 1"#,
+            r#"hookmill_cache_lookups_total{level="packages",result="hit"} 5"#,
+            r#"hookmill_cache_lookups_total{level="packages",result="miss"} 2"#,
+            "hookmill_snapshots_bytes 81000000",
             "hookmill_log_bytes_total 99",
             "# EOF",
         ] {

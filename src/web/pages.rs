@@ -201,6 +201,10 @@ struct BuildPage {
     attempt: u32,
     rerun_of: Option<BuildId>,
     superseded_by: Option<BuildId>,
+    same_as: Option<SameAs>,
+    use_cache: bool,
+    /// What it left for later builds.
+    kept_levels: String,
     notices: Vec<String>,
     decisions: Vec<Reasoned>,
     approved_by: Option<String>,
@@ -210,6 +214,13 @@ struct BuildPage {
     mend: Option<String>,
     /// Where the live stream goes on from what the page shows.
     events: String,
+}
+
+/// The build whose verdict another one took over.
+struct SameAs {
+    id: BuildId,
+    /// Whether this reader may open it: a link's key is for one build.
+    is_open: bool,
 }
 
 /// `GET /builds/{id}`
@@ -268,6 +279,9 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         attempt: build.attempt,
         rerun_of: build.rerun_of,
         superseded_by: build.superseded_by,
+        same_as: build.same_as.map(|id| SameAs { id, is_open: site.may_read(id, headers, None) }),
+        use_cache: build.use_cache,
+        kept_levels: build.kept_in_words(),
         notices: notices.iter().map(|notice| super::ansi::shown(notice)).collect(),
         decisions: decisions.iter().map(Reasoned::new).collect(),
         approved_by: build.approved_by.as_deref().map(super::ansi::shown),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::snapshot::Level;
 use crate::domain::spec::Explanation;
 use crate::domain::time::Timestamp;
 
@@ -147,4 +148,8 @@ pub struct Counts {
     pub slots: u64,
     /// Slots that hold a build.
     pub slots_busy: u64,
+    /// What caches did since the start: level, hits, misses.
+    pub caches: Vec<(Level, u64, u64)>,
+    /// What this process's agent keeps for later builds, in bytes.
+    pub snapshot_bytes: u64,
 }

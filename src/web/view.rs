@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::blobs::{Artifact, Snapshot, StepTail};
-use crate::domain::build::{Build, BuildId, CacheUse, State, Step, StepKind, StepState};
+use crate::domain::build::{Build, BuildId, CacheUse, State, Step, StepState};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
 use crate::domain::sentence::size;
@@ -184,7 +184,7 @@ pub(super) struct Lane {
     pub(super) took: Option<String>,
     /// When it began, in milliseconds since 1970, while it runs.
     pub(super) running_since: Option<i64>,
-    pub(super) note: &'static str,
+    pub(super) cache: Option<CacheWord>,
     pub(super) ending: Option<String>,
     pub(super) reason: Option<String>,
     /// Lines to paste that mend it.
@@ -194,6 +194,24 @@ pub(super) struct Lane {
     pub(super) log: Option<Tail>,
     /// Whether its log is unfolded at first.
     pub(super) open: bool,
+}
+
+/// What a step's cache did, where there is something to say.
+pub(super) struct CacheWord {
+    /// `hit`, `miss` or `off`; also the class.
+    pub(super) word: &'static str,
+    pub(super) text: String,
+}
+
+impl CacheWord {
+    fn of(step: &Step) -> Option<Self> {
+        let text = match (&step.cache_note, step.cache) {
+            (Some(note), _) => shown(note),
+            (None, CacheUse::Hit) => "found".to_owned(),
+            (None, CacheUse::Miss | CacheUse::Off) => return None,
+        };
+        Some(CacheWord { word: step.cache.as_str(), text })
+    }
 }
 
 /// The end of a step's log.
@@ -237,7 +255,7 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
             mark: Mark::of_step(step),
             took: ran.map(|(_, took)| brief(took)),
             running_since: step.started_at.filter(|_| step.state == StepState::Running).map(|at| at.0),
-            note: note(step),
+            cache: CacheWord::of(step),
             ending: ending(step).filter(|ending| !step.reason.as_ref().is_some_and(|reason| reason.contains(ending))),
             reason: step.reason.as_deref().map(shown),
             mend: step.mend.as_deref().map(shown_lines),
@@ -302,14 +320,6 @@ fn step_to_look_at(build: &Build) -> Option<usize> {
     }
     let running = build.steps.iter().rposition(|step| step.state == StepState::Running);
     running.or_else(|| build.steps.iter().rposition(|step| step.started_at.is_some()))
-}
-
-fn note(step: &Step) -> &'static str {
-    match (step.cache, step.kind) {
-        (CacheUse::Hit, StepKind::Install) => "unchanged, restored",
-        (CacheUse::Hit, _) => "from cache",
-        (CacheUse::Miss | CacheUse::Off, _) => "",
-    }
 }
 
 fn ending(step: &Step) -> Option<String> {

@@ -161,6 +161,7 @@ impl<'a> Keeper<'a> {
         let state = step.outcome.map_or(StatusState::Pending, StatusState::from);
         let sentence = match (&step.reason, step.outcome, step.started_at, step.finished_at) {
             (Some(reason), ..) => sentence::one_line(reason, sentence::MAX_CHARS),
+            (None, Some(_), ..) if step.is_restored() => sentence::restored(step.cache_note.as_deref()),
             (None, Some(_), Some(start), Some(end)) => sentence::passed(end.since(start), &[]),
             _ => sentence::running(&[&step.name]),
         };

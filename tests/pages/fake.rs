@@ -57,6 +57,8 @@ pub(crate) fn build(id: i64) -> Build {
         title: Some("Round prices up".into()),
         author: Some("ada".into()),
         use_cache: true,
+        same_as: None,
+        kept: Vec::new(),
         steps: Vec::new(),
     }
 }

@@ -28,7 +28,7 @@ impl Disk {
     }
 
     /// Makes one with `mkfs.<name>` and mounts it, or says why it could not.
-    pub fn made(name: &'static str, bytes: u64) -> Result<Self, String> {
+    fn made(name: &'static str, bytes: u64) -> Result<Self, String> {
         let dir = tempfile::tempdir().expect("a folder");
         let (image, root) = (dir.path().join("image"), dir.path().join("mounted"));
         std::fs::create_dir(&root).expect("a folder");
@@ -61,9 +61,14 @@ impl Drop for Disk {
 
 /// Runs a test on each file system that there is; the others are named.
 pub fn each_disk(test: impl Fn(&Disk)) {
+    each_disk_of(320 << 20, test);
+}
+
+/// The same, with so many bytes on those that are made.
+pub fn each_disk_of(bytes: u64, test: impl Fn(&Disk)) {
     test(&Disk::here());
     for name in ["btrfs", "xfs"] {
-        match Disk::made(name, 320 << 20) {
+        match Disk::made(name, bytes) {
             Ok(disk) => test(&disk),
             Err(why) => eprintln!("NOT TRIED on {name}: {why}"),
         }

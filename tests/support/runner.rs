@@ -109,6 +109,8 @@ fn build_of(trust: Trust) -> Build {
         title: None,
         author: None,
         use_cache: false,
+        same_as: None,
+        kept: Vec::new(),
         steps: Vec::new(),
     }
 }

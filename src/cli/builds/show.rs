@@ -42,11 +42,12 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
         ("commit", build.sha.to_string()),
         ("title", one_line(build.title.as_deref().unwrap_or_default())),
         ("author", one_line(build.author.as_deref().unwrap_or_default())),
-        ("asked by", format!("{}, {}, attempt {}", build.cause.as_str(), build.trust.as_str(), build.attempt)),
+        ("asked by", asked_by(build)),
         ("why", one_line(build.reason.as_deref().unwrap_or_default())),
         ("created", format!("{} ({} ago)", build.created_at, age(build.created_at, now))),
         ("took", took(build.started_at, build.finished_at, now)),
         ("sandbox", one_line(&build.sandbox)),
+        ("kept", build.kept_in_words()),
         ("page", page.to_owned()),
     ];
     if let Some(newer) = build.superseded_by {
@@ -54,6 +55,9 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
     }
     if let Some(older) = build.rerun_of {
         facts.push(("repeats", format!("build {older}")));
+    }
+    if let Some(other) = build.same_as {
+        facts.push(("same files as", format!("build {other}, which passed: nothing had to run")));
     }
     let mut lines = vec![format!("build {}: {}", build.id, word(build.state, build.outcome))];
     lines.extend(
@@ -76,6 +80,11 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
     lines
 }
 
+fn asked_by(build: &Build) -> String {
+    let without = if build.use_cache { "" } else { ", without caches" };
+    format!("{}, {}, attempt {}{without}", build.cause.as_str(), build.trust.as_str(), build.attempt)
+}
+
 /// What mends a step, under its name.
 fn mending(step: &Step) -> Vec<String> {
     let Some(mend) = &step.mend else { return Vec::new() };
@@ -95,7 +104,8 @@ pub(super) fn step_line(step: &Step) -> String {
         _ => String::new(),
     };
     let why = step.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
-    format!("{name}: {}{took}{why}", outcome.as_str())
+    let cache = step.cache_note.as_ref().map(|_| format!(" (cache {})", cache(step))).unwrap_or_default();
+    format!("{name}: {}{took}{cache}{why}", outcome.as_str())
 }
 
 /// One build in a sentence, for `log -f`.
@@ -115,8 +125,14 @@ fn step_row(step: &Step, now: Timestamp) -> Vec<String> {
         step.outcome.map_or(step.state.as_str(), Outcome::as_str).to_owned(),
         took(step.started_at, step.finished_at, now),
         ended,
-        step.cache.as_str().to_owned(),
+        cache(step),
     ]
+}
+
+/// `hit: unchanged since build #12`.
+fn cache(step: &Step) -> String {
+    let why = step.cache_note.as_deref().map(|note| format!(": {}", one_line(note))).unwrap_or_default();
+    format!("{}{why}", step.cache.as_str())
 }
 
 fn word(state: State, outcome: Option<Outcome>) -> &'static str {

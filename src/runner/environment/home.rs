@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::config::secret::Secret;
 use crate::config::server::{Access, Network, Registry};
+use crate::runner::downloads::DOWNLOADS;
 use crate::tree::{Dir, NewFile, TreeError};
 
 /// How git of an install step reads the forge's private repositories.
@@ -39,6 +40,10 @@ pub struct Settings {
     pub authorities: Option<String>,
     /// HOME as a step sees it.
     pub home: PathBuf,
+    /// Whether yarn 1 keeps what it downloads; see [`Lockfiles::can_be_mirrored`].
+    ///
+    /// [`Lockfiles::can_be_mirrored`]: crate::runner::downloads::Lockfiles::can_be_mirrored
+    pub yarn_mirror: bool,
 }
 
 /// The file of HOME that holds the system's authorities with `network.ca_file` added.
@@ -48,7 +53,7 @@ pub const AUTHORITIES: &str = ".certificates.pem";
 const CREDENTIALS: &str = ".git-credentials";
 
 /// Every file that this module may write.
-const FILES: [&str; 5] = [".npmrc", ".yarnrc.yml", ".gitconfig", CREDENTIALS, AUTHORITIES];
+const FILES: [&str; 6] = [".npmrc", ".yarnrc", ".yarnrc.yml", ".gitconfig", CREDENTIALS, AUTHORITIES];
 
 impl Settings {
     /// Whether a stage that installs is given more than others.
@@ -79,6 +84,7 @@ impl Settings {
     pub fn files(&self, tokens: bool) -> Vec<(&'static str, String)> {
         let mut files = vec![
             (".npmrc", self.npmrc(tokens)),
+            (".yarnrc", self.classic_yarnrc()),
             (".yarnrc.yml", self.yarnrc(tokens)),
             (".gitconfig", self.gitconfig(tokens)),
         ];
@@ -111,6 +117,17 @@ impl Settings {
             if let Some(token) = token(registry).filter(|_| tokens) {
                 let _ = writeln!(text, "{}/:_authToken={token}", without_scheme(&address));
             }
+        }
+        text
+    }
+
+    /// For yarn 1 only: as variables, these would replace a repository's own mirror, and Berry would take the one for the
+    /// other. yarn unpacks into its cache, which is not kept; tarballs in the mirror it compares with `yarn.lock`.
+    fn classic_yarnrc(&self) -> String {
+        let downloads = self.home.join(DOWNLOADS);
+        let mut text = format!("cache-folder {:?}\n", downloads.join("yarn-cache"));
+        if self.yarn_mirror {
+            let _ = writeln!(text, "yarn-offline-mirror {:?}", downloads.join("yarn-mirror"));
         }
         text
     }
@@ -250,16 +267,20 @@ mod tests {
 
     #[test]
     fn what_the_agents_user_has_configured() {
-        assert!(Settings::default().files(true).is_empty());
+        let home = PathBuf::from("/home/build");
+        let cache = (".yarnrc", "cache-folder \"/home/build/.downloads/yarn-cache\"\n".to_owned());
+        assert_eq!(Settings { home: home.clone(), ..Settings::default() }.files(true), [cache.clone()]);
         let settings = Settings {
             registry: Some("https://registry.example/npm/".into()),
             trusted: Some("/etc/ca.pem".into()),
+            home,
             ..Settings::default()
         };
         assert_eq!(
             settings.files(true),
             [
                 (".npmrc", "registry=https://registry.example/npm/\ncafile=/etc/ca.pem\n".to_owned()),
+                cache,
                 (".yarnrc.yml", "npmRegistryServer: \"https://registry.example/npm\"\n".to_owned()),
                 (".gitconfig", "[http]\n\tsslCAInfo = \"/etc/ca.pem\"\n".to_owned()),
             ]

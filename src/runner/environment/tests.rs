@@ -33,6 +33,8 @@ fn build() -> Build {
         title: None,
         author: None,
         use_cache: true,
+        same_as: None,
+        kept: Vec::new(),
         steps: Vec::new(),
     }
 }
@@ -169,7 +171,10 @@ fn the_exact_names() {
     assert!(further(&made(&step(StepKind::Install, "npm"), |_| ())).is_empty());
     assert!(further(&made(&step(StepKind::Bundle, "bundle"), |_| ())).is_empty());
     let pnpm = made(&step(StepKind::Install, "pnpm"), |_| ());
-    assert_eq!(further(&pnpm), ["npm_config_store_dir", "pnpm_config_store_dir"]);
+    let settings = ["cache_dir", "package_import_method", "side_effects_cache", "store_dir"];
+    let expected = ["npm", "pnpm"].map(|who| settings.map(|name| format!("{who}_config_{name}"))).concat();
+    assert_eq!(further(&pnpm), expected);
+    assert_eq!(pnpm["npm_config_package_import_method"], "clone-or-copy");
     let without_scripts = made(&step(StepKind::Install, "npm"), |given| given.scripts = false);
     assert_eq!(further(&without_scripts), ["YARN_ENABLE_SCRIPTS", "npm_config_ignore_scripts"]);
     let proxied =

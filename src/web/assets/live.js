@@ -43,6 +43,12 @@
       mark.lastElementChild.textContent = state.replace("_", " ");
     }
     known.lane.querySelector(".bar").setAttribute("class", "bar " + state);
+    if (now.cache_note && !known.lane.querySelector(".cache")) {
+      const note = document.createElement("p");
+      note.className = "note cache " + now.cache;
+      note.textContent = "cache " + now.cache + ": " + now.cache_note;
+      known.lane.append(note);
+    }
     const took = known.lane.querySelector(".took");
     if (now.state === "running") {
       took.dataset.since = Date.parse(now.started_at);
