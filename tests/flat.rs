@@ -3,18 +3,17 @@
 
 #![cfg(target_os = "linux")]
 
-mod support {
-    pub mod disks;
-}
+#[path = "support/disks.rs"]
+mod disks;
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use disks::{Disk, each_disk, each_disk_of};
 use hookmill::runner::flat::{Brought, Installed, Lent, Parted, Places, Returned, Way, bring};
 use hookmill::tree::{self, FileSystem};
-use support::disks::{Disk, each_disk, each_disk_of};
 
 /// A slot with sources in it, as a checkout leaves them.
 struct Slot {

@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// A file system, unmounted when dropped.
-pub struct Disk {
+pub(crate) struct Disk {
     name: &'static str,
     root: PathBuf,
     mounted: bool,
@@ -18,7 +18,7 @@ pub struct Disk {
 
 impl Disk {
     /// A folder on it that can be written.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.root
     }
 
@@ -60,12 +60,12 @@ impl Drop for Disk {
 }
 
 /// Runs a test on each file system that there is; the others are named.
-pub fn each_disk(test: impl Fn(&Disk)) {
+pub(crate) fn each_disk(test: impl Fn(&Disk)) {
     each_disk_of(320 << 20, test);
 }
 
 /// The same, with so many bytes on those that are made.
-pub fn each_disk_of(bytes: u64, test: impl Fn(&Disk)) {
+pub(crate) fn each_disk_of(bytes: u64, test: impl Fn(&Disk)) {
     test(&Disk::here());
     for name in ["btrfs", "xfs"] {
         match Disk::made(name, bytes) {
