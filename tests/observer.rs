@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
 use hookmill::runner::observer::{self, CacheOf, Observed, Settings};
 use tempfile::TempDir;
@@ -297,30 +296,20 @@ fn a_configuration_that_a_variable_changes_has_no_use_for_the_cache_of_another()
 }
 
 #[test]
-fn an_edit_in_place_in_node_modules_is_in_the_result_unless_the_packages_are_known() {
-    for managed in [false, true] {
-        let mut lab = Lab::new();
-        lab.settings.managed = managed;
-        for (bundler, script) in [("webpack", "webpack"), ("rspack", "rspack build --config webpack.config.js")] {
-            lab.file("node_modules/dep/i.js", "module.exports = 'first';\n");
-            lab.one(script);
-            let file = lab.app().join("node_modules/dep/i.js");
-            let then = fs::metadata(&file).expect("a file").modified().expect("a time");
-            fs::write(&file, "module.exports = 'other';\n").expect("a file");
-            let later = then + std::time::Duration::from_secs(5);
-            File::options()
-                .append(true)
-                .open(&file)
-                .expect("a file")
-                .set_modified(later.min(SystemTime::now()))
-                .expect("set");
-            let (found, dist) = lab.one(script);
-            if !managed {
-                assert!(dist.contains("other") && found.built == 1, "{bundler}: {found:?}");
-            } else if bundler == "webpack" {
-                assert_eq!(found.built, 0, "webpack looks at versions: {found:?}");
-            }
-        }
+fn an_edit_in_place_in_node_modules_is_in_the_result_unless_the_repository_says_otherwise() {
+    let lab = Lab::new();
+    let own = "module.exports = { mode: 'production', entry: './src/index.js', snapshot: { managedPaths: [__dirname + '/node_modules'] } };\n";
+    lab.file("managed.config.js", own);
+    for (script, seen) in [
+        ("webpack", true),
+        ("rspack build --config webpack.config.js", true),
+        ("webpack --config managed.config.js", false),
+    ] {
+        lab.file("node_modules/dep/i.js", "module.exports = 'first';\n");
+        lab.one(script);
+        lab.file("node_modules/dep/i.js", "module.exports = 'other';\n");
+        let (found, dist) = lab.one(script);
+        assert_eq!((dist.contains("other"), found.built), (seen, u64::from(seen)), "{script}: {found:?}");
     }
 }
 
