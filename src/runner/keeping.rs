@@ -202,7 +202,7 @@ impl<'a> Keeper<'a> {
     fn work(&mut self) -> Result<(), KeepError> {
         let Some(group) = &self.left.restored.work else { return Ok(()) };
         let (inputs, held) = match &group.state {
-            State::Hit(held) => (&held.record.inputs, Some(held)),
+            State::Hit(held) => (&held.record.inputs, Some(held.as_ref())),
             State::Miss(inputs, _) => (inputs, None),
             State::Off(_) => return Ok(()),
         };

@@ -67,8 +67,7 @@ async fn flat(
 
 /// Everything in one view.
 async fn once(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Result<Ran, Verdict> {
-    let view =
-        view(course, workspace, Phase::Steps, |place| course.restored.layers(place)).map_err(no_workspace)?;
+    let view = view(course, workspace, Phase::Steps, |place| course.restored.layers(place)).map_err(no_workspace)?;
     holder.mount(&view).await.map_err(no_holder)?;
     let ended = course.run(&holder, &view.home, course::whole(course.plan)).await;
     holder.close().await;

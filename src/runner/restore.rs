@@ -78,7 +78,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) enum State {
     /// It was kept, and is whole.
-    Hit(Held),
+    Hit(Box<Held>),
     /// It was not; here is its key, and why as far as that is known.
     Miss(Inputs, String),
     /// It can't be kept, and why.
@@ -92,7 +92,7 @@ impl Group {
 
     fn held(&self) -> Option<&Held> {
         match &self.state {
-            State::Hit(held) => Some(held),
+            State::Hit(held) => Some(held.as_ref()),
             _ => None,
         }
     }
@@ -314,7 +314,7 @@ impl Finder<'_> {
         let is_hit = matches!(&found, Found::Hit(held) if young(held));
         self.tally.count(level, is_hit);
         let missed = match found {
-            Found::Hit(held) if is_hit => return State::Hit(held),
+            Found::Hit(held) if is_hit => return State::Hit(Box::new(held)),
             Found::Hit(held) => {
                 let why =
                     format!("no lockfile says which versions; those of build #{} are a day old", held.record.build);

@@ -25,7 +25,7 @@ fn a_directory_becomes_a_layer_and_is_found_by_its_inputs() {
     assert_eq!(held.record, kept);
     let layers = held.layers(Place::Tree);
     assert_eq!(text(&layers[0].join("node_modules/b/a/index.js")), "a");
-    assert!(held.layers(Place::Home).is_empty());
+    assert!(held.layers(Place::Cache).is_empty());
 
     let missed = data.miss(&alone(&scope), Level::Packages, &inputs("22"));
     assert_eq!(missed.nearest.as_ref(), Some(&kept));

@@ -12,7 +12,7 @@ fn all_layers_of_a_snapshot_can_be_moved_out_and_it_is_gone_then() {
     let data = Data::new();
     let scope = main_branch();
     let (tree, home) = (data.seal(&[("node_modules/a", "a")]), data.seal(&[(".cache/b", "b")]));
-    let layers = vec![tree.layer(Place::Tree), home.layer(Place::Home)];
+    let layers = vec![tree.layer(Place::Tree), home.layer(Place::Cache)];
     data.cache.put(&record(&scope, Level::Packages, &inputs("20"), layers.clone())).expect("kept");
     drop((tree, home));
     let mut held = data.hit(&alone(&scope), Level::Packages, &inputs("20"));
