@@ -39,11 +39,12 @@ pub(super) async fn open_listener(server: &Server) -> Result<Listener, ServeErro
 
 pub(super) async fn layers(exe: &Path, server: &Server) -> Arc<Layers> {
     let layers = match server.sandbox.require {
-        Require::None => Layers::none("[sandbox] require = \"none\""),
+        Require::None => Layers::none("[sandbox] require = \"none\"").on(&server.data_dir),
         Require::Available => confine::probe(exe, &server.data_dir)
             .await
             .unwrap_or_else(|error| Layers::none(&format!("the host could not be probed: {error}"))),
     };
+    tracing::info!(trees = %layers.joining(), "how sources and snapshots become one tree");
     if layers.is_full() {
         tracing::info!(sandbox = layers.name(), "builds are confined");
     } else {

@@ -13,8 +13,8 @@ use crate::process::{Running, Spawn, spawn};
 ///
 /// # Errors
 /// Never; the signature is that of Linux.
-pub async fn probe(_exe: &Path, _dir: &Path) -> io::Result<Layers> {
-    Ok(Layers::none("namespaces are a matter of Linux"))
+pub async fn probe(_exe: &Path, dir: &Path) -> io::Result<Layers> {
+    Ok(Layers::none("namespaces are a matter of Linux").on(dir))
 }
 
 /// Starts a build's steps, without a process of its own.

@@ -1,8 +1,10 @@
 //! Which layers of the fence there are, in words.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::domain::view::{BUILD_DIR, HOME_DIR};
+use crate::tree::FileSystem;
 
 /// What this host gives, layer by layer, each one tried; see [`probe`](super::probe).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct Layers {
     pub bubblewrap: Result<String, Missing>,
     /// A network namespace for steps that may not reach out.
     pub netns: Result<(), Missing>,
+    /// What the file system of the builds can do where nothing can be stacked.
+    pub files: FileSystem,
 }
 
 /// Why a layer is missing, in the words of what was tried.
@@ -36,6 +40,29 @@ pub enum Mode {
     Bare,
 }
 
+/// How sources and snapshots become one tree; shown, it is a few words for the log, the page and `doctor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joining {
+    /// They are stacked, and neither moved nor copied.
+    Overlay,
+    /// They are brought into one directory, as well as its file system can.
+    Flat(FileSystem),
+}
+
+impl fmt::Display for Joining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Joining::Overlay => "stacked by overlay",
+            Joining::Flat(FileSystem { tells_changes: true, reflinks: true }) => {
+                "brought in by rename, else by reflink"
+            }
+            Joining::Flat(FileSystem { tells_changes: true, .. }) => "brought in by rename, else copied in parallel",
+            Joining::Flat(FileSystem { reflinks: true, .. }) => "brought in by reflink",
+            Joining::Flat(_) => "copied in parallel",
+        })
+    }
+}
+
 /// Where the parts of a view are: as a step sees them, or as this machine has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -51,7 +78,22 @@ impl Layers {
     /// Nothing at all, because of `why`: the host is no Linux, or the configuration asks for none.
     pub fn none(why: &str) -> Self {
         let missing = || Missing(why.to_owned());
-        Self { userns: Err(missing()), overlay: Err(missing()), bubblewrap: Err(missing()), netns: Err(missing()) }
+        Self {
+            userns: Err(missing()),
+            overlay: Err(missing()),
+            bubblewrap: Err(missing()),
+            netns: Err(missing()),
+            files: FileSystem::default(),
+        }
+    }
+
+    /// These layers, with builds on the file system of `dir`, which is tried. Where it can't be, trees are copied.
+    pub fn on(self, dir: &Path) -> Self {
+        let files = FileSystem::probe(dir).unwrap_or_else(|error| {
+            tracing::warn!(dir = %dir.display(), %error, "the file system could not be probed; trees are copied");
+            FileSystem::default()
+        });
+        Self { files, ..self }
     }
 
     /// How steps are run with these layers.
@@ -75,6 +117,11 @@ impl Layers {
     /// Whether a view's stacks may have layers.
     pub fn stacks(&self) -> bool {
         matches!(self.mode(), Mode::Confined { overlay: true, .. })
+    }
+
+    /// How sources and snapshots become one tree.
+    pub fn joining(&self) -> Joining {
+        if self.stacks() { Joining::Overlay } else { Joining::Flat(self.files) }
     }
 
     /// Where steps see what this machine has at `host`.
@@ -121,8 +168,9 @@ impl Layers {
         }
         if let Err(why) = &self.overlay {
             fixes.push(format!(
-                "No overlay mounts ({why}): they need Linux 5.11 and `data.dir` on ext4, XFS or btrfs. Until then each \
-                 build copies its tree."
+                "No overlay mounts ({why}): they need Linux 5.11 and `data.dir` on ext4, XFS or btrfs. Until then \
+                 sources and snapshots are {}.",
+                Joining::Flat(self.files)
             ));
         }
         if let (Ok(_), Err(why)) = (&self.bubblewrap, &self.netns) {
@@ -144,10 +192,11 @@ impl Layers {
 
 #[cfg(test)]
 mod tests {
-    use super::{Layers, Missing, Mode};
+    use super::{FileSystem, Joining, Layers, Missing, Mode};
 
     fn full() -> Layers {
-        Layers { userns: Ok(()), overlay: Ok(()), bubblewrap: Ok("0.8.0".into()), netns: Ok(()) }
+        let files = FileSystem { reflinks: false, tells_changes: true };
+        Layers { userns: Ok(()), overlay: Ok(()), bubblewrap: Ok("0.8.0".into()), netns: Ok(()), files }
     }
 
     #[test]
@@ -174,5 +223,22 @@ mod tests {
         assert!(full().is_full() && full().stacks());
         assert_eq!(Layers::none("asked for").mode(), Mode::Bare);
         assert!(!Layers::none("asked for").stacks());
+    }
+
+    #[test]
+    fn the_way_that_runs_is_named() {
+        let check = |layers: Layers, words: &str| assert_eq!(layers.joining().to_string(), words);
+        check(full(), "stacked by overlay");
+        let no_overlay = Layers { overlay: Err(Missing("not here".into())), ..full() };
+        check(no_overlay.clone(), "brought in by rename, else copied in parallel");
+        assert!(
+            no_overlay.fixes()[0].ends_with("sources and snapshots are brought in by rename, else copied in parallel.")
+        );
+        let on =
+            |reflinks, tells_changes| Layers { files: FileSystem { reflinks, tells_changes }, ..no_overlay.clone() };
+        check(on(true, true), "brought in by rename, else by reflink");
+        check(on(true, false), "brought in by reflink");
+        check(on(false, false), "copied in parallel");
+        assert_eq!(Layers::none("asked for").joining(), Joining::Flat(FileSystem::default()));
     }
 }

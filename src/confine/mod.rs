@@ -16,7 +16,7 @@ mod linux;
 
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{Holder, probe};
-pub use layers::{Layers, Missing, Mode, Seen};
+pub use layers::{Joining, Layers, Missing, Mode, Seen};
 #[cfg(target_os = "linux")]
 pub use linux::{Holder, bubblewrap, probe, wire};
 

@@ -20,6 +20,7 @@ use crate::tree;
 use super::checkout::{self, CheckedOut};
 use super::course::Course;
 use super::downloads::Lockfiles;
+use super::flat::{Lent, Returned};
 use super::keeping::Left;
 use super::planning::Planned;
 use super::restore::{Lookup, Restored};
@@ -135,7 +136,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         pass_as(&plan, same, tell).await;
         return Ok(Verdict::new(Outcome::Passed, sentence::same_files(&same.sha)).into());
     }
-    let ran = phases::run(&course, &workspace, holder).await?;
+    let ran = phases::run(&mut course, &workspace, holder).await?;
     let written = &ran.steps.tree.upper;
     let verdict = match &ran.ended {
         Ok(stages) => within_budget(written, &plan, &file, tell, began, stages).await,
@@ -147,7 +148,11 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     if let Some(why) = &ran.not_kept {
         tell.that(Happening::Notice(format!("what was installed is not kept: {why}"))).await;
     }
-    let left = (verdict.outcome == Outcome::Passed).then(|| Left {
+    let lent = ran.lent.is_some();
+    if let Some(lent) = ran.lent {
+        give_back(lent).await;
+    }
+    let left = (verdict.outcome == Outcome::Passed && !lent).then(|| Left {
         cache: parts.cache.clone(),
         build: job.build.id,
         sha: tree.sha.clone(),
@@ -225,6 +230,18 @@ fn bounds(course: &Course<'_>, file: &RepoFile) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// Ends the tree of a build without stacks, after the last look into it.
+async fn give_back(lent: Lent) {
+    match tokio::task::spawn_blocking(|| lent.give_back()).await {
+        Ok(Ok(Returned::GivenUp(changed))) => {
+            tracing::info!(?changed, "the build wrote into its sources: they are checked out anew next time");
+        }
+        Ok(Ok(Returned::Back | Returned::Untouched)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the sources could not be taken back: they are checked out anew"),
+        Err(error) => tracing::warn!(%error, "the sources could not be taken back: they are checked out anew"),
+    }
 }
 
 /// What a repository wants to have of a build must be there with its verdict; artifacts are kept for a shorter time.

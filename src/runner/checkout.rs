@@ -51,6 +51,9 @@ pub(super) async fn run(
     match attempts(job, parts, workspace, tell, stop).await {
         Ok(done) => {
             say(tell, &account(&done)).await;
+            if !parts.layers.stacks() {
+                say(tell, &format!("without an overlay, sources and snapshots are {}", parts.layers.joining())).await;
+            }
             let sha = done.commit.clone().unwrap_or_else(|| job.build.sha.clone());
             Ok(CheckedOut { done, sha, step })
         }

@@ -109,10 +109,26 @@ pub fn clean(downloads: &Path, lockfiles: &Lockfiles) -> Result<Kept, TreeError>
     Ok(kept)
 }
 
+/// A file in `downloads` (`HOME/.downloads` of a layer) that these lockfiles mean something else by, relative to it.
+///
+/// Both yarns take a file of theirs by its name and fail when its digest is not the lockfile's, which is so after a
+/// registry replaced a version: nobody else would see an error, so a layer with such a file must not be used. Only what
+/// the lockfiles name is read. `None` where all fits, and where there is no folder.
+pub fn contradiction(downloads: &Path, lockfiles: &Lockfiles) -> Option<PathBuf> {
+    let dir = Dir::open(downloads).ok()?;
+    [(Path::new("yarn-mirror"), Check::Mirrored), (Path::new("yarn/cache"), Check::Zip)].into_iter().find_map(
+        |(folder, check)| {
+            let names = dir.open_dir(folder).and_then(|folder| folder.names()).unwrap_or_default();
+            let asked = names.into_iter().filter(|name| name.to_str().is_some_and(|name| lockfiles.names(name)));
+            asked.map(|name| folder.join(name)).find(|path| !holds(&dir, path, &check, lockfiles))
+        },
+    )
+}
+
 /// The directories beneath HOME, beside `.cache`, into which what `tool` of `version` installed points: they belong to the
 /// snapshot of the packages.
 ///
-/// yarn's PnP files name the zips of its global cache (yarnpkg.com, `enableGlobalCache`); pnpm's `node_modules` are links
+/// yarn's `PnP` files name the zips of its global cache (yarnpkg.com, `enableGlobalCache`); pnpm's `node_modules` are links
 /// into its store where a repository asks for `enableGlobalVirtualStore` (pnpm.io).
 pub fn belongs_to_packages(tool: &str, version: &str) -> &'static [&'static str] {
     let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok()).unwrap_or(0);
@@ -194,10 +210,9 @@ fn leads_to_kept(parts: &[&str]) -> bool {
             ["sha1", "sha512"].contains(algorithm) && rest.len() <= 2
         }
         ["yarn"] | ["yarn", "cache"] | ["pnpm"] => true,
-        ["pnpm", version, rest @ ..] => match (*version, rest) {
-            ("v3" | "v10" | "v11", [] | ["files"] | ["files", _]) | ("v10", ["index"] | ["index", _]) => true,
-            _ => false,
-        },
+        ["pnpm", "v3" | "v10" | "v11"] | ["pnpm", "v3" | "v10" | "v11", "files"] => true,
+        ["pnpm", "v3" | "v10" | "v11", "files", _] => true,
+        ["pnpm", "v10", "index"] | ["pnpm", "v10", "index", _] => true,
         _ => false,
     }
 }
@@ -237,15 +252,13 @@ fn holds(dir: &Dir, path: &Path, check: &Check, lockfiles: &Lockfiles) -> bool {
     if file.metadata().map_or(true, |meta| meta.nlink() != 1) {
         return false;
     }
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let answer = match check {
         Check::Tarball(expected) => is_digest(&mut file, expected, GZIP),
         Check::Digest(expected) => is_digest(&mut file, expected, &[]),
-        Check::Mirrored => {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            digests(&mut file, GZIP)
-                .map(|both| both.is_some_and(|both| lockfiles.knows_tarball(name, &both.1, &both.0)))
-        }
-        Check::Zip => digests(&mut file, &[]).map(|both| both.is_some_and(|both| lockfiles.knows_zip(&both.1))),
+        Check::Mirrored => digests(&mut file, GZIP)
+            .map(|both| both.is_some_and(|both| lockfiles.knows_tarball(name, &both.1, &both.0))),
+        Check::Zip => digests(&mut file, &[]).map(|both| both.is_some_and(|both| lockfiles.knows_zip(name, &both.1))),
         Check::Index => return dir.read_file(path, LARGEST_INDEX).is_ok_and(|bytes| is_index(&bytes)),
         Check::Database => starts_with(&mut file, b"SQLite format 3\0"),
     };

@@ -3,6 +3,7 @@
 //! A build writes to its own scope alone. What it leaves is sealed first and named by a record after that, so that a
 //! crash in between leaves a layer that nobody names.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -84,12 +85,12 @@ impl Left {
 
     fn keep_all(&self) -> Vec<KeptLevel> {
         let Some(scope) = self.restored.lineage.as_ref().map(|lineage| &lineage.own) else { return Vec::new() };
-        let mut keeper = Keeper { left: self, scope, kept: Vec::new() };
-        let downloads = keeper.attempt(Level::Downloads, |keeper| keeper.downloads()).unwrap_or_default();
+        let mut keeper = Keeper { left: self, scope, kept: Vec::new(), pointed_into: None };
+        keeper.attempt(Level::Downloads, |keeper| keeper.downloads());
         if self.installs.is_some() && self.are_kept {
             // bower's folders are taken out of what is left for the packages.
             keeper.attempt(Level::Bower, |keeper| keeper.bower());
-            keeper.attempt(Level::Packages, |keeper| keeper.packages(&downloads));
+            keeper.attempt(Level::Packages, |keeper| keeper.packages());
         }
         keeper.attempt(Level::Work, |keeper| keeper.work());
         keeper.attempt(Level::Verdict, |keeper| keeper.verdict());
@@ -101,6 +102,8 @@ struct Keeper<'a> {
     left: &'a Left,
     scope: &'a Scope,
     kept: Vec<KeptLevel>,
+    /// Layers of downloads that what was installed points into, and what holds them.
+    pointed_into: Option<(Vec<Layer>, Option<Sealed>)>,
 }
 
 impl<'a> Keeper<'a> {
@@ -116,20 +119,50 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// The whole chain of downloads, this build's on top.
-    fn downloads(&mut self) -> Result<Vec<Layer>, KeepError> {
+    /// What managers downloaded, as far as it is what its name or the lockfile says.
+    fn downloads(&mut self) -> Result<(), KeepError> {
         let held = self.left.restored.downloads.as_ref();
         let below = layers_of(held, Place::Downloads);
-        let Some(view) = &self.left.installs else { return Ok(below) };
+        let Some(view) = &self.left.installs else { return Ok(()) };
         let dir = view.writes(Place::Downloads);
+        let points_into = self.missing(Level::Packages).map(|(group, _)| &group.points_into);
+        if let Some(folders) = points_into.filter(|folders| self.left.are_kept && !folders.is_empty()) {
+            // As they are, before they are sorted out: what was installed points into them.
+            self.pointed_into = Some(self.point_into(&dir, folders, &below)?);
+        }
         let lockfiles = Lockfiles::read(&self.left.sources, self.left.projects.iter().map(String::as_str));
         if downloads::clean(&dir, &lockfiles)?.files == 0 {
-            return Ok(below);
+            return Ok(());
         }
         let sealed = self.seal(Level::Downloads, &dir, LARGEST)?;
         let (chain, _leases) = self.chain(sealed, Place::Downloads, below)?;
-        self.put(Level::Downloads, &Inputs::default(), chain.clone(), None)?;
-        Ok(chain)
+        self.put(Level::Downloads, &Inputs::default(), chain, None)
+    }
+
+    /// The folders of downloads that installed packages point into, on top of those that were there.
+    fn point_into(
+        &mut self,
+        downloads: &Path,
+        folders: &BTreeSet<PathBuf>,
+        below: &[Layer],
+    ) -> Result<(Vec<Layer>, Option<Sealed>), KeepError> {
+        let (mut layers, mut sealed) = (Vec::new(), None);
+        let into = self.left.workspace.to_keep("pointed-into")?;
+        let (from, to) = (Dir::open(downloads)?, Dir::open(&into)?);
+        for folder in folders {
+            // Not through a link: the folder was written by steps.
+            if from.open_dir(folder).is_ok() {
+                to.make_dir(folder)?;
+                tree::copy_tree(&downloads.join(folder), &into.join(folder))?;
+            }
+        }
+        if holds_something(&into) {
+            let layer = self.seal(Level::Packages, &into, LARGEST)?;
+            layers.push(layer.layer(Place::Downloads));
+            sealed = Some(layer);
+        }
+        layers.extend(below.iter().cloned());
+        Ok((layers, sealed))
     }
 
     fn bower(&mut self) -> Result<(), KeepError> {
@@ -148,7 +181,7 @@ impl<'a> Keeper<'a> {
         self.put(Level::Bower, inputs, vec![sealed.layer(Place::Tree)], None)
     }
 
-    fn packages(&mut self, downloads: &[Layer]) -> Result<(), KeepError> {
+    fn packages(&mut self) -> Result<(), KeepError> {
         let Some((group, inputs)) = self.missing(Level::Packages) else { return Ok(()) };
         let Some(view) = &self.left.installs else { return Ok(()) };
         let tree = self.seal(Level::Packages, &view.writes(Place::Tree), LARGEST)?;
@@ -156,7 +189,9 @@ impl<'a> Keeper<'a> {
         let cache = view.writes(Place::Cache);
         let cache = if holds_something(&cache) { Some(self.seal(Level::Packages, &cache, LARGEST)?) } else { None };
         layers.extend(cache.as_ref().map(|sealed| sealed.layer(Place::Cache)));
-        if group.needs_downloads {
+        if !group.points_into.is_empty() {
+            // Without these it would be mounted with parts missing.
+            let Some((downloads, _held)) = &self.pointed_into else { return Ok(()) };
             layers.extend(downloads.iter().cloned());
         }
         self.put(Level::Packages, inputs, layers, None)
@@ -167,7 +202,7 @@ impl<'a> Keeper<'a> {
     fn work(&mut self) -> Result<(), KeepError> {
         let Some(group) = &self.left.restored.work else { return Ok(()) };
         let (inputs, held) = match &group.state {
-            State::Hit(held) => (&held.record.inputs, Some(held)),
+            State::Hit(held) => (&held.record.inputs, Some(held.as_ref())),
             State::Miss(inputs, _) => (inputs, None),
             State::Off(_) => return Ok(()),
         };

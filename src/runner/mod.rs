@@ -12,6 +12,7 @@ mod course;
 pub mod diagnosis;
 pub mod downloads;
 pub mod environment;
+pub mod flat;
 pub mod follow;
 mod keeping;
 pub mod observer;

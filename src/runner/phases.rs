@@ -7,14 +7,15 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::confine::Holder;
+use crate::confine::{Holder, Joining};
 use crate::domain::outcome::Verdict;
 use crate::domain::snapshot::Place;
-use crate::domain::view::{Stack, View};
-use crate::tree;
+use crate::domain::view::View;
+use crate::tree::FileSystem;
 
 use super::build::{no_holder, no_workspace};
 use super::course::{self, Course};
+use super::flat::Lent;
 use super::stage::Ended;
 use super::workspace::{Phase, Workspace};
 
@@ -28,31 +29,49 @@ pub(super) struct Ran {
     pub(super) not_kept: Option<String>,
     /// The view of the last steps.
     pub(super) steps: View,
+    /// The sources, where they were lent: they go back after the last look into the tree.
+    pub(super) lent: Option<Lent>,
 }
 
 /// Runs the steps of a plan. `holder` is ready for its view; it has ended when this returns.
 ///
 /// # Errors
 /// When there could be no view.
-pub(super) async fn run(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Result<Ran, Verdict> {
-    if course.parts.layers.stacks() && course.restored.keeps_installs() {
-        twice(course, workspace, holder).await
-    } else {
-        once(course, workspace, holder).await
+pub(super) async fn run(course: &mut Course<'_>, workspace: &Workspace, holder: Holder) -> Result<Ran, Verdict> {
+    match course.parts.layers.joining() {
+        Joining::Flat(files) => flat(course, workspace, holder, files).await,
+        Joining::Overlay if course.restored.keeps_installs() => twice(course, workspace, holder).await,
+        Joining::Overlay => once(course, workspace, holder).await,
     }
+}
+
+/// Everything in one directory, where nothing can be stacked: the sources are lent to it.
+async fn flat(
+    course: &mut Course<'_>,
+    workspace: &Workspace,
+    holder: Holder,
+    files: FileSystem,
+) -> Result<Ran, Verdict> {
+    let places = workspace.places();
+    let lent = tokio::task::spawn_blocking(move || Lent::lend(places, files)).await.map_err(io::Error::other);
+    let lent = lent.and_then(|lent| lent.map_err(io::Error::other)).map_err(no_workspace)?;
+    course.sources = lent.tree().to_owned();
+    let home = workspace.flat_home().map_err(no_workspace)?;
+    let view =
+        View { tree: lent.stack(), home, in_home: Vec::new(), tmp: workspace.tmp(), readable: course.readable() };
+    holder.mount(&view).await.map_err(no_holder)?;
+    let ended = course.run(&holder, &view.home, course::whole(course.plan)).await;
+    holder.close().await;
+    Ok(Ran { ended, installs: None, not_kept: None, steps: view, lent: Some(lent) })
 }
 
 /// Everything in one view.
 async fn once(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Result<Ran, Verdict> {
-    let mut view =
-        view(course, workspace, Phase::Steps, |place| course.restored.layers(place)).map_err(no_workspace)?;
-    if !course.parts.layers.stacks() {
-        view.tree = flat(view.tree).await.map_err(no_workspace)?;
-    }
+    let view = view(course, workspace, Phase::Steps, |place| course.restored.layers(place)).map_err(no_workspace)?;
     holder.mount(&view).await.map_err(no_holder)?;
     let ended = course.run(&holder, &view.home, course::whole(course.plan)).await;
     holder.close().await;
-    Ok(Ran { ended, installs: None, not_kept: None, steps: view })
+    Ok(Ran { ended, installs: None, not_kept: None, steps: view, lent: None })
 }
 
 /// The installs in one view, all others in the next.
@@ -71,7 +90,9 @@ async fn twice(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Re
     holder.close().await;
     let mut ended = match ended {
         Ok(ended) => ended,
-        Err(verdict) => return Ok(Ran { ended: Err(verdict), installs: None, not_kept: None, steps: first }),
+        Err(verdict) => {
+            return Ok(Ran { ended: Err(verdict), installs: None, not_kept: None, steps: first, lent: None });
+        }
     };
     let next = next.map_err(no_holder)?;
     let not_kept = restored.examine(&first.writes(Place::Tree)).err();
@@ -88,7 +109,7 @@ async fn twice(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Re
         ended.extend(rest);
         ended
     });
-    Ok(Ran { ended, installs: Some(first), not_kept, steps: second })
+    Ok(Ran { ended, installs: Some(first), not_kept, steps: second, lent: None })
 }
 
 /// A phase's view: over the sources and in HOME these layers, the topmost first.
@@ -113,15 +134,4 @@ fn view(
         tmp: workspace.tmp(),
         readable: course.readable(),
     })
-}
-
-/// Where nothing can be stacked, the build gets a copy of the sources: its writes must not reach them.
-async fn flat(stack: Stack) -> io::Result<Stack> {
-    let copied = tokio::task::spawn_blocking(move || {
-        for lower in &stack.lowers {
-            tree::copy_tree(lower, &stack.joined).map_err(io::Error::other)?;
-        }
-        Ok(Stack::plain(stack.joined))
-    });
-    copied.await.map_err(io::Error::other)?
 }

@@ -16,7 +16,7 @@ use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::live::cache_tally::CacheTally;
 
-use super::downloads;
+use super::downloads::{self, DOWNLOADS, Lockfiles};
 use super::keeping::EDITED;
 
 /// What a build is looked up by. Owned, since it is done where it may block.
@@ -69,8 +69,8 @@ pub(super) struct Group {
     steps: Vec<String>,
     /// For bower: the folders that it writes.
     pub(super) directories: Vec<String>,
-    /// What it installs points into what was downloaded for it, which is therefore part of it.
-    pub(super) needs_downloads: bool,
+    /// The folders of downloads that what it installs points into, which are therefore part of it.
+    pub(super) points_into: BTreeSet<PathBuf>,
     pub(super) state: State,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) enum State {
     /// It was kept, and is whole.
-    Hit(Held),
+    Hit(Box<Held>),
     /// It was not; here is its key, and why as far as that is known.
     Miss(Inputs, String),
     /// It can't be kept, and why.
@@ -87,12 +87,12 @@ pub(super) enum State {
 
 impl Group {
     fn of_work(state: State) -> Self {
-        Self { level: Level::Work, steps: Vec::new(), directories: Vec::new(), needs_downloads: false, state }
+        Self { level: Level::Work, steps: Vec::new(), directories: Vec::new(), points_into: BTreeSet::new(), state }
     }
 
     fn held(&self) -> Option<&Held> {
         match &self.state {
-            State::Hit(held) => Some(held),
+            State::Hit(held) => Some(held.as_ref()),
             _ => None,
         }
     }
@@ -249,10 +249,17 @@ impl Lookup {
             };
             let inputs::Group { level, steps, directories, .. } = group;
             let tools = steps.iter().filter_map(|step| self.tools.get(step)).flatten();
-            let needs_downloads =
-                tools.clone().any(|(tool, version)| !downloads::belongs_to_packages(tool, version).is_empty());
-            let (level, steps, directories) = (*level, steps.clone(), directories.clone());
-            found.groups.push(Group { level, steps, directories, needs_downloads, state });
+            let points_into = tools.flat_map(|(tool, version)| downloads::belongs_to_packages(tool, version));
+            found.groups.push(Group {
+                level: *level,
+                steps: steps.clone(),
+                directories: directories.clone(),
+                points_into: points_into
+                    .filter_map(|path| path.strip_prefix(DOWNLOADS)?.strip_prefix('/'))
+                    .map(PathBuf::from)
+                    .collect(),
+                state,
+            });
         }
         let state = match inputs::work(facts, packages) {
             _ if !self.wishes.webpack => State::Off(cache_note::off(Off::Repository).to_owned()),
@@ -260,11 +267,26 @@ impl Lookup {
             Err(why) => State::Off(why.to_string()),
         };
         found.work = Some(Group::of_work(state));
-        if self.build.use_cache {
-            found.downloads = self.cache.newest(&lineage, Level::Downloads);
+        let installs = found.groups.iter().any(|group| group.held().is_none());
+        if self.build.use_cache && installs {
+            found.downloads = self.cache.newest(&lineage, Level::Downloads).filter(|held| self.fits(held));
             self.tally.count(Level::Downloads, found.downloads.is_some());
         }
         (found, groups)
+    }
+}
+
+impl Lookup {
+    /// Whether downloads are what the lockfiles mean: a registry may have replaced a version, and yarn would fail.
+    fn fits(&self, held: &Held) -> bool {
+        let lockfiles = Lockfiles::read(&self.sources, self.plan.steps().map(|step| step.dir.as_str()));
+        let contradicted =
+            held.layers(Place::Downloads).iter().find_map(|layer| downloads::contradiction(layer, &lockfiles));
+        if let Some(file) = &contradicted {
+            let build = self.build.id.0;
+            tracing::info!(build, file = %file.display(), "downloads are not used: the lockfile means something else");
+        }
+        contradicted.is_none()
     }
 }
 
@@ -292,7 +314,7 @@ impl Finder<'_> {
         let is_hit = matches!(&found, Found::Hit(held) if young(held));
         self.tally.count(level, is_hit);
         let missed = match found {
-            Found::Hit(held) if is_hit => return State::Hit(held),
+            Found::Hit(held) if is_hit => return State::Hit(Box::new(held)),
             Found::Hit(held) => {
                 let why =
                     format!("no lockfile says which versions; those of build #{} are a day old", held.record.build);

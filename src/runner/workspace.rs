@@ -10,6 +10,8 @@ use crate::domain::snapshot::Place;
 use crate::domain::view::Stack;
 use crate::tree;
 
+use super::flat;
+
 /// A build's own directories under a slot; moved to the trash when dropped.
 #[derive(Debug)]
 pub(super) struct Workspace {
@@ -68,9 +70,27 @@ impl Workspace {
         Seen { build: self.slot_dir.join("build"), home: self.slot_dir.join("home"), tmp: self.tmp() }
     }
 
+    /// Where the tree is brought if nothing can be stacked.
+    pub(super) fn places(&self) -> flat::Places {
+        flat::Places {
+            slot: self.slot.clone(),
+            tree: self.host().build,
+            own: self.own.clone(),
+            trash: self.trash.clone(),
+        }
+    }
+
     /// The private TMPDIR.
     pub(super) fn tmp(&self) -> PathBuf {
         self.own.join("tmp")
+    }
+
+    /// The private HOME where nothing is stacked: empty, at the same path in every build of the slot.
+    pub(super) fn flat_home(&self) -> io::Result<PathBuf> {
+        let home = self.host().home;
+        tree::rename_away(&home, &self.trash).map_err(io::Error::other)?;
+        std::fs::create_dir_all(&home)?;
+        Ok(home)
     }
 
     /// The private HOME of a phase.

@@ -1,22 +1,21 @@
 //! A copy of a tree for hosts that can't stack layers: same bytes, modes and times, own inodes.
 
 use std::fs::File;
-use std::num::NonZero;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::dir::names;
+use super::remove::remove_at;
 use super::resolve::open_beneath;
+use super::spread::spread;
 use super::{Dir, Kind, TreeError};
 
-/// Threads beyond this number wait for the disk, not for a processor.
-const MAX_THREADS: usize = 8;
-
-/// Copies everything in `from` into the folder `to`, which is made where it is missing and should
-/// be empty.
+/// Copies everything in `from` into the folder `to`, which is made where it is missing. Folders that are in both are
+/// joined, and stay as they are; anything else that stands in the way is replaced.
 ///
 /// Modes and modification times are kept, links are copied as links, pipes, sockets and devices
 /// are left out. File contents are shared with the original where the file system can
@@ -25,76 +24,22 @@ const MAX_THREADS: usize = 8;
 pub fn copy_tree(from: &Path, to: &Path) -> Result<(), TreeError> {
     std::fs::create_dir_all(to).map_err(|source| TreeError::Io { path: to.to_owned(), source })?;
     let (from, to) = (Dir::open(from)?, Dir::open(to)?);
-    let work = Work::default();
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|| work.help(&from, &to));
-        }
-        work.help(&from, &to);
-    });
-    let state = work.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match state.failed {
-        Some(error) => Err(error),
-        None => finish_folders(&to, state.made),
-    }
+    // Folders made, with what their originals look like.
+    let made = Mutex::new(Vec::new());
+    spread(|folder| {
+        let folders = copy_folder(&from, &to, folder)?;
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.extend(folders.iter().filter_map(|(path, stat)| Some((path.clone(), (*stat)?))));
+        Ok(folders.into_iter().map(|(path, _)| path).collect())
+    })?;
+    finish_folders(&to, made.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What the threads share.
-#[derive(Default)]
-struct Work {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+/// The folders in one folder; with what the original looks like where it was made and has to be finished.
+type Folders = Vec<(PathBuf, Option<Stat>)>;
 
-struct State {
-    /// Folders that exist in the copy and are not filled yet.
-    waiting: Vec<PathBuf>,
-    /// Threads that are filling one, and may yet find more.
-    busy: usize,
-    /// Folders made, with what their originals looked like.
-    made: Vec<(PathBuf, Stat)>,
-    /// The first failure ends the work of all.
-    failed: Option<TreeError>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        State { waiting: vec![PathBuf::new()], busy: 0, made: Vec::new(), failed: None }
-    }
-}
-
-impl Work {
-    /// Fills folders until none is left and no thread can find another.
-    fn help(&self, from: &Dir, to: &Dir) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while state.failed.is_none() {
-            let Some(next) = state.waiting.pop() else {
-                if state.busy == 0 {
-                    break;
-                }
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            state.busy += 1;
-            drop(state);
-            let found = copy_folder(from, to, &next);
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.busy -= 1;
-            match found {
-                Ok(found) => {
-                    state.waiting.extend(found.iter().map(|(path, _)| path.clone()));
-                    state.made.extend(found);
-                }
-                Err(error) => state.failed = state.failed.take().or(Some(error)),
-            }
-            self.changed.notify_all();
-        }
-    }
-}
-
-/// Copies what is directly in `rel`; answers with the folders that were made in it.
-fn copy_folder(from: &Dir, to: &Dir, rel: &Path) -> Result<Vec<(PathBuf, Stat)>, TreeError> {
+/// Copies what is directly in `rel`; answers with the folders in it.
+fn copy_folder(from: &Dir, to: &Dir, rel: &Path) -> Result<Folders, TreeError> {
     let (source, target) = (from.open_dir(rel)?, to.open_dir(rel)?);
     let mut folders = Vec::new();
     for (name, kind) in names(source.fd()).map_err(|errno| TreeError::from_errno(rel, errno))? {
@@ -104,15 +49,13 @@ fn copy_folder(from: &Dir, to: &Dir, rel: &Path) -> Result<Vec<(PathBuf, Stat)>,
         match kind {
             FileType::Directory => {
                 let stat = rustix::fs::statat(source.fd(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                match rustix::fs::mkdirat(target.fd(), name, Mode::from_raw_mode(0o700)) {
-                    Ok(()) | Err(Errno::EXIST) => folders.push((path, stat)),
-                    Err(errno) => return Err(failed(errno)),
-                }
+                let made = make_folder(target.fd(), name).map_err(failed)?;
+                folders.push((path, made.then_some(stat)));
             }
-            FileType::Symlink => copy_link(&source, &target, name).map_err(failed)?,
-            FileType::RegularFile => {
-                copy_file(&source, &target, name).map_err(|source| TreeError::Io { path: path.clone(), source })?;
-            }
+            FileType::Symlink => instead(&target, name, || Ok(copy_link(&source, &target, name)?))
+                .map_err(|source| TreeError::Io { path, source })?,
+            FileType::RegularFile => instead(&target, name, || copy_file(&source, &target, name))
+                .map_err(|source| TreeError::Io { path, source })?,
             _ => {}
         }
     }
@@ -140,6 +83,36 @@ impl Dir {
             rustix::fs::fchmod(self.fd(), Mode::from_raw_mode(stat.st_mode & 0o777))
         };
         set().map_err(|errno| TreeError::from_errno(Path::new("."), errno))
+    }
+}
+
+/// Makes the folder `name`; false where there was one.
+fn make_folder(dir: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<bool> {
+    let make = || rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)).map(|()| true);
+    match make() {
+        Err(Errno::EXIST) => {
+            let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode).is_dir() {
+                return Ok(false);
+            }
+            remove_at(dir, name)?;
+            make()
+        }
+        answer => answer,
+    }
+}
+
+/// Runs `make`; when something stands in its place, removes that and runs it again.
+fn instead(dir: &Dir, name: &Path, make: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+    match make() {
+        // Of a link in the last place openat2 may say ELOOP before O_EXCL says EEXIST.
+        Err(error)
+            if [Errno::EXIST, Errno::LOOP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
+        {
+            remove_at(dir.fd().as_fd(), name)?;
+            make()
+        }
+        answer => answer,
     }
 }
 

@@ -191,6 +191,10 @@ impl Dir {
         }
     }
 
+    pub(super) fn from_fd(fd: OwnedFd) -> Self {
+        Dir { fd }
+    }
+
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -10,9 +10,13 @@
 
 mod copy;
 mod dir;
+mod filesystem;
+mod manifest;
 mod overlay;
+mod relocate;
 mod remove;
 mod resolve;
+mod spread;
 mod walk;
 
 use std::io;
@@ -20,6 +24,9 @@ use std::path::{Path, PathBuf};
 
 pub use copy::copy_tree;
 pub use dir::{Dir, NewFile};
+pub use filesystem::FileSystem;
+pub use manifest::{Differences, Manifest};
+pub use relocate::{move_entry, move_tree};
 pub use remove::{empty_trash, remove, rename_away};
 pub use walk::{Entry, Kind, Visit, walk};
 

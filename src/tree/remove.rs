@@ -151,7 +151,7 @@ fn make_writable(folder: BorrowedFd<'_>) -> Result<()> {
 
 /// chmod of a folder that may not be opened, without following a link that took its place.
 #[cfg(target_os = "linux")]
-fn allow_entering(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
+pub(super) fn allow_entering(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
     use std::os::fd::AsRawFd;
 
     use rustix::fs::OFlags;
@@ -165,12 +165,12 @@ fn allow_entering(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn allow_entering(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
+pub(super) fn allow_entering(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
     rustix::fs::chmodat(dir, name, Mode::from_raw_mode(0o700), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// A name that no other process, and no other call of this one, gives.
-fn fresh_name() -> String {
+pub(super) fn fresh_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     format!("{}-{nanos:x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))

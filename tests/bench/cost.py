@@ -17,7 +17,7 @@ from lib.warm import Warm
 
 NEEDS_BINARY = True
 _AFTER = (1, 5, 20)
-_PARTS = ("snapshots/layers", "snapshots/scopes", "snapshots/incoming", "mirrors", "slots", "logs", "hookmill.db")
+_PARTS = ("snapshots/layers", "snapshots/scopes", "snapshots/incoming", "mirrors", "slots", "trash", "logs", "hookmill.db")
 
 
 def options(parser):

@@ -10,6 +10,10 @@ mod forge;
 #[expect(dead_code, reason = "each file of tests steers another part")]
 #[path = "../support/git_http.rs"]
 mod git_http;
+#[path = "../support/lockfiles.rs"]
+mod lockfiles;
+#[path = "../support/managers.rs"]
+mod managers;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/registry.rs"]
 mod registry;
@@ -22,13 +26,19 @@ mod whole;
 mod pair;
 mod shop;
 
+use std::time::{Duration, Instant};
+
+use lockfiles::Manager;
 use pair::Pair;
 use shop::Change;
 
-/// So many changes are made unless somebody asks for more.
-const STEPS: usize = 7;
+/// So many changes are made unless somebody asks for another number of them.
+const STEPS: u64 = 8;
+/// After this long no further change is made, unless somebody asked for a number of them: a longer sequence has the
+/// shorter one of its seed as its beginning.
+const LONG_ENOUGH: Duration = Duration::from_secs(30);
 
-/// Numbers from a seed: SplitMix64, which is enough to choose by.
+/// Numbers from a seed: `SplitMix64`, which is enough to choose by.
 struct Numbers(u64);
 
 impl Numbers {
@@ -46,33 +56,57 @@ fn variable(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
-#[test]
-fn bundles_are_those_of_a_build_from_nothing_after_any_changes() {
+/// Makes changes by the numbers of a seed, and tells it.
+fn anything_by(manager: Manager) {
     let seed = variable("HOOKMILL_CACHE_SEED").unwrap_or_else(|| {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the system has random numbers");
         u64::from_le_bytes(random)
     });
     println!("HOOKMILL_CACHE_SEED={seed}");
-    let steps = variable("HOOKMILL_CACHE_STEPS").map_or(STEPS, |steps| usize::try_from(steps).expect("few"));
+    let asked = variable("HOOKMILL_CACHE_STEPS");
+    let begun = Instant::now();
     let mut numbers = Numbers(seed);
-    let mut pair = Pair::start();
-    for _ in 0..steps {
+    let mut pair = Pair::of(manager);
+    for _ in 0..asked.unwrap_or(STEPS) {
+        if asked.is_none() && begun.elapsed() > LONG_ENOUGH {
+            break;
+        }
         pair.make(Change::any(|bound| numbers.below(bound)));
     }
 }
 
 #[test]
+fn bundles_are_those_of_a_build_from_nothing_after_any_changes() {
+    anything_by(Manager::Npm);
+}
+
+#[test]
+fn and_by_yarn_1() {
+    anything_by(Manager::Yarn1);
+}
+
+#[test]
+fn and_by_pnpm() {
+    anything_by(Manager::Pnpm);
+}
+
+#[test]
+fn and_by_berry() {
+    anything_by(Manager::Berry);
+}
+
+#[test]
 fn an_edit_in_place_is_not_there_any_more_when_its_script_does_not_make_it() {
-    let mut pair = Pair::start();
-    for change in [Change::EditedInPlace(1), Change::EditedInPlace(2), Change::EditedInPlace(0), Change::Patched(1)] {
+    let mut pair = Pair::of(Manager::Npm);
+    for change in [Change::EditedInPlace(1), Change::EditedInPlace(2), Change::EditedInPlace(0)] {
         pair.make(change);
     }
 }
 
 #[test]
 fn what_no_lockfile_tells_of_is_seen() {
-    let mut pair = Pair::start();
+    let mut pair = Pair::of(Manager::Npm);
     for change in [Change::Patched(1), Change::Patched(2), Change::Babel(1), Change::Environment(1), Change::Node(1)] {
         pair.make(change);
     }

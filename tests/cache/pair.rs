@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::forge::{Forge, Repo};
+use crate::lockfiles::Manager;
 use crate::registry::{Package, Registry};
 use crate::server::{Server, Settings};
 use crate::shop::{BRANCHES, Change, NODES, PACKAGES, Shop, TAGS, VERSIONS, words_of};
@@ -32,12 +33,17 @@ pub(crate) struct Pair {
 
 impl Pair {
     /// Starts both and has the first state built.
-    pub(crate) fn start() -> Pair {
+    pub(crate) fn of(manager: Manager) -> Pair {
         let (forge, registry) = (Forge::start(), Registry::start());
         let tools = publish(&registry);
         component(&forge);
         let env = vec![("npm_config_registry".to_owned(), registry.url())];
-        let settings = |repo: &str| Settings { repo: repo.to_owned(), env: env.clone(), ..Settings::default() };
+        let settings = |repo: &str| Settings {
+            repo: repo.to_owned(),
+            env: env.clone(),
+            path: Some(manager.path()),
+            ..Settings::default()
+        };
         let mut pair = Pair {
             keeping: Server::start_with(&forge, settings("")),
             forgetting: Server::start_with(&forge, settings("cache = false")),
@@ -45,7 +51,7 @@ impl Pair {
             forge,
             registry,
             tools,
-            branches: BTreeMap::from([("main", Shop::new())]),
+            branches: BTreeMap::from([("main", Shop::of(manager))]),
             branch: "main",
             done: Vec::new(),
         };
@@ -86,8 +92,7 @@ impl Pair {
                 false => std::fs::remove_file(entry.path()).expect("removed"),
             }
         }
-        let locked = |name: &str, version: &str| self.registry.locked(name, version);
-        let files = shop.files(&self.registry.url(), &self.forge.git.origin(), &self.tools, locked);
+        let files = shop.files(&self.registry, &self.forge.git.origin(), &self.tools);
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         self.repo.push(self.branch, &files)
     }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::lockfiles::Manager;
+use crate::registry::Registry;
 
 /// The packages that it can depend on, each with a text of its name and version.
 pub(crate) const PACKAGES: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -81,6 +84,7 @@ impl Change {
 /// What the repository is on one branch.
 #[derive(Debug, Clone)]
 pub(crate) struct Shop {
+    manager: Manager,
     dependencies: BTreeMap<&'static str, &'static str>,
     before: BTreeMap<&'static str, &'static str>,
     patch: u8,
@@ -96,9 +100,10 @@ pub(crate) struct Shop {
 
 impl Shop {
     /// As it begins.
-    pub(crate) fn new() -> Shop {
+    pub(crate) fn of(manager: Manager) -> Shop {
         let dependencies = BTreeMap::from([("alpha", "1.0.0")]);
         Shop {
+            manager,
             before: dependencies.clone(),
             dependencies,
             patch: 0,
@@ -126,9 +131,11 @@ impl Shop {
                 self.dependencies.remove(PACKAGES[package]);
             }
             Change::Reverted => std::mem::swap(&mut self.before, &mut self.dependencies),
-            Change::Patched(patch) => self.patch = patch,
+            // patch-package reads npm's and yarn 1's lockfiles; of this repository it is npm's companion.
+            Change::Patched(patch) if self.manager == Manager::Npm => self.patch = patch,
             Change::Component(tag) => self.component = tag,
-            Change::Node(node) => self.node = node,
+            // With another node the agent fetches the other managers too, which are not the question here.
+            Change::Node(node) if self.manager == Manager::Npm => self.node = node,
             Change::Configured(banner) => self.banner = banner,
             Change::Babel(babel) => self.babel = babel,
             Change::Environment(api) => self.api = api,
@@ -139,43 +146,43 @@ impl Shop {
                 self.modules.remove(&module);
             }
             Change::EditedInPlace(edit) => self.edit = edit,
-            Change::Switched(_) | Change::Nothing => {}
+            Change::Patched(_) | Change::Node(_) | Change::Switched(_) | Change::Nothing => {}
         }
     }
 
-    /// All of its files. `tools` are needed always; `locked` is what npm's lockfile says of a version; `components` is
-    /// where git finds the component.
+    /// All of its files. `tools` are needed always; `components` is where git finds the component.
     pub(crate) fn files(
         &self,
-        registry: &str,
+        registry: &Registry,
         components: &str,
         tools: &[(String, String)],
-        locked: impl Fn(&str, &str) -> Value,
     ) -> Vec<(String, String)> {
+        let tools = if self.manager == Manager::Berry { &[] } else { tools };
         let tools = tools.iter().map(|(name, version)| (name.as_str(), version.as_str()));
         let dependencies: BTreeMap<&str, &str> =
             self.dependencies.iter().map(|(name, version)| (*name, *version)).chain(tools).collect();
-        let mut packages = json!({"": {"name": "shop", "version": "1.0.0", "dependencies": dependencies}});
-        for (name, version) in &dependencies {
-            packages[format!("node_modules/{name}")] = locked(name, version);
-        }
-        let lock =
-            json!({"name": "shop", "version": "1.0.0", "lockfileVersion": 3, "requires": true, "packages": packages});
-        let scripts = json!({
-            "postinstall": "patch-package --error-on-fail", "prebuild": "node edit.js", "build": "webpack",
-        });
+        let scripts = match self.manager {
+            Manager::Npm => json!({
+                "postinstall": "patch-package --error-on-fail", "prebuild": "node edit.js", "build": "webpack",
+            }),
+            // It leaves out what a package has in its own `node_modules`, so that webpack would be a hundred packages.
+            Manager::Berry => json!({"build": "node edit.js && node bundle.js"}),
+            // Not every other one has scripts before scripts.
+            _ => json!({"build": "node edit.js && webpack"}),
+        };
         let package = json!({"name": "shop", "version": "1.0.0", "private": true, "scripts": scripts, "dependencies": dependencies});
         let bower = json!({"name": "shop", "dependencies": {"widget": format!("{components}/acme/widget.git#{}", TAGS[self.component])}});
         let babel = json!({"banner": format!("by babel {}", self.babel)});
         let mut files = vec![
             ("package.json".to_owned(), package.to_string()),
-            ("package-lock.json".to_owned(), lock.to_string()),
+            self.manager.lock(registry, &package),
+            self.manager.settings(registry),
             ("bower.json".to_owned(), bower.to_string()),
-            (".npmrc".to_owned(), format!("registry={registry}\n")),
             (".nvmrc".to_owned(), format!("{}\n", NODES[self.node])),
             (".babelrc".to_owned(), babel.to_string()),
             (".hookmill.toml".to_owned(), self.settings()),
             ("webpack.config.js".to_owned(), CONFIG.replace("@BANNER@", &self.banner.to_string())),
+            ("bundle.js".to_owned(), BUNDLE.to_owned()),
             ("edit.js".to_owned(), EDIT.replace("@EDIT@", &self.edit.to_string())),
             ("src/index.js".to_owned(), self.index()),
             ("round".to_owned(), self.round.to_string()),
@@ -197,10 +204,13 @@ impl Shop {
     }
 
     fn settings(&self) -> String {
-        format!(
-            "[env]\nAPI = \"https://api-{}.acme.test\"\n[bundle]\ncommand = [\"npm\", \"run\", \"build\"]\n[artifacts]\npaths = [\"dist\"]\n",
-            self.api
-        )
+        let command = match self.manager {
+            Manager::Npm => "npm",
+            Manager::Yarn1 | Manager::Berry => "yarn",
+            Manager::Pnpm => "pnpm",
+        };
+        let bundle = format!("[bundle]\ncommand = [\"{command}\", \"run\", \"build\"]\n");
+        format!("[env]\nAPI = \"https://api-{}.acme.test\"\n{bundle}[artifacts]\npaths = [\"dist\"]\n", self.api)
     }
 
     fn index(&self) -> String {
@@ -235,6 +245,17 @@ module.exports = {
   ],
   performance: { hints: false },
 };
+";
+
+/// What webpack does, in its simplest form.
+const BUNDLE: &str = r"const fs = require('fs');
+const imported = [...fs.readFileSync('src/index.js', 'utf8').matchAll(/from '(.*)'/g)].map(([, name]) => {
+  if (name.startsWith('./')) return fs.readFileSync('src/' + name, 'utf8');
+  return name.startsWith('widget/') ? fs.readFileSync('bower_components/' + name, 'utf8') : require(name);
+});
+const { banner } = JSON.parse(fs.readFileSync('.babelrc', 'utf8'));
+fs.mkdirSync('dist');
+fs.writeFileSync('dist/main.js', JSON.stringify([imported, banner, process.env.API, process.version]));
 ";
 
 /// Edits what is installed, so that neither size nor time tells of it.

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::shop::{Manager, Shop};
+use crate::lockfiles::Manager;
+use crate::shop::Shop;
 
 /// Every file below `dir` that is called `alpha/index.js`.
 fn installed(dir: &Path, found: &mut Vec<PathBuf>) {

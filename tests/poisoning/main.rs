@@ -10,6 +10,8 @@ mod forge;
 #[expect(dead_code, reason = "each file of tests steers another part")]
 #[path = "../support/git_http.rs"]
 mod git_http;
+#[path = "../support/lockfiles.rs"]
+mod lockfiles;
 #[path = "../support/managers.rs"]
 mod managers;
 #[expect(dead_code, reason = "each file of tests asks for another part")]

@@ -1,6 +1,7 @@
 //! What a pull request, a failed job or a build beside it leaves is not read by `main`.
 
-use crate::shop::{Evil, MANAGERS, Manager, Shop};
+use crate::lockfiles::Manager;
+use crate::shop::{Evil, Shop};
 
 /// `main` is built, then somebody's pull request edits what it was built of; then `main` is built again.
 fn a_pull_request_changes_nothing_of_main(manager: Manager) {
@@ -14,7 +15,7 @@ fn a_pull_request_changes_nothing_of_main(manager: Manager) {
 
 #[test]
 fn a_members_pull_request_changes_nothing_of_main_by_npm_bower_and_webpack() {
-    a_pull_request_changes_nothing_of_main(Manager::NpmBowerWebpack);
+    a_pull_request_changes_nothing_of_main(Manager::Npm);
 }
 
 #[test]
@@ -27,45 +28,63 @@ fn a_members_pull_request_changes_nothing_of_main_by_pnpm() {
     a_pull_request_changes_nothing_of_main(Manager::Pnpm);
 }
 
-/// The first build of a repository ends badly after it edited everything: there is nothing kept to be read.
 #[test]
-fn what_failed_or_was_cancelled_is_not_kept() {
-    for manager in MANAGERS {
-        let shop = Shop::of(manager);
-        let failed = shop.pushed("main", "one", Some(Evil::Failing));
-        assert_eq!(shop.server.finished(failed)["outcome"], "failed");
-        assert!(shop.server.log(failed, "bundle").contains("all is edited"));
-        shop.is_clean(shop.pushed("main", "two", None), "two");
+fn a_members_pull_request_changes_nothing_of_main_by_berry() {
+    a_pull_request_changes_nothing_of_main(Manager::Berry);
+}
 
-        let cancelled = shop.pushed("main", "three", Some(Evil::Hanging));
-        shop.server.wrote(cancelled, "bundle", "all is edited");
-        assert_eq!(shop.server.post(&format!("/api/v1/builds/{cancelled}/cancel"), "").code, 202);
-        assert_eq!(shop.server.finished(cancelled)["outcome"], "cancelled");
-        shop.is_clean(shop.pushed("main", "four", None), "four");
-        shop.forge.finish();
-    }
+/// The first build of a repository ends badly after it edited everything: there is nothing kept to be read. Another one
+/// that is cancelled changes nothing of what was kept before it.
+fn what_failed_or_was_cancelled_is_not_kept(manager: Manager) {
+    let shop = Shop::of(manager);
+    let failed = shop.pushed("main", "one", Some(Evil::Failing));
+    assert_eq!(shop.server.finished(failed)["outcome"], "failed");
+    assert!(shop.server.log(failed, "bundle").contains("all is edited"));
+    shop.is_clean(shop.pushed("main", "two", None), "two");
+
+    let cancelled = shop.pushed("main", "three", Some(Evil::Hanging));
+    shop.server.wrote(cancelled, "bundle", "all is edited");
+    shop.cancel(cancelled);
+    shop.is_clean(shop.pushed("main", "four", None), "four");
+    shop.forge.finish();
+}
+
+#[test]
+fn what_failed_or_was_cancelled_is_not_kept_by_npm_bower_and_webpack() {
+    what_failed_or_was_cancelled_is_not_kept(Manager::Npm);
+}
+
+#[test]
+fn what_failed_or_was_cancelled_is_not_kept_by_yarn_1() {
+    what_failed_or_was_cancelled_is_not_kept(Manager::Yarn1);
 }
 
 /// One build has everything edited and still stands; another of the same lockfile runs from its start to its end.
+fn two_builds_of_one_lockfile_do_not_see_each_other(manager: Manager) {
+    let shop = Shop::of(manager);
+    shop.is_clean(shop.pushed("main", "one", None), "one");
+    let editing = shop.pushed("editing", "two", Some(Evil::Hanging));
+    shop.server.wrote(editing, "bundle", "all is edited");
+    shop.is_clean(shop.pushed("beside", "three", None), "three");
+    assert_eq!(shop.server.build(editing)["state"], "running");
+    shop.cancel(editing);
+    shop.forge.finish();
+}
+
 #[test]
-fn two_builds_of_one_lockfile_do_not_see_each_other() {
-    for manager in MANAGERS {
-        let shop = Shop::of(manager);
-        shop.is_clean(shop.pushed("main", "one", None), "one");
-        let editing = shop.pushed("editing", "two", Some(Evil::Hanging));
-        shop.server.wrote(editing, "bundle", "all is edited");
-        shop.is_clean(shop.pushed("beside", "three", None), "three");
-        assert_eq!(shop.server.build(editing)["state"], "running");
-        assert_eq!(shop.server.post(&format!("/api/v1/builds/{editing}/cancel"), "").code, 202);
-        shop.server.finished(editing);
-        shop.forge.finish();
-    }
+fn two_builds_of_one_lockfile_do_not_see_each_other_by_npm_bower_and_webpack() {
+    two_builds_of_one_lockfile_do_not_see_each_other(Manager::Npm);
+}
+
+#[test]
+fn two_builds_of_one_lockfile_do_not_see_each_other_by_pnpm() {
+    two_builds_of_one_lockfile_do_not_see_each_other(Manager::Pnpm);
 }
 
 /// `main` keeps what its own scripts made of its dependencies; a tag and a build that is to read no cache do not read it.
 #[test]
 fn tags_and_builds_without_cache_read_nothing() {
-    let shop = Shop::of(Manager::NpmBowerWebpack);
+    let shop = Shop::of(Manager::Npm);
     shop.is_dirty(shop.pushed("main", "one", Some(Evil::Passing)));
     let moved = shop.push("refs/heads/main", "two", None);
     let id = shop.server.deliver(&shop.repo.pushed(&moved)).build();

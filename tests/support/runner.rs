@@ -45,7 +45,7 @@ pub(crate) async fn build_behind(
     let layers = confine::probe(&exe, &data).await.expect("a folder of ours");
     let parts = Parts {
         exe,
-        data_dir: data,
+        data_dir: data.clone(),
         layers: Arc::new(layers),
         network: network.map_or_else(|| Arc::clone(&server.network), Arc::new),
         tools: Toolbox::default(),

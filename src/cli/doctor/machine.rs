@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 use crate::config::server::{Require, Server};
-use crate::confine;
+use crate::confine::{self, Layers};
 use crate::toolchain::Toolchain;
 
 const TOOLS: &str = "tools";
@@ -44,11 +44,15 @@ pub(super) fn tools(toolchain: &Toolchain) -> Vec<Finding> {
 
 /// Every layer, tried by a build of nothing where builds would run.
 pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
+    let dir = existing(&settings.data_dir);
     if settings.sandbox.require == Require::None {
         let why = "steps run as plain processes: [sandbox] require = \"none\"";
-        return vec![Finding::warning(SANDBOX, "none", why, "take the line out, unless this is meant")];
+        let joining = Layers::none("asked for").on(&dir).joining();
+        return vec![
+            Finding::warning(SANDBOX, "none", why, "take the line out, unless this is meant"),
+            Finding::good(SANDBOX, "snapshots", joining.to_string()),
+        ];
     }
-    let dir = existing(&settings.data_dir);
     let layers = match confine::probe(exe, &dir).await {
         Ok(layers) => layers,
         Err(error) => {
@@ -77,6 +81,7 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
         told("bubblewrap", layers.bubblewrap.as_ref().cloned().map_err(ToString::to_string)),
         told("overlay", there(&layers.overlay, "sources are stacked, not copied")),
         told("network", there(&layers.netns, "bundles have no network unless they are given it")),
+        Finding::good(SANDBOX, "snapshots", layers.joining().to_string()),
     ]
 }
 

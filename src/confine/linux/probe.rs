@@ -18,6 +18,11 @@ use crate::tree;
 /// # Errors
 /// Only when `dir` can't be written; a missing layer is an answer, not an error.
 pub async fn probe(exe: &Path, dir: &Path) -> io::Result<Layers> {
+    Ok(fence(exe, dir).await?.on(dir))
+}
+
+/// All but the file system.
+async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
     let trial = Trial::new(dir)?;
     let mut layers = Layers {
         userns: Ok(()),
@@ -25,6 +30,7 @@ pub async fn probe(exe: &Path, dir: &Path) -> io::Result<Layers> {
         // Assumed until it is tried; a holder without it could not be asked for namespaces.
         bubblewrap: Ok(String::new()),
         netns: Ok(()),
+        files: tree::FileSystem::default(),
     };
     let holder = match Holder::start_early(exe, &layers).await {
         Ok(holder) => holder,

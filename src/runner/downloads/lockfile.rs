@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha512};
 
 use crate::tree::Dir;
 
@@ -14,13 +15,22 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 /// What the lockfiles of a commit say of downloads. Digests are hexadecimal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lockfiles {
-    sha1: BTreeSet<String>,
-    sha512: BTreeSet<String>,
+    /// SHA-512 and SHA-1 of tarballs.
+    tarballs: BTreeSet<String>,
+    /// SHA-512 of zips.
     zips: BTreeSet<String>,
-    /// Names in yarn 1's offline mirror, each with where its tarballs come from.
-    mirrored: BTreeMap<String, BTreeSet<String>>,
-    /// Names in it that say nothing of package and version.
-    vague: BTreeSet<String>,
+    /// By name in yarn 1's offline mirror: where its tarballs come from, and which digests they may have.
+    mirrored: BTreeMap<String, Mirrored>,
+    /// By the ten digits that stand for a package and its version in the name of a zip: which digests it may have.
+    cached: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Mirrored {
+    origins: BTreeSet<String>,
+    digests: BTreeSet<String>,
+    /// Whether the name says which package and version it is.
+    is_clear: bool,
 }
 
 impl Lockfiles {
@@ -39,16 +49,32 @@ impl Lockfiles {
 
     /// Adds what one lockfile says.
     pub fn add(&mut self, text: &str) {
-        for line in text.lines().map(str::trim) {
-            let Some((key, value)) = line.split_once(' ') else { continue };
+        // Of the entry that is being read: the name of its tarball, and what stands for it in the name of its zip.
+        let (mut tarball, mut zip) = (None, None);
+        for line in text.lines() {
+            if !line.starts_with(' ') {
+                (tarball, zip) = (None, None);
+            }
+            let Some((key, value)) = line.trim().split_once(' ') else { continue };
             let value = value.trim().trim_matches('"');
             match key {
-                "integrity" => self.integrity(value),
-                "resolved" => self.resolved(value),
+                "resolved" => tarball = Some(self.resolved(value)),
+                "integrity" => {
+                    // Subresource integrity: digests, divided by spaces (w3.org/TR/SRI).
+                    for digest in
+                        value.split_ascii_whitespace().filter_map(|one| sha512_of(one).or_else(|| sha1_of(one)))
+                    {
+                        self.tarball(tarball.as_deref(), digest);
+                    }
+                }
+                "resolution:" => zip = locator_hash(value),
                 // `10c0/…`: the part before the slash is the format's.
                 "checksum:" => {
-                    let digest = value.rsplit('/').next().unwrap_or_default();
-                    self.zips.insert(digest.to_owned());
+                    let digest = value.rsplit('/').next().unwrap_or_default().to_owned();
+                    if let Some(zip) = zip.take() {
+                        self.cached.entry(zip).or_default().insert(digest.clone());
+                    }
+                    self.zips.insert(digest);
                 }
                 _ => {}
             }
@@ -58,42 +84,63 @@ impl Lockfiles {
     /// Whether yarn 1 may keep its downloads in an offline mirror: it names them by the last part of their address, and
     /// of two that are called alike it would take one for the other. Without a digest none could be kept.
     pub fn can_be_mirrored(&self) -> bool {
-        let has_digests = !self.sha1.is_empty() || !self.sha512.is_empty();
-        has_digests && self.mirrored.values().all(|origins| origins.len() == 1)
+        !self.tarballs.is_empty() && self.mirrored.values().all(|one| one.origins.len() == 1)
     }
 
-    /// Whether a file of the mirror is what a lockfile asks for. Where the name is not that of package and version it is
+    /// Whether a tarball of the mirror is what a lockfile asks for. Where the name is not that of package and version it is
     /// not kept: another commit could mean another tarball by it.
     pub(super) fn knows_tarball(&self, name: &str, sha512: &str, sha1: &str) -> bool {
-        !self.vague.contains(name) && (self.sha512.contains(sha512) || self.sha1.contains(sha1))
+        let known = match self.mirrored.get(name) {
+            Some(one) if !one.is_clear => return false,
+            Some(one) if !one.digests.is_empty() => &one.digests,
+            Some(_) | None => &self.tarballs,
+        };
+        known.contains(sha512) || known.contains(sha1)
     }
 
     /// Whether a zip of the cache is what a lockfile asks for.
-    pub(super) fn knows_zip(&self, sha512: &str) -> bool {
-        self.zips.contains(sha512)
+    pub(super) fn knows_zip(&self, name: &str, sha512: &str) -> bool {
+        self.cached.get(hash_in(name)).unwrap_or(&self.zips).contains(sha512)
     }
 
-    /// Subresource integrity: digests, divided by spaces (w3.org/TR/SRI).
-    fn integrity(&mut self, value: &str) {
-        for one in value.split_ascii_whitespace() {
-            self.sha512.extend(sha512_of(one));
-            self.sha1.extend(digest_of(one, "sha1-", 20));
+    /// Whether a lockfile asks for a file of this name, and says what it must be.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.cached.contains_key(hash_in(name)) || self.mirrored.contains_key(name)
+    }
+
+    fn tarball(&mut self, name: Option<&str>, digest: String) {
+        if let Some(one) = name.and_then(|name| self.mirrored.get_mut(name)) {
+            one.digests.insert(digest.clone());
         }
+        self.tarballs.insert(digest);
     }
 
-    /// An address, and after `#` the SHA-1 of what is there.
-    fn resolved(&mut self, value: &str) {
+    /// An address, and after `#` the SHA-1 of what is there; its name in the mirror.
+    fn resolved(&mut self, value: &str) -> String {
         let (address, hash) = value.split_once('#').unwrap_or((value, ""));
+        let (name, is_clear) = mirror_name(address.split('?').next().unwrap_or_default());
+        let one = self.mirrored.entry(name.clone()).or_default();
+        one.origins.insert(address.to_owned());
+        one.is_clear = is_clear;
         if hash.len() == 40 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            self.sha1.insert(hash.to_ascii_lowercase());
+            self.tarball(Some(&name), hash.to_ascii_lowercase());
         }
-        let path = address.split(['?', '#']).next().unwrap_or_default();
-        let (name, is_registrys) = mirror_name(path);
-        if !is_registrys {
-            self.vague.insert(name.clone());
-        }
-        self.mirrored.entry(name).or_default().insert(address.to_owned());
+        name
     }
+}
+
+/// `name-npm-1.0.0-75ca0e49ba-10c0.zip` (yarn 4, `Cache.getVersionFilename`): package and version are the last but one.
+fn hash_in(name: &str) -> &str {
+    name.rsplit('-').nth(1).unwrap_or_default()
+}
+
+/// What stands for `@scope/name@reference` in the name of a zip (yarn 4, `structUtils.makeLocator` and `slugifyLocator`).
+fn locator_hash(resolution: &str) -> Option<String> {
+    let at = resolution.get(1..)?.find('@')? + 1;
+    let (package, reference) = (&resolution[..at], &resolution[at + 1..]);
+    let (scope, name) = package.strip_prefix('@').and_then(|rest| rest.split_once('/')).unwrap_or(("", package));
+    let ident = hex::encode(Sha512::digest(format!("{scope}{name}")));
+    Some(hex::encode(Sha512::digest(format!("{ident}{reference}")))[..10].to_owned())
 }
 
 /// What yarn 1 calls a tarball in its mirror, and whether package and version are in that (yarn 1.22,
@@ -116,6 +163,10 @@ fn mirror_name(address: &str) -> (String, bool) {
 /// The digest of `sha512-…` in hexadecimal.
 pub(super) fn sha512_of(integrity: &str) -> Option<String> {
     digest_of(integrity, "sha512-", 64)
+}
+
+fn sha1_of(integrity: &str) -> Option<String> {
+    digest_of(integrity, "sha1-", 20)
 }
 
 fn digest_of(integrity: &str, algorithm: &str, length: usize) -> Option<String> {
@@ -160,10 +211,27 @@ mod tests {
         assert!(classic.knows_tarball("dep-1.0.0.tgz", &"07".repeat(64), ""));
         assert!(classic.knows_tarball("dep-1.0.0.tgz", "", &"ab".repeat(20)));
         assert!(!classic.knows_tarball("dep-1.0.0.tgz", &"08".repeat(64), &"ac".repeat(20)));
-        assert!(classic.can_be_mirrored() && !classic.knows_zip(&"07".repeat(64)));
-        let berry = of(&format!("\"dep@npm:^1.0.0\":\n  version: 1.0.0\n  checksum: 10c0/{}\n", "cd".repeat(64)));
-        assert!(berry.knows_zip(&"cd".repeat(64)) && !berry.can_be_mirrored());
-        assert_eq!(of("integrity sha512-AAAA\nintegrity sha512-%%\nresolved \"x#zz\"\n").sha512.len(), 0);
+        assert!(!classic.knows_tarball("https.tgz", "", "") && classic.names("dep-1.0.0.tgz"));
+        assert!(classic.can_be_mirrored() && !classic.knows_zip("dep-npm-1.0.0-aa-10c0.zip", &"07".repeat(64)));
+        assert!(of("integrity sha512-AAAA\nintegrity sha512-%%\nresolved \"x#zz\"\n").tarballs.is_empty());
+    }
+
+    #[test]
+    fn zips_are_known_by_package_and_version() {
+        let entry = |resolution: &str, digest: &str| {
+            format!("\"x@npm:^1\":\n  resolution: \"{resolution}\"\n  checksum: 10c0/{}\n", digest.repeat(64))
+        };
+        let berry = of(&(entry("dep-a@npm:1.0.0", "ab") + &entry("@s/c@npm:2.0.0", "cd")));
+        let check = |name: &str, digest: &str, expected| {
+            assert_eq!(berry.knows_zip(name, &digest.repeat(64)), expected, "{name}");
+        };
+        // As yarn 4.9.2 called them.
+        check("dep-a-npm-1.0.0-75ca0e49ba-10c0.zip", "ab", true);
+        check("dep-a-npm-1.0.0-75ca0e49ba-10c0.zip", "cd", false);
+        check("@s-c-npm-2.0.0-05510e4cd2-10c0.zip", "cd", true);
+        check("other-npm-2.0.0-0000000000-10c0.zip", "cd", true);
+        check("other-npm-2.0.0-0000000000-10c0.zip", "ef", false);
+        assert!(berry.names("@s-c-npm-2.0.0-05510e4cd2-10c0.zip") && !berry.names("zip") && !berry.can_be_mirrored());
     }
 
     #[test]

@@ -160,6 +160,21 @@ fn hostile_folders_are_not_followed_entered_or_waited_for() {
 }
 
 #[test]
+fn a_layer_that_means_another_tarball_is_told() {
+    let folder = Folder::new().with("yarn-mirror/dep-1.0.0.tgz", TARBALL).with("yarn-mirror/other-1.0.0.tgz", b"");
+    let check = |integrity: &str, expected: Option<&str>| {
+        let mut lockfiles = Lockfiles::default();
+        lockfiles.add(&format!(
+            "dep@^1:\n  resolved \"https://registry.example/dep/-/dep-1.0.0.tgz\"\n  integrity sha512-{integrity}\n"
+        ));
+        assert_eq!(contradiction(folder.0.path(), &lockfiles), expected.map(PathBuf::from));
+    };
+    check(&base64_of(TARBALL), None);
+    check(&base64_of(b"republished"), Some("yarn-mirror/dep-1.0.0.tgz"));
+    assert_eq!(contradiction(folder.0.path(), &Lockfiles::default()), None);
+}
+
+#[test]
 fn what_installs_point_into() {
     let check =
         |tool, version, expected: &[&str]| assert_eq!(belongs_to_packages(tool, version), expected, "{tool} {version}");

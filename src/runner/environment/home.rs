@@ -269,7 +269,7 @@ mod tests {
     fn what_the_agents_user_has_configured() {
         let home = PathBuf::from("/home/build");
         let cache = (".yarnrc", "cache-folder \"/home/build/.downloads/yarn-cache\"\n".to_owned());
-        assert_eq!(Settings { home: home.clone(), ..Settings::default() }.files(true), [cache.clone()]);
+        assert_eq!(Settings { home: home.clone(), ..Settings::default() }.files(true), std::slice::from_ref(&cache));
         let settings = Settings {
             registry: Some("https://registry.example/npm/".into()),
             trusted: Some("/etc/ca.pem".into()),

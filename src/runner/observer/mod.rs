@@ -1,7 +1,7 @@
 //! Bundlers get a persistent cache, and say what they found in it, without a change to the repository.
 //!
-//! A small CommonJS file is loaded into every node of a step by `NODE_OPTIONS=--require=…` (nodejs.org, "Command-line
-//! API"). It gives a webpack 5 or rspack compiler a cache where its configuration says nothing of one (webpack.js.org,
+//! A small preloaded file (`CommonJS`) is loaded into every node of a step by `NODE_OPTIONS=--require=…` (nodejs.org,
+//! "Command-line API"). It gives a webpack 5 or rspack compiler a cache where its configuration says nothing of one (webpack.js.org,
 //! "Cache"; rspack.rs, `cache`), and writes one line for each compiler that ran. Scripts replace `NODE_OPTIONS`
 //! (`cross-env NODE_OPTIONS=…`): therefore a `node` of ours stands first on `PATH`, that puts the file back and becomes
 //! the next `node` there.

@@ -32,16 +32,44 @@ Module.prototype.load = function (filename) {
   return answer;
 };
 
-if (/yarn/.test(process.argv[1])) follow();
+const program = String(process.argv[1]);
+if (program.includes("yarn")) follow();
+if (/\/npm(-cli\.js)?$/.test(program)) quietly(() => silenceOldNpm(program));
+if (process.features.require_module && !program.includes("/node_modules/")) quietly(() => awaitedRspack(program));
+
+/**
+ * A program of the repository's own that imports rspack 2 may call it in the same breath, before anything here could
+ * learn of it: then it is loaded first, which is the same module for the program, in every node that rspack 2 runs on.
+ */
+function awaitedRspack(program) {
+  const fs = require("fs");
+  if (!/\.[cm]?[jt]s$/.test(program) || fs.statSync(program).size > 1 << 20) return;
+  if (!fs.readFileSync(program, "utf8").includes("@rspack/core")) return;
+  // As if from a package: node warns of a require() of an ES module only elsewhere.
+  Module.createRequire(require("path").resolve(program, "../node_modules/_"))("@rspack/core");
+}
+
+/** npm before 7 tells in each script's log that `node` on PATH is not the one it runs on, unless it is told this. */
+function silenceOldNpm(program) {
+  const file = require("fs").realpathSync(program);
+  const { version } = require(require("path").join(file, "../../package.json"));
+  const name = "npm_config_scripts_prepend_node_path";
+  if (parseInt(version, 10) < 7 && !(name in process.env)) process.env[name] = "false";
+}
 
 function seen(module, filename) {
   if (filename.endsWith("/lib/node/NodeEnvironmentPlugin.js")) {
     attach(module.exports, "webpack");
   } else if (filename.endsWith("/cross-spawn/index.js")) {
     follow();
-  } else if (filename.endsWith("/compiled/webpack/bundle5.js")) {
-    // Next's own copy, in one file.
-    quietly(() => attach(module.exports.NodeEnvironmentPlugin || module.exports.node.NodeEnvironmentPlugin, "webpack"));
+  } else if (filename.endsWith("/compiled/webpack/bundle5.js") && typeof module.exports === "function") {
+    // Next's own copy: a function that answers with its webpack.
+    const bundle = module.exports;
+    module.exports = function () {
+      const answer = bundle.apply(this, arguments);
+      quietly(() => attach(answer.webpack.node.NodeEnvironmentPlugin, "webpack"));
+      return answer;
+    };
   } else if (filename.endsWith("/dist/index.js") && filename.includes("rspack")) {
     // rspack 1, and rspack 2 by require() of an ES module.
     quietly(() => attach(module.exports.node.NodeEnvironmentPlugin, "rspack"));
@@ -221,15 +249,19 @@ function place(compiler, bundler, version) {
   const { createHash } = require("crypto");
   const output = options.output || {};
   const identity = [options.context, options.target, options.entry, output.path, process.argv.slice(2)];
-  const short = createHash("sha256").update(shown(identity, false)).digest("hex").slice(0, 12);
+  const short = createHash("sha256").update(shown(identity, true)).digest("hex").slice(0, 12);
   const plain = `${options.name || "main"}-${options.mode || "none"}`.replace(/[^\w.-]/g, "_").slice(0, 80);
   const stem = `${plain}-${short}`;
   const index = names.get(stem) || 0;
   names.set(stem, index + 1);
-  const { plugins, ...rest } = options;
+  const { module, resolve, resolveLoader, externals, plugins, ...rest } = options;
+  const rules = (module && module.rules) || [];
+  // What decides about modules counts as it is; of the rest, what is new in every build is left out.
+  const exact = [...rules, { ...module, rules: [] }, resolve, resolveLoader, externals, environment()];
+  const steady = [...(plugins || []), ...Object.values(rest)];
   const whole = createHash("sha256");
-  whole.update(shown([rest.module, rest.resolve, rest.resolveLoader, rest.externals, rest.optimization], false));
-  whole.update(shown([rest, plugins, environment()], true));
+  exact.forEach((part) => whole.update(`${shown(part, false)}\n`));
+  steady.forEach((part) => whole.update(`${shown(part, true)}\n`));
   return {
     directory: `${settings.cacheDir}/${bundler}-${parseInt(version, 10)}`,
     name: index ? `${stem}-${index}` : stem,
@@ -265,7 +297,10 @@ function shown(value, steady) {
     if (budget-- <= 0 || depth > 12) return '"…"';
     if (typeof value === "string") return JSON.stringify(text(value));
     if (typeof value === "number" && steady && Math.abs(value - Date.now()) < 864e5) return '"now"';
-    if (typeof value === "function") return JSON.stringify(`${value.name}:${text(Function.prototype.toString.call(value))}`);
+    if (typeof value === "function") {
+      const source = Function.prototype.toString.call(value);
+      return JSON.stringify(`${value.name}:${source.length}:${text(source.slice(0, 10000))}`);
+    }
     if (value === null || typeof value !== "object") return String(value);
     if (value instanceof RegExp) return String(value);
     if (value instanceof Date) return steady ? '"date"' : String(value.getTime());
@@ -280,7 +315,10 @@ function shown(value, steady) {
     } else if (FOLLOWED.has(name)) {
       parts = [];
     } else {
-      parts = Object.keys(value).map((key) => `${JSON.stringify(key)}:${show(value[key], depth + 1)}`);
+      // An accessor is not asked: it may warn, load or change something.
+      const fields = Object.keys(value).map((key) => [key, Object.getOwnPropertyDescriptor(value, key)]);
+      const plain = fields.filter(([, field]) => field && "value" in field);
+      parts = plain.map(([key, field]) => `${JSON.stringify(key)}:${show(field.value, depth + 1)}`);
     }
     above.delete(value);
     return `${name}{${parts.join(",")}}`;

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "origin"
 NAMES = ("sequential", "awaited_in_turn", "gathered")
 
 
-def run(name, shop, patience=600):
+def run(name, shop, patience=1800):
     """The script's seconds: `install`, `bundle`, `wall` and `cpu`, which counts all processes it waited for."""
     with work.Folder(keep=False) as folder:
         return Home(folder, shop, patience).run(name)
@@ -21,7 +21,7 @@ def run(name, shop, patience=600):
 class Home:
     """A HOME that keeps npm's and bower's caches between runs, and the clone's place: webpack's cache holds paths."""
 
-    def __init__(self, folder, shop, patience=600):
+    def __init__(self, folder, shop, patience=1800):
         self.folder, self.shop, self.patience = Path(folder), shop, patience
         self.folder.mkdir(parents=True, exist_ok=True)
 
