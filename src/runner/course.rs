@@ -1,7 +1,9 @@
 //! The steps of a plan, run in the views that they are to see.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -15,6 +17,7 @@ use super::build::{no_home, now};
 use super::checkout::CheckedOut;
 use super::environment::committed;
 use super::environment::home::Settings;
+use super::observer::CacheOf;
 use super::restore::Restored;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
@@ -75,6 +78,7 @@ impl Course<'_> {
         let withheld: Vec<&Registry> =
             self.job.registries.iter().filter(|one| one.access == Access::Withheld).collect();
         let root = self.place.build.to_string_lossy();
+        let told = AtomicUsize::new(0);
         let scene = Scene {
             parts: self.parts,
             holder,
@@ -86,6 +90,7 @@ impl Course<'_> {
             root: &root,
             withheld: &withheld,
             sources: &self.sources,
+            last_word: &|spec| observed(spec, home, &told),
             cache: &|spec| self.restored.of(spec),
         };
         let mut ended = Vec::new();
@@ -192,4 +197,24 @@ impl Course<'_> {
             server_env: &job.env,
         })
     }
+}
+
+/// What the bundlers that ran since the last call said of themselves.
+fn observed(step: &StepSpec, home: &Path, told: &AtomicUsize) -> Option<String> {
+    if step.kind == StepKind::Install {
+        return None;
+    }
+    let all = observer::observed(home);
+    let mut words = String::new();
+    for one in all.iter().skip(told.swap(all.len(), Ordering::Relaxed)) {
+        let cache = match one.cache {
+            CacheOf::Ours => "a cache that is kept between builds",
+            CacheOf::Repositorys => "the repository's own cache, which is kept between builds",
+            CacheOf::None => "no cache that could be kept",
+        };
+        let (bundler, version, built, cached) = (&one.bundler, &one.version, one.built, one.cached);
+        // Writing to a String does not fail.
+        let _ = writeln!(words, "== {bundler} {version}: {built} modules built, {cached} from {cache} ==");
+    }
+    (!words.is_empty()).then(|| format!("\n{words}"))
 }

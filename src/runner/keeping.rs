@@ -69,14 +69,7 @@ pub(super) enum KeepError {
 impl Left {
     /// Keeps it, and says how much of each kind was new.
     pub(super) async fn keep(self) -> Vec<KeptLevel> {
-        let kept = tokio::task::spawn_blocking(move || {
-            let began = Instant::now();
-            let kept = self.keep_all();
-            let bytes: u64 = kept.iter().map(|kept| kept.bytes).sum();
-            let ms = began.elapsed().as_millis();
-            tracing::info!(build = self.build.0, ms, bytes, "what the build left is kept");
-            kept
-        });
+        let kept = tokio::task::spawn_blocking(move || self.keep_all());
         kept.await.unwrap_or_else(|panic| {
             tracing::error!(%panic, "what a build left could not be kept");
             Vec::new()
@@ -108,14 +101,15 @@ struct Keeper<'a> {
 
 impl<'a> Keeper<'a> {
     /// What can't be kept is missed next time, and told in the log of the agent.
-    fn attempt<T>(&mut self, level: Level, keep: impl FnOnce(&mut Self) -> Result<T, KeepError>) -> Option<T> {
+    fn attempt(&mut self, level: Level, keep: impl FnOnce(&mut Self) -> Result<(), KeepError>) {
+        let began = Instant::now();
+        let (build, what) = (self.left.build.0, level.as_str());
         match keep(self) {
-            Ok(kept) => Some(kept),
-            Err(error) => {
-                let (build, level) = (self.left.build.0, level.as_str());
-                tracing::warn!(build, level, %error, "what a build left of one kind is not kept");
-                None
+            Ok(()) => {
+                let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(build, what, ms, "kept");
             }
+            Err(error) => tracing::warn!(build, what, %error, "not kept"),
         }
     }
 
@@ -209,6 +203,9 @@ impl<'a> Keeper<'a> {
         let (view, into) = (&self.left.steps, self.left.workspace.to_keep("work")?);
         let written = view.writes(Place::Tree);
         let moved = observer::kept::extract(&written, &self.left.projects, &self.left.paths, &into)?;
+        for (path, why) in moved.iter().flat_map(|moved| &moved.refused) {
+            tracing::warn!(build = self.left.build.0, path = %path.display(), why, "[cache] paths: not kept");
+        }
         let mut layers = Vec::new();
         let mut leases = Vec::new();
         let bundler = view.writes(Place::Bundler);

@@ -55,6 +55,8 @@ pub(super) struct Scene<'a> {
     pub(super) withheld: &'a [&'a Registry],
     /// The sources on this machine, which no step changes.
     pub(super) sources: &'a Path,
+    /// What is to be said at the end of a step's log.
+    pub(super) last_word: &'a (dyn Fn(&StepSpec) -> Option<String> + Sync),
     /// What a step's cache did, and why.
     pub(super) cache: &'a (dyn Fn(&StepSpec) -> (CacheUse, Option<String>) + Sync),
 }
@@ -190,7 +192,8 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         None => {}
     }
     let traffic = gate.map(|gate| gate.traffic()).unwrap_or_default();
-    if let Some(line) = through_the_gate(&traffic) {
+    let words = through_the_gate(&traffic).into_iter().chain((scene.last_word)(spec));
+    for line in words {
         scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
     }
     let refused: Vec<String> = traffic.refused.into_keys().collect();

@@ -17,7 +17,7 @@ const MAX_LINES: usize = 1000;
 const MAX_TEXT: usize = 40;
 
 /// Whose persistent cache a compiler used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheOf {
     /// The one that we gave it.
