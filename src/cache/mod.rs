@@ -14,6 +14,7 @@
 
 mod collect;
 mod consolidate;
+pub mod inputs;
 mod layer;
 mod lease;
 mod list;
