@@ -209,7 +209,8 @@ impl<'a> Keeper<'a> {
         let mut layers = Vec::new();
         let mut leases = Vec::new();
         let bundler = view.writes(Place::Bundler);
-        let edited = edits_dependencies(&written)?;
+        let unknown = self.left.installs.is_some() && !self.left.are_kept;
+        let edited = unknown || edits_dependencies(&written)?;
         let (trusted, trusts) = (self.left.restored.trusts_dependencies(), !edited);
         if trusted && !trusts {
             // It is begun anew, by a build that looks at every file of a dependency.
