@@ -236,9 +236,12 @@ impl<'a> Keeper<'a> {
 
     fn verdict(&mut self) -> Result<(), KeepError> {
         match &self.left.restored.verdict {
-            Some(inputs) => self.put(Level::Verdict, inputs, Vec::new(), None),
-            None => Ok(()),
+            Some(inputs) => self.put(Level::Verdict, inputs, Vec::new(), None)?,
+            None => return Ok(()),
         }
+        // Every build that passed leaves this, so that what it kept is never an empty list.
+        self.kept.push(KeptLevel { level: Level::Verdict, bytes: 0 });
+        Ok(())
     }
 
     fn missing(&self, level: Level) -> Option<(&'a Group, &'a Inputs)> {
