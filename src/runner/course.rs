@@ -172,7 +172,9 @@ impl Course<'_> {
 
     fn environment(&self, step: &StepSpec, committed: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let Self { job, parts, tree, .. } = self;
-        let observed = self.observer.is_some() && step.kind != StepKind::Install;
+        let mut nodes = self.tools.of(step).given.iter().filter(|given| given.tool == "node");
+        let observes = nodes.all(|node| observer::runs_on(&node.version));
+        let observed = self.observer.is_some() && step.kind != StepKind::Install && observes;
         let mut build = Build { built_sha: Some(tree.sha.clone()), ..job.build.clone() };
         if build.cause == Cause::Local {
             // Only the checkout knows the commit of a folder.

@@ -89,6 +89,13 @@ pub fn write(home_on_host: &Path, home_inside: &Path, settings: &Settings) -> Re
     bin.replace(Path::new("node"), launcher(home_inside).as_bytes(), new(true))
 }
 
+/// Whether a node can load the file. Older ones know neither its language nor `--require=`, and no bundler runs on them
+/// that could be given a cache: webpack 5 asks for node 10.13, rspack for 16.
+pub fn runs_on(node: &str) -> bool {
+    const OLDEST: u32 = 12;
+    node.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= OLDEST)
+}
+
 /// What every node of a step is asked: an option for `NODE_OPTIONS`.
 pub fn node_options(home_inside: &Path) -> String {
     let path = preload_path(home_inside);
