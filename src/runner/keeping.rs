@@ -75,7 +75,7 @@ pub(super) enum Remains {
         /// The view in which installs ran, where that was one of their own.
         installs: Option<Installs>,
         /// The view in which the last steps ran.
-        steps: View,
+        steps: Box<View>,
     },
     /// In directories of its own, with what was found.
     Apart(Apart),

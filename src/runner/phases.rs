@@ -59,7 +59,7 @@ impl Wrote {
         match self {
             Wrote::Stacked { installs, not_kept, steps } => {
                 let installs = installs.map(|view| Installs { view, are_kept: not_kept.is_none() });
-                (Remains::Views { installs, steps }, not_kept)
+                (Remains::Views { installs, steps: Box::new(steps) }, not_kept)
             }
             Wrote::Flat(flat) => {
                 let (apart, not_kept) = flat.end(restored, passed).await;

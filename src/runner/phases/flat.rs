@@ -164,7 +164,9 @@ impl Flat {
     fn installed(mut self, restored: Restored, go_on: bool) -> Result<(Self, Restored), TreeError> {
         let is_known = |level| restored.groups.iter().any(|group| group.level == level && group.key().is_some());
         let (packages, bower) = (is_known(Level::Packages), is_known(Level::Bower));
-        if packages || bower {
+        // Copies that nobody will keep tell nothing either.
+        let is_of_use = self.lent.way() == Way::Renamed || restored.keeps_installs();
+        if (packages || bower) && is_of_use {
             self.noted = Some(self.note(&restored, packages, bower));
         }
         if go_on {
