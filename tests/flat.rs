@@ -325,21 +325,21 @@ fn dependencies_go_out_as_they_were_installed_or_not_at_all() {
                 fs::write(lent.tree().join(folder).join("index.js"), folder).expect("a file");
             }
             let trees = ["node_modules", "lib/node_modules", "none/node_modules"].map(PathBuf::from);
-            let installed = Installed::note(lent.tree(), &trees).expect("a tree");
+            let installed = Installed::note(lent.tree(), &trees, &[]).expect("a tree");
             work(lent.tree());
             let into = slot.places.own.join("layer");
             let parted = installed.part(lent.tree(), &into, &slot.places.own.join("added")).expect("a tree");
             let index = fs::read_to_string(into.join("lib/node_modules/b/index.js")).ok();
             let whole = into.join("node_modules/a/index.js").exists() && !into.join("node_modules/.cache").exists();
-            assert_eq!(index.is_some() && whole, parted == Parted::Whole, "{disk}: {parted:?}");
+            assert_eq!(index.is_some() && whole, matches!(parted, Parted::Whole(_)), "{disk}: {parted:?}");
             assert_eq!(lent.give_back().expect("a tree"), Returned::Back);
             parted
         };
-        assert_eq!(parted(&|_| ()), Parted::Whole);
+        assert_eq!(parted(&|_| ()), Parted::Whole(Vec::new()));
         // What a tool adds is no part of what was installed.
         assert_eq!(
             parted(&|tree| fs::create_dir_all(tree.join("node_modules/.cache/babel")).expect("ours")),
-            Parted::Whole
+            Parted::Whole(vec![PathBuf::from("node_modules/.cache")])
         );
         let edited = Parted::Changed(vec![PathBuf::from("lib/node_modules/b/index.js")]);
         assert_eq!(parted(&|tree| edit_unseen(&tree.join("lib/node_modules/b/index.js"))), edited);
@@ -382,10 +382,12 @@ fn figures() {
             timed(copies, &mut || bring(&[Brought::Shared(layer.clone())], lent.tree()).expect("room"));
             let mut installed = None;
             let trees = [PathBuf::from("node_modules")];
-            timed("installed noted", &mut || installed = Installed::note(lent.tree(), &trees).ok());
+            timed("installed noted", &mut || installed = Installed::note(lent.tree(), &trees, &[]).ok());
             let (out, left) = (slot.places.own.join("out"), slot.places.own.join("added"));
             let installed = installed.expect("a tree");
-            timed("parted", &mut || assert_eq!(installed.part(lent.tree(), &out, &left).expect("ours"), Parted::Whole));
+            timed("parted", &mut || {
+                assert_eq!(installed.part(lent.tree(), &out, &left).expect("ours"), Parted::Whole(vec![]))
+            });
             timed("layer by rename", &mut || bring(&[Brought::Moved(out.clone())], lent.tree()).expect("ours"));
             let mut lent = Some(lent);
             timed("sources back", &mut || {

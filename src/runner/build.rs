@@ -20,8 +20,7 @@ use crate::tree;
 use super::checkout::{self, CheckedOut};
 use super::course::Course;
 use super::downloads::Lockfiles;
-use super::flat::{Lent, Returned};
-use super::keeping::Left;
+use super::keeping::{Caches, Left};
 use super::planning::Planned;
 use super::restore::{Lookup, Restored};
 use super::stage::Ended;
@@ -68,8 +67,9 @@ pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Sto
         built = &mut story => built,
         () = tokio::time::sleep(job.limits.build_timeout) => {
             stop.cancel();
-            story.await;
-            Verdict::new(Outcome::TimedOut, sentence::build_timed_out(job.limits.build_timeout)).into()
+            let left = story.await.left.map(Left::of_no_pass);
+            let verdict = Verdict::new(Outcome::TimedOut, sentence::build_timed_out(job.limits.build_timeout));
+            Built { verdict, left }
         }
     }
 }
@@ -136,8 +136,10 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         pass_as(&plan, same, tell).await;
         return Ok(Verdict::new(Outcome::Passed, sentence::same_files(&same.sha)).into());
     }
-    let ran = phases::run(&mut course, &workspace, holder).await?;
-    let written = &ran.steps.tree.upper;
+    let projects = plan.steps().map(|step| step.dir.clone()).collect();
+    let caches = Caches { projects, paths: file.cache.paths.clone() };
+    let ran = phases::run(&mut course, &workspace, holder, &caches).await?;
+    let written = ran.wrote.tree();
     let verdict = match &ran.ended {
         Ok(stages) => within_budget(written, &plan, &file, tell, began, stages).await,
         Err(verdict) => verdict.clone(),
@@ -145,23 +147,20 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     for notice in artifacts::keep(parts, job.build.id, written, &file.artifacts, verdict.outcome).await {
         tell.that(Happening::Notice(notice)).await;
     }
-    if let Some(why) = &ran.not_kept {
+    let passed = verdict.outcome == Outcome::Passed;
+    // Before the slot is another's: what lies in it is taken out of it.
+    let (remains, not_kept) = ran.wrote.end(&course.restored, passed).await;
+    if let Some(why) = not_kept {
         tell.that(Happening::Notice(format!("what was installed is not kept: {why}"))).await;
     }
-    let lent = ran.lent.is_some();
-    if let Some(lent) = ran.lent {
-        give_back(lent).await;
-    }
-    let left = (verdict.outcome == Outcome::Passed && !lent).then(|| Left {
+    let left = (passed || course.restored.takes_back()).then(|| Left {
         cache: parts.cache.clone(),
         build: job.build.id,
         sha: tree.sha.clone(),
-        installs: ran.installs,
-        are_kept: ran.not_kept.is_none(),
-        steps: ran.steps,
-        sources: course.sources,
-        projects: plan.steps().map(|step| step.dir.clone()).collect(),
-        paths: file.cache.paths.clone(),
+        passed,
+        remains,
+        lockfiles,
+        caches,
         restored: course.restored,
         workspace,
         _pending: parts.pending.begin(&job.build.repo),
@@ -232,18 +231,6 @@ fn bounds(course: &Course<'_>, file: &RepoFile) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
-}
-
-/// Ends the tree of a build without stacks, after the last look into it.
-async fn give_back(lent: Lent) {
-    match tokio::task::spawn_blocking(|| lent.give_back()).await {
-        Ok(Ok(Returned::GivenUp(changed))) => {
-            tracing::info!(?changed, "the build wrote into its sources: they are checked out anew next time");
-        }
-        Ok(Ok(Returned::Back | Returned::Untouched)) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the sources could not be taken back: they are checked out anew"),
-        Err(error) => tracing::warn!(%error, "the sources could not be taken back: they are checked out anew"),
-    }
 }
 
 /// What a repository wants to have of a build must be there with its verdict; artifacts are kept for a shorter time.

@@ -14,13 +14,14 @@
 //! build gets copies, so that it may write there as it likes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::view::Stack;
-use crate::tree::{self, Differences, Dir, FileSystem, Kind, Manifest, TreeError};
+use crate::tree::{self, Differences, Dir, FileSystem, Kind, Manifest, TreeError, Visit};
 
 mod installed;
 
@@ -48,6 +49,23 @@ pub enum Way {
     Reflinked,
     /// As a copy.
     Copied,
+}
+
+impl Way {
+    /// That of what can't be moved, on such a file system.
+    pub fn of_copies(files: FileSystem) -> Self {
+        if files.reflinks { Way::Reflinked } else { Way::Copied }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Renamed => "brought in by rename",
+            Way::Reflinked => "brought in by reflink",
+            Way::Copied => "copied in parallel",
+        })
+    }
 }
 
 /// The sources in a build's tree.
@@ -82,6 +100,8 @@ pub enum Returned {
 
 /// More changed paths than this are not named, nor set aside: the sources are copied for each build instead.
 const MOST_EDITED: usize = 64;
+/// A file larger than this is taken for one that was changed. Bytes.
+const MOST_COMPARED: u64 = 64 << 20;
 /// Beside the sources: what builds of this workspace wrote into.
 const EDITED: &str = "edited.json";
 
@@ -108,8 +128,7 @@ impl Lent {
         });
         let Some(manifest) = manifest else {
             tree::copy_tree(&src, &places.tree)?;
-            let way = if files.reflinks { Way::Reflinked } else { Way::Copied };
-            return Ok(Self { places, loan: None, way });
+            return Ok(Self { places, loan: None, way: Way::of_copies(files) });
         };
         rename(&src, &places.tree)?;
         let loan = Loan::set_aside(&places, manifest, &edited)?;
@@ -129,6 +148,31 @@ impl Lent {
     /// How they came.
     pub fn way(&self) -> Way {
         self.way
+    }
+
+    /// Whether a path is one of the sources: a file, a link or a folder.
+    pub fn is_source(&self, path: &Path) -> bool {
+        match &self.loan {
+            Some(loan) => loan.manifest.kind(path).is_some() || loan.paths.iter().any(|aside| path.starts_with(aside)),
+            None => Dir::open(&self.places.slot.join("src")).is_ok_and(|src| src.kind(path).is_ok()),
+        }
+    }
+
+    /// Which of the sources a build has changed or removed until now, `.git` apart.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn changed(&self) -> Result<BTreeSet<PathBuf>, TreeError> {
+        let Some(loan) = &self.loan else { return differing(&self.places.slot.join("src"), &self.places.tree) };
+        let mut changed: BTreeSet<PathBuf> = loan.manifest.compare(&self.places.tree)?.changed.into_keys().collect();
+        let (tree, held) = (Dir::open(&self.places.tree)?, Dir::open(&aside(&self.places))?);
+        for (at, path) in loan.paths.iter().enumerate() {
+            let kept = held_as(at, path);
+            if loan.aside.kind(&kept) != Some(Kind::Dir) && !reads_alike(&held, &kept, &tree, path) {
+                changed.insert(path.clone());
+            }
+        }
+        Ok(changed)
     }
 
     /// Ends the build's tree: its sources go back where they were, if they are as they were, and all else to the trash.
@@ -232,6 +276,38 @@ impl Edited {
         if let Err(error) = std::fs::write(slot.join(EDITED), bytes) {
             tracing::debug!(slot = %slot.display(), %error, "which files builds write into is not remembered");
         }
+    }
+}
+
+/// What of the tree `from` its copy has no more, or with other contents; `.git` apart.
+fn differing(from: &Path, copy: &Path) -> Result<BTreeSet<PathBuf>, TreeError> {
+    let (original, now) = (Dir::open(from)?, Dir::open(copy)?);
+    let mut differing = BTreeSet::new();
+    tree::walk(from, |entry| {
+        if entry.path.file_name().is_some_and(|name| name == ".git") {
+            return Visit::Skip;
+        }
+        let is_same = match entry.kind {
+            Kind::Dir => now.open_dir(&entry.path).is_ok(),
+            _ => reads_alike(&original, &entry.path, &now, &entry.path),
+        };
+        if !is_same {
+            differing.insert(entry.path.clone());
+        }
+        Visit::Continue
+    })?;
+    Ok(differing)
+}
+
+/// Whether two files have the same contents, or two links the same text. What can't be read does not.
+fn reads_alike(one: &Dir, path: &Path, other: &Dir, other_path: &Path) -> bool {
+    let texts = |dir: &Dir, path: &Path| match dir.kind(path)? {
+        Kind::Link => dir.read_link(path),
+        _ => dir.read_file(path, MOST_COMPARED),
+    };
+    match (texts(one, path), texts(other, other_path)) {
+        (Ok(text), Ok(other_text)) => text == other_text && one.kind(path).ok() == other.kind(other_path).ok(),
+        _ => false,
     }
 }
 

@@ -37,22 +37,80 @@ pub(super) struct Left {
     pub(super) build: BuildId,
     pub(super) sha: CommitId,
     pub(super) restored: Restored,
-    /// The view in which installs ran, where that was one of their own.
-    pub(super) installs: Option<View>,
-    /// Whether what they wrote can be kept.
-    pub(super) are_kept: bool,
-    /// The view in which the last steps ran.
-    pub(super) steps: View,
-    /// The checked-out files, as no step changed them.
-    pub(super) sources: PathBuf,
-    /// The folders that steps ran in, relative to the tree's root.
-    pub(super) projects: Vec<String>,
-    /// `[cache] paths`.
-    pub(super) paths: Vec<String>,
+    /// Whether it passed. Of a build that did not, only what it had taken out of the cache goes back.
+    pub(super) passed: bool,
+    /// What it wrote.
+    pub(super) remains: Remains,
+    /// The lockfiles of the commit, as no step changed them: the sources may be another build's by now.
+    pub(super) lockfiles: Lockfiles,
+    /// What bundlers and compilers kept for their next run.
+    pub(super) caches: Caches,
     /// The directories that all this lies in.
     pub(super) workspace: Workspace,
     /// Who builds this repository next waits.
     pub(super) _pending: Keeping,
+}
+
+/// Where bundlers and compilers keep something for their next run.
+#[derive(Debug, Clone)]
+pub(super) struct Caches {
+    /// The folders that steps ran in, relative to the tree's root.
+    pub(super) projects: Vec<String>,
+    /// `[cache] paths`.
+    pub(super) paths: Vec<String>,
+}
+
+impl Caches {
+    /// Every path of the tree that may be one.
+    pub(super) fn all(&self) -> Vec<PathBuf> {
+        observer::kept::paths(&self.projects, &self.paths)
+    }
+}
+
+/// What a build wrote, where it lies until it is kept.
+#[derive(Debug)]
+pub(super) enum Remains {
+    /// In the topmost layers of its views, apart from what was found.
+    Views {
+        /// The view in which installs ran, where that was one of their own.
+        installs: Option<Installs>,
+        /// The view in which the last steps ran.
+        steps: Box<View>,
+    },
+    /// In directories of its own, with what was found.
+    Apart(Apart),
+}
+
+/// A view in which nothing but installs ran.
+#[derive(Debug)]
+pub(super) struct Installs {
+    pub(super) view: View,
+    /// Whether what they wrote can be kept.
+    pub(super) are_kept: bool,
+}
+
+/// What was taken out of a tree without stacks.
+#[derive(Debug, Default)]
+pub(super) struct Apart {
+    /// As they were installed; `None` where a step changed them after that.
+    pub(super) dependencies: Option<Dependencies>,
+    /// HOME's folder of downloads.
+    pub(super) downloads: Option<PathBuf>,
+    /// What bundlers and compilers kept in the tree.
+    pub(super) work: Option<PathBuf>,
+    /// What webpack kept in HOME.
+    pub(super) bundler: Option<PathBuf>,
+    /// Whether a step may have changed dependencies after the installs.
+    pub(super) edited: bool,
+}
+
+/// Dependencies in directories of their own.
+#[derive(Debug, Clone)]
+pub(super) struct Dependencies {
+    /// Those of the tree, at their paths in it.
+    pub(super) tree: PathBuf,
+    /// HOME's `.cache`, if it is there.
+    pub(super) cache: PathBuf,
 }
 
 /// Why something was not kept.
@@ -67,6 +125,11 @@ pub(super) enum KeepError {
 }
 
 impl Left {
+    /// Of a build that did not pass after all.
+    pub(super) fn of_no_pass(self) -> Self {
+        Self { passed: false, ..self }
+    }
+
     /// Keeps it, and says how much of each kind was new.
     pub(super) async fn keep(self) -> Vec<KeptLevel> {
         let kept = tokio::task::spawn_blocking(move || self.keep_all());
@@ -79,15 +142,68 @@ impl Left {
     fn keep_all(&self) -> Vec<KeptLevel> {
         let Some(scope) = self.restored.lineage.as_ref().map(|lineage| &lineage.own) else { return Vec::new() };
         let mut keeper = Keeper { left: self, scope, kept: Vec::new(), pointed_into: None };
-        keeper.attempt(Level::Downloads, |keeper| keeper.downloads());
-        if self.installs.is_some() && self.are_kept {
-            // bower's folders are taken out of what is left for the packages.
-            keeper.attempt(Level::Bower, |keeper| keeper.bower());
-            keeper.attempt(Level::Packages, |keeper| keeper.packages());
+        if self.passed {
+            keeper.attempt(Level::Downloads, |keeper| keeper.downloads());
         }
-        keeper.attempt(Level::Work, |keeper| keeper.work());
-        keeper.attempt(Level::Verdict, |keeper| keeper.verdict());
+        match self.dependencies() {
+            Ok(Some(dependencies)) => {
+                // bower's folders are taken out of what is left for the packages.
+                keeper.attempt(Level::Bower, |keeper| keeper.bower(&dependencies));
+                keeper.attempt(Level::Packages, |keeper| keeper.packages(&dependencies));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(build = self.build.0, %error, "what was installed is not kept"),
+        }
+        if self.passed {
+            keeper.attempt(Level::Work, |keeper| keeper.work());
+            keeper.attempt(Level::Verdict, |keeper| keeper.verdict());
+        }
         keeper.kept
+    }
+
+    fn dependencies(&self) -> Result<Option<Dependencies>, KeepError> {
+        match &self.remains {
+            Remains::Views { installs: Some(Installs { view, are_kept: true }), .. } => {
+                let tree = view.writes(Place::Tree);
+                let cache = self.of_home(view, Place::Cache)?;
+                Ok(Some(Dependencies { tree, cache }))
+            }
+            Remains::Views { .. } => Ok(None),
+            Remains::Apart(apart) => Ok(apart.dependencies.clone()),
+        }
+    }
+
+    /// What managers downloaded, if any of them ran.
+    fn downloads(&self) -> Result<Option<PathBuf>, KeepError> {
+        Ok(match &self.remains {
+            Remains::Views { installs: Some(installs), .. } => Some(self.of_home(&installs.view, Place::Downloads)?),
+            Remains::Views { .. } => None,
+            Remains::Apart(apart) => apart.downloads.clone().filter(|_| self.restored.keeps_installs()),
+        })
+    }
+
+    /// Where a folder of HOME lies that a view's steps wrote, by a path that no link of theirs is on: what it leads to
+    /// would be kept in its place.
+    fn of_home(&self, view: &View, place: Place) -> Result<PathBuf, KeepError> {
+        let written = view.writes(place);
+        let Some(at) = place.in_home().map(Path::new).filter(|at| written == view.home.join(at)) else {
+            return Ok(written);
+        };
+        let into = self.workspace.to_keep("of-home")?;
+        let name = Path::new(at.file_name().unwrap_or_default());
+        let home = Dir::open(&view.home)?;
+        if home.open_dir(at).is_ok() {
+            tree::move_entry(&home, at, &Dir::open(&into)?, name)?;
+        }
+        Ok(into.join(name))
+    }
+
+    /// The layers that what was written lies on.
+    fn below(&self, held: Option<&Held>, place: Place) -> Vec<Layer> {
+        match &self.remains {
+            Remains::Views { .. } => layers_of(held, place),
+            Remains::Apart(_) => Vec::new(),
+        }
     }
 }
 
@@ -116,16 +232,14 @@ impl<'a> Keeper<'a> {
     /// What managers downloaded, as far as it is what its name or the lockfile says.
     fn downloads(&mut self) -> Result<(), KeepError> {
         let held = self.left.restored.downloads.as_ref();
-        let below = layers_of(held, Place::Downloads);
-        let Some(view) = &self.left.installs else { return Ok(()) };
-        let dir = view.writes(Place::Downloads);
+        let below = self.left.below(held, Place::Downloads);
+        let Some(dir) = self.left.downloads()? else { return Ok(()) };
         let points_into = self.missing(Level::Packages).map(|(group, _)| &group.points_into);
-        if let Some(folders) = points_into.filter(|folders| self.left.are_kept && !folders.is_empty()) {
+        if let Some(folders) = points_into.filter(|folders| !folders.is_empty()) {
             // As they are, before they are sorted out: what was installed points into them.
             self.pointed_into = Some(self.point_into(&dir, folders, &below)?);
         }
-        let lockfiles = Lockfiles::read(&self.left.sources, self.left.projects.iter().map(String::as_str));
-        if downloads::clean(&dir, &lockfiles)?.files == 0 {
+        if downloads::clean(&dir, &self.left.lockfiles)?.files == 0 {
             return Ok(());
         }
         let sealed = self.seal(Level::Downloads, &dir, LARGEST)?;
@@ -159,10 +273,9 @@ impl<'a> Keeper<'a> {
         Ok((layers, sealed))
     }
 
-    fn bower(&mut self) -> Result<(), KeepError> {
-        let Some((group, inputs)) = self.missing(Level::Bower) else { return Ok(()) };
-        let Some(view) = &self.left.installs else { return Ok(()) };
-        let (from, into) = (Dir::open(&view.writes(Place::Tree))?, self.left.workspace.to_keep("bower")?);
+    fn bower(&mut self, dependencies: &Dependencies) -> Result<(), KeepError> {
+        let Some((group, _)) = self.due(Level::Bower) else { return Ok(()) };
+        let (from, into) = (Dir::open(&dependencies.tree)?, self.left.workspace.to_keep("bower")?);
         let to = Dir::open(&into)?;
         for directory in &group.directories {
             let directory = Path::new(directory);
@@ -171,24 +284,49 @@ impl<'a> Keeper<'a> {
             }
             from.rename_into(directory, &to)?;
         }
-        let sealed = self.seal(Level::Bower, &into, LARGEST)?;
-        self.put(Level::Bower, inputs, vec![sealed.layer(Place::Tree)], None)
+        let sealed = self.seal_installed(group, &into)?;
+        self.put_installed(group, vec![sealed.layer(Place::Tree)])
     }
 
-    fn packages(&mut self) -> Result<(), KeepError> {
-        let Some((group, inputs)) = self.missing(Level::Packages) else { return Ok(()) };
-        let Some(view) = &self.left.installs else { return Ok(()) };
-        let tree = self.seal(Level::Packages, &view.writes(Place::Tree), LARGEST)?;
+    fn packages(&mut self, dependencies: &Dependencies) -> Result<(), KeepError> {
+        let Some((group, _)) = self.due(Level::Packages) else { return Ok(()) };
+        let tree = self.seal_installed(group, &dependencies.tree)?;
         let mut layers = vec![tree.layer(Place::Tree)];
-        let cache = view.writes(Place::Cache);
-        let cache = if holds_something(&cache) { Some(self.seal(Level::Packages, &cache, LARGEST)?) } else { None };
+        let cache = &dependencies.cache;
+        let cache = if holds_something(cache) { Some(self.seal_installed(group, cache)?) } else { None };
         layers.extend(cache.as_ref().map(|sealed| sealed.layer(Place::Cache)));
-        if !group.points_into.is_empty() {
+        if group.taken().is_some() {
+            // These were copied for the build, and not taken.
+            layers.extend(layers_of(group.taken(), Place::Downloads));
+        } else if !group.points_into.is_empty() {
             // Without these it would be mounted with parts missing.
             let Some((downloads, _held)) = &self.pointed_into else { return Ok(()) };
             layers.extend(downloads.iter().cloned());
         }
-        self.put(Level::Packages, inputs, layers, None)
+        self.put_installed(group, layers)
+    }
+
+    /// What is to be kept of a level: what was installed in this build, and however it ended what was taken for it.
+    fn due(&self, level: Level) -> Option<(&'a Group, &'a Inputs)> {
+        let taken = self.left.restored.groups.iter().find(|group| group.level == level && group.taken().is_some());
+        let missing = || self.missing(level).filter(|_| self.left.passed);
+        taken.and_then(|group| Some((group, group.key()?))).or_else(missing)
+    }
+
+    /// As [`seal`](Self::seal); what goes back is nothing new.
+    fn seal_installed(&mut self, group: &Group, dir: &Path) -> Result<Sealed, KeepError> {
+        match group.taken() {
+            Some(_) => Ok(self.left.cache.seal(dir, LARGEST)?),
+            None => self.seal(group.level, dir, LARGEST),
+        }
+    }
+
+    fn put_installed(&self, group: &Group, layers: Vec<Layer>) -> Result<(), KeepError> {
+        match (group.taken(), group.missing()) {
+            (Some(held), _) => Ok(self.left.cache.put(&Record { layers, ..held.record.clone() })?),
+            (None, Some(inputs)) => self.put(group.level, inputs, layers, None),
+            (None, None) => Ok(()),
+        }
     }
 
     /// What bundlers keep for their next run. What was made of dependencies that a step changed in place holds only as
@@ -200,24 +338,16 @@ impl<'a> Keeper<'a> {
             State::Miss(inputs, _) => (inputs, None),
             State::Off(_) => return Ok(()),
         };
-        let (view, into) = (&self.left.steps, self.left.workspace.to_keep("work")?);
-        let written = view.writes(Place::Tree);
-        let moved = observer::kept::extract(&written, &self.left.projects, &self.left.paths, &into)?;
-        for (path, why) in moved.iter().flat_map(|moved| &moved.refused) {
-            tracing::warn!(build = self.left.build.0, path = %path.display(), why, "[cache] paths: not kept");
-        }
-        let mut layers = Vec::new();
-        let mut leases = Vec::new();
-        let bundler = view.writes(Place::Bundler);
-        let unknown = self.left.installs.is_some() && !self.left.are_kept;
-        let edited = unknown || edits_dependencies(&written)?;
+        let (written, bundler, edited) = self.worked()?;
         let (trusted, trusts) = (self.left.restored.trusts_dependencies(), !edited);
         if trusted && !trusts {
             // It is begun anew, by a build that looks at every file of a dependency.
             return self.put(Level::Work, inputs, Vec::new(), Some(EDITED.to_owned()));
         }
-        for (place, dir) in [(Place::Tree, moved.map(|_| into)), (Place::Bundler, Some(bundler))] {
-            let below = layers_of(held, place);
+        let mut layers = Vec::new();
+        let mut leases = Vec::new();
+        for (place, dir) in [(Place::Tree, written), (Place::Bundler, bundler)] {
+            let below = self.left.below(held, place);
             match dir.filter(|dir| holds_something(dir)) {
                 Some(dir) => {
                     let sealed = self.seal(Level::Work, &dir, LARGEST_WORK)?;
@@ -232,6 +362,26 @@ impl<'a> Keeper<'a> {
             return Ok(());
         }
         self.put(Level::Work, inputs, layers, edited.then(|| EDITED.to_owned()))
+    }
+
+    /// What bundlers and compilers wrote for their next run, in the tree and in HOME; and whether a step wrote to
+    /// dependencies.
+    fn worked(&self) -> Result<(Option<PathBuf>, Option<PathBuf>, bool), KeepError> {
+        match &self.left.remains {
+            Remains::Views { steps, installs } => {
+                let Caches { projects, paths } = &self.left.caches;
+                let (written, into) = (steps.writes(Place::Tree), self.left.workspace.to_keep("work")?);
+                let moved = observer::kept::extract(&written, projects, paths, &into)?;
+                for (path, why) in moved.iter().flat_map(|moved| &moved.refused) {
+                    tracing::warn!(build = self.left.build.0, path = %path.display(), why, "[cache] paths: not kept");
+                }
+                let bundler = self.left.of_home(steps, Place::Bundler)?;
+                // Dependencies that are not kept are not those that the next build will have.
+                let unknown = installs.as_ref().is_some_and(|installs| !installs.are_kept);
+                Ok((moved.map(|_| into), Some(bundler), unknown || edits_dependencies(&written)?))
+            }
+            Remains::Apart(apart) => Ok((apart.work.clone(), apart.bundler.clone(), apart.edited)),
+        }
     }
 
     fn verdict(&mut self) -> Result<(), KeepError> {

@@ -4,65 +4,87 @@
 //! done, what they wrote is a layer below the next view. After a pass that layer is the snapshot of the dependencies, by
 //! a rename and with nothing copied; what a bundle edits in `node_modules` never reaches it.
 
+mod flat;
+
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::confine::{Holder, Joining};
 use crate::domain::outcome::Verdict;
 use crate::domain::snapshot::Place;
 use crate::domain::view::View;
-use crate::tree::FileSystem;
 
 use super::build::{no_holder, no_workspace};
 use super::course::{self, Course};
-use super::flat::Lent;
+use super::keeping::{Caches, Installs, Remains};
+use super::restore::Restored;
 use super::stage::Ended;
 use super::workspace::{Phase, Workspace};
+use flat::Flat;
 
 /// The steps of a build, run.
 pub(super) struct Ran {
     /// How each ended, stage by stage; or the verdict of the first stage that did not succeed.
     pub(super) ended: Result<Vec<Vec<Ended>>, Verdict>,
-    /// The view of the installs, where they had one of their own.
-    pub(super) installs: Option<View>,
-    /// Why what they wrote can't be kept.
-    pub(super) not_kept: Option<String>,
-    /// The view of the last steps.
-    pub(super) steps: View,
-    /// The sources, where they were lent: they go back after the last look into the tree.
-    pub(super) lent: Option<Lent>,
+    pub(super) wrote: Wrote,
 }
 
-/// Runs the steps of a plan. `holder` is ready for its view; it has ended when this returns.
-///
-/// # Errors
-/// When there could be no view.
-pub(super) async fn run(course: &mut Course<'_>, workspace: &Workspace, holder: Holder) -> Result<Ran, Verdict> {
-    match course.parts.layers.joining() {
-        Joining::Flat(files) => flat(course, workspace, holder, files).await,
-        Joining::Overlay if course.restored.keeps_installs() => twice(course, workspace, holder).await,
-        Joining::Overlay => once(course, workspace, holder).await,
+/// Where steps wrote what they wrote.
+pub(super) enum Wrote {
+    /// Into the topmost layers of their views.
+    Stacked {
+        /// The view of the installs, where they had one of their own.
+        installs: Option<View>,
+        /// Why what they wrote can't be kept.
+        not_kept: Option<String>,
+        /// The view of the last steps.
+        steps: View,
+    },
+    /// All into one directory.
+    Flat(Flat),
+}
+
+impl Wrote {
+    /// The tree as far as it was written, and where nothing is stacked the sources with it.
+    pub(super) fn tree(&self) -> &Path {
+        match self {
+            Wrote::Stacked { steps, .. } => &steps.tree.upper,
+            Wrote::Flat(flat) => flat.tree(),
+        }
+    }
+
+    /// After the last look into it: what is to be kept no longer lies where the next build of the slot will be. And why
+    /// what was installed is not kept, if it can't be.
+    pub(super) async fn end(self, restored: &Restored, passed: bool) -> (Remains, Option<String>) {
+        match self {
+            Wrote::Stacked { installs, not_kept, steps } => {
+                let installs = installs.map(|view| Installs { view, are_kept: not_kept.is_none() });
+                (Remains::Views { installs, steps: Box::new(steps) }, not_kept)
+            }
+            Wrote::Flat(flat) => {
+                let (apart, not_kept) = flat.end(restored, passed).await;
+                (Remains::Apart(apart), not_kept)
+            }
+        }
     }
 }
 
-/// Everything in one directory, where nothing can be stacked: the sources are lent to it.
-async fn flat(
+/// Runs the steps of a plan. `holder` is ready for its view; it has ended when this returns. `caches` are to be taken out
+/// of the tree after it.
+///
+/// # Errors
+/// When there could be no view.
+pub(super) async fn run(
     course: &mut Course<'_>,
     workspace: &Workspace,
     holder: Holder,
-    files: FileSystem,
+    caches: &Caches,
 ) -> Result<Ran, Verdict> {
-    let places = workspace.places();
-    let lent = tokio::task::spawn_blocking(move || Lent::lend(places, files)).await.map_err(io::Error::other);
-    let lent = lent.and_then(|lent| lent.map_err(io::Error::other)).map_err(no_workspace)?;
-    course.sources = lent.tree().to_owned();
-    let home = workspace.flat_home().map_err(no_workspace)?;
-    let view =
-        View { tree: lent.stack(), home, in_home: Vec::new(), tmp: workspace.tmp(), readable: course.readable() };
-    holder.mount(&view).await.map_err(no_holder)?;
-    let ended = course.run(&holder, &view.home, course::whole(course.plan)).await;
-    holder.close().await;
-    Ok(Ran { ended, installs: None, not_kept: None, steps: view, lent: Some(lent) })
+    match course.parts.layers.joining() {
+        Joining::Flat(files) => flat::run(course, workspace, holder, files, caches).await,
+        Joining::Overlay if course.restored.keeps_installs() => twice(course, workspace, holder).await,
+        Joining::Overlay => once(course, workspace, holder).await,
+    }
 }
 
 /// Everything in one view.
@@ -71,7 +93,7 @@ async fn once(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Res
     holder.mount(&view).await.map_err(no_holder)?;
     let ended = course.run(&holder, &view.home, course::whole(course.plan)).await;
     holder.close().await;
-    Ok(Ran { ended, installs: None, not_kept: None, steps: view, lent: None })
+    Ok(Ran { ended, wrote: Wrote::Stacked { installs: None, not_kept: None, steps: view } })
 }
 
 /// The installs in one view, all others in the next.
@@ -91,13 +113,14 @@ async fn twice(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Re
     let mut ended = match ended {
         Ok(ended) => ended,
         Err(verdict) => {
-            return Ok(Ran { ended: Err(verdict), installs: None, not_kept: None, steps: first, lent: None });
+            let wrote = Wrote::Stacked { installs: None, not_kept: None, steps: first };
+            return Ok(Ran { ended: Err(verdict), wrote });
         }
     };
     let next = next.map_err(no_holder)?;
     let not_kept = restored.examine(&first.writes(Place::Tree)).err();
     let second = view(course, workspace, Phase::Steps, |place| {
-        let installed = Some(first.writes(place)).filter(|dir| place != Place::Bundler && dir.is_dir());
+        let installed = Some(first.writes(place)).filter(|dir| place != Place::Bundler && is_folder(dir));
         let work = restored.work_layers(place).into_iter();
         work.chain(installed).chain(restored.installed_layers(place)).collect()
     });
@@ -109,7 +132,12 @@ async fn twice(course: &Course<'_>, workspace: &Workspace, holder: Holder) -> Re
         ended.extend(rest);
         ended
     });
-    Ok(Ran { ended, installs: Some(first), not_kept, steps: second, lent: None })
+    Ok(Ran { ended, wrote: Wrote::Stacked { installs: Some(first), not_kept, steps: second } })
+}
+
+/// Whether a folder is there, and no link: an install may have put one in its place, and what it leads to would be shown.
+fn is_folder(dir: &Path) -> bool {
+    dir.symlink_metadata().is_ok_and(|meta| meta.is_dir())
 }
 
 /// A phase's view: over the sources and in HOME these layers, the topmost first.

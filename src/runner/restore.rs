@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::cache::inputs::{self, Facts, Platform, Written};
+use crate::cache::inputs::{self, Cleaned, Facts, Platform, Written};
 use crate::cache::{Cache, Found, Held};
 use crate::config::repo_file;
-use crate::confine::Seen;
+use crate::confine::{Joining, Seen};
 use crate::domain::build::{Build, CacheUse, Cause, StepKind};
 use crate::domain::cache_note::{self, Off};
 use crate::domain::listing::Listing;
@@ -17,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::live::cache_tally::CacheTally;
 
 use super::downloads::{self, DOWNLOADS, Lockfiles};
+use super::flat::{Lent, Way};
 use super::keeping::EDITED;
 
 /// What a build is looked up by. Owned, since it is done where it may block.
@@ -72,6 +73,8 @@ pub(super) struct Group {
     /// The folders of downloads that what it installs points into, which are therefore part of it.
     pub(super) points_into: BTreeSet<PathBuf>,
     pub(super) state: State,
+    /// How its layers came into the tree; `None`: they are stacked.
+    pub(super) way: Option<Way>,
 }
 
 /// What was found of a group.
@@ -87,7 +90,14 @@ pub(super) enum State {
 
 impl Group {
     fn of_work(state: State) -> Self {
-        Self { level: Level::Work, steps: Vec::new(), directories: Vec::new(), points_into: BTreeSet::new(), state }
+        Self {
+            level: Level::Work,
+            steps: Vec::new(),
+            directories: Vec::new(),
+            points_into: BTreeSet::new(),
+            state,
+            way: None,
+        }
     }
 
     fn held(&self) -> Option<&Held> {
@@ -95,6 +105,11 @@ impl Group {
             State::Hit(held) => Some(held.as_ref()),
             _ => None,
         }
+    }
+
+    /// What was moved out of the cache for this build, and has to find its way back.
+    pub(super) fn taken(&self) -> Option<&Held> {
+        self.held().filter(|_| self.way == Some(Way::Renamed))
     }
 
     /// Its key, if it is to be kept after this build.
@@ -146,14 +161,39 @@ impl Restored {
         examined.map(drop).map_err(|why| why.to_string())
     }
 
+    /// The same, where installs wrote into the tree to which the sources are lent: nothing is removed.
+    ///
+    /// # Errors
+    /// Why nothing of it can be kept, for people.
+    pub(super) fn examine_flat(&self, lent: &Lent) -> Result<Cleaned, String> {
+        let Some((lookup, groups)) = &self.asked else { return Ok(Cleaned::default()) };
+        let changed = lent.changed().map_err(|error| error.to_string())?;
+        let (root, tracked) = (lent.tree(), |path: &Path| lent.is_source(path));
+        let written = Written::Flat { root, tracked: &tracked, changed: &changed };
+        let examined = lookup.with_facts(|facts| inputs::keepable(written, &Facts { sources: root, ..*facts }, groups));
+        examined.map_err(|why| why.to_string())
+    }
+
     /// The verdict of a tree like this one.
     pub(super) fn same(&self) -> Option<&Record> {
         self.same.as_ref()
     }
 
+    /// Whether anything was moved out of the cache for this build, and has to find its way back however it ends.
+    pub(super) fn takes_back(&self) -> bool {
+        self.groups.iter().any(|group| group.taken().is_some())
+    }
+
     /// Whether installs will run whose outcome is to be kept.
     pub(super) fn keeps_installs(&self) -> bool {
         self.groups.iter().any(|group| group.missing().is_some())
+    }
+
+    /// What the log of a restored step says: since when nothing changed, and how it came into the tree.
+    pub(super) fn told(&self, step: &StepSpec) -> String {
+        let group = self.groups.iter().find(|group| group.steps.contains(&step.name));
+        let way = group.and_then(|group| group.way).map_or_else(|| Joining::Overlay.to_string(), |way| way.to_string());
+        format!("{}: {way}", self.of(step).1.unwrap_or_default())
     }
 
     /// What a step's cache did, and why.
@@ -259,6 +299,7 @@ impl Lookup {
                     .map(PathBuf::from)
                     .collect(),
                 state,
+                way: None,
             });
         }
         let state = match inputs::work(facts, packages) {

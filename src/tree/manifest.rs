@@ -176,6 +176,15 @@ impl Manifest {
     }
 }
 
+/// Waits until the file system's clock has passed the change time `changed`, some milliseconds at most: whatever is changed
+/// after this has another one.
+///
+/// # Errors
+/// When it lies in what is the future by the clock.
+pub fn wait_past(changed: (i64, u32)) -> std::io::Result<()> {
+    clock::pass(changed)
+}
+
 fn look(dir: &Dir) -> rustix::io::Result<Folder> {
     let own = Stamp::of(&rustix::fs::fstat(dir.fd())?);
     let mut entries = BTreeMap::new();

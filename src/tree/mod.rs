@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use copy::copy_tree;
 pub use dir::{Dir, NewFile};
 pub use filesystem::FileSystem;
-pub use manifest::{Differences, Manifest};
+pub use manifest::{Differences, Manifest, wait_past};
 pub use relocate::{move_entry, move_tree};
 pub use remove::{empty_trash, remove, rename_away};
 pub use walk::{Entry, Kind, Visit, walk};

@@ -1,12 +1,12 @@
 //! One build by the runner itself, from a folder: for what no push can bring about, such as a fork's build.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hookmill::cache::Cache;
 use hookmill::config::load;
-use hookmill::config::server::Network;
+use hookmill::config::server::{Network, Server};
 use hookmill::config::surroundings::Surroundings;
 use hookmill::confine;
 use hookmill::domain::build::{Build, BuildId, Cause, State};
@@ -39,37 +39,8 @@ pub(crate) async fn build_behind(
     for (path, text) in files {
         std::fs::write(source.join(path), text).expect("a file");
     }
-    let exe = PathBuf::from(env!("CARGO_BIN_EXE_hookmill"));
-    let around = Surroundings::of_this_process().expect("a current directory");
-    let server = load::defaults(&around).expect("the default is good").server;
-    let layers = confine::probe(&exe, &data).await.expect("a folder of ours");
-    let parts = Parts {
-        exe,
-        data_dir: data.clone(),
-        layers: Arc::new(layers),
-        network: network.map_or_else(|| Arc::clone(&server.network), Arc::new),
-        tools: Toolbox::default(),
-        toolchain: Arc::clone(&server.toolchain),
-        shared_tools: None,
-        artifacts: None,
-        cache: Cache::new(&data),
-        tally: CacheTally::default(),
-        pending: Pending::default(),
-        permits: Arc::new(Semaphore::new(2)),
-    };
-    let mut job = Job {
-        build: build_of(trust),
-        source: Source::Folder { dir: source, rev: None },
-        limits: server.agent.limits.clone(),
-        scripts: true,
-        bundle_network: false,
-        registries: Vec::new(),
-        git: None,
-        cache: true,
-        env: BTreeMap::new(),
-        passed: Vec::new(),
-        url: String::new(),
-    };
+    let parts = parts_in(&data, network).await;
+    let mut job = job_of(&source, trust);
     change(&mut job);
     let (tell, mut happenings) = Tell::channel();
     let stop = Stop::new();
@@ -86,6 +57,49 @@ pub(crate) async fn build_behind(
     };
     let (built, log) = tokio::join!(runner::build::build(&job, &parts, 0, tell, &stop), hear);
     (built.verdict, log)
+}
+
+/// An agent's parts with this data directory, as this machine has them.
+pub(crate) async fn parts_in(data: &Path, network: Option<Network>) -> Parts {
+    let exe = PathBuf::from(env!("CARGO_BIN_EXE_hookmill"));
+    let server = defaults();
+    let layers = confine::probe(&exe, data).await.expect("a folder of ours");
+    Parts {
+        exe,
+        data_dir: data.to_owned(),
+        layers: Arc::new(layers),
+        network: network.map_or_else(|| Arc::clone(&server.network), Arc::new),
+        tools: Toolbox::default(),
+        toolchain: Arc::clone(&server.toolchain),
+        shared_tools: None,
+        artifacts: None,
+        cache: Cache::new(data),
+        tally: CacheTally::default(),
+        pending: Pending::default(),
+        permits: Arc::new(Semaphore::new(2)),
+    }
+}
+
+/// What it takes to build a folder.
+pub(crate) fn job_of(source: &Path, trust: Trust) -> Job {
+    Job {
+        build: build_of(trust),
+        source: Source::Folder { dir: source.to_owned(), rev: None },
+        limits: defaults().agent.limits.clone(),
+        scripts: true,
+        bundle_network: false,
+        registries: Vec::new(),
+        git: None,
+        cache: true,
+        env: BTreeMap::new(),
+        passed: Vec::new(),
+        url: String::new(),
+    }
+}
+
+fn defaults() -> Server {
+    let around = Surroundings::of_this_process().expect("a current directory");
+    load::defaults(&around).expect("the default is good").server
 }
 
 /// A local build of that trust.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -418,16 +418,23 @@ fn what_flat_installs_wrote_and_what_hides() {
     let repository = npm();
     repository.write("node_modules/a/index.js", "1");
     let groups = [repository.group()];
-    let written = |since, tracked: &dyn Fn(&Path) -> bool| {
-        let root = repository.folder.path();
-        repository.with(|facts| keepable(Written::Flat { root, since, tracked }, facts, &groups))
+    let written = |changed: &[&str], tracked: &dyn Fn(&Path) -> bool| {
+        let (root, changed) = (repository.folder.path(), changed.iter().map(PathBuf::from).collect());
+        repository.with(|facts| keepable(Written::Flat { root, tracked, changed: &changed }, facts, &groups))
     };
-    let later = SystemTime::now() + Duration::from_secs(60);
-    let kept = written(later, &|_| true).expect("kept");
+    let of_the_commit = |path: &Path| !path.starts_with("node_modules");
+    let kept = written(&[], &of_the_commit).expect("kept");
     assert_eq!(kept, Cleaned { packages: vec!["node_modules".into()], ..Cleaned::default() });
-    let changed = written(SystemTime::UNIX_EPOCH, &|_| true).expect_err("written").to_string();
-    assert!(changed.contains("an install changed package.json"), "{changed}");
-    assert_eq!(written(SystemTime::UNIX_EPOCH, &|_| false).expect("kept").files, [Path::new("package.json")]);
+    let refused = |changed: &[&str], tracked: &dyn Fn(&Path) -> bool, why: &str| {
+        let error = written(changed, tracked).expect_err(why).to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&["package.json"], &of_the_commit, "an install changed package.json");
+    refused(&["gone.js"], &of_the_commit, "an install removed gone.js");
+    refused(&[], &|_| true, "node_modules is committed");
+    assert!(written(&["package-lock.json"], &of_the_commit).is_ok());
+    let made = written(&[], &|path| path != Path::new("package.json") && of_the_commit(path)).expect("kept");
+    assert_eq!(made.files, [Path::new("package.json")]);
 
     let layer = tempfile::tempdir().expect("a folder");
     write(layer.path(), "node_modules/a", "x");

@@ -3,8 +3,8 @@
 //! Dependencies are kept as they are. Outside of them a layer lies above the sources of later commits, so a tracked file
 //! in it would hide what those commits say: whoever changes one is not kept, unless its contents are in the key.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Facts, Group, NotKept};
 use crate::domain::lockfile;
@@ -28,15 +28,14 @@ const YARN: [&str; 6] = [
 pub enum Written<'a> {
     /// An upper layer of overlayfs over the sources, with other layers of dependencies between them at most.
     Layer(&'a Path),
-    /// A tree that holds the sources, too. A file counts as written when its change time is not before `since`; that one
-    /// is gone is not seen.
+    /// A tree that holds the sources, what installs wrote and other layers of dependencies at most.
     Flat {
         /// The tree's root.
         root: &'a Path,
-        /// When the installs began.
-        since: SystemTime,
-        /// Whether a path is a file of the commit. Who can't tell says yes, and less is kept.
+        /// Whether a path is a file or a folder of the commit.
         tracked: &'a dyn Fn(&Path) -> bool,
+        /// What of the commit is not as it was, or gone.
+        changed: &'a BTreeSet<PathBuf>,
     },
 }
 
@@ -74,6 +73,11 @@ pub fn keepable(written: Written<'_>, facts: &Facts<'_>, groups: &[Group]) -> Re
     })?;
     if let Some(why) = refused {
         return Err(why);
+    }
+    if let Written::Flat { changed, .. } = written
+        && let Some(path) = changed.iter().find(|path| opened.kind(path).is_err_and(|error| error.is_not_found()))
+    {
+        return Err(NotKept::Removed { path: display(path) });
     }
     for path in &look.gone {
         opened.remove(path)?;
@@ -127,7 +131,7 @@ impl Look<'_> {
         }
         match self.written {
             Written::Layer(_) => self.layered(root, opened, entry),
-            Written::Flat { since, tracked, .. } => self.flat(entry, since, tracked),
+            Written::Flat { tracked, changed, .. } => self.flat(entry, tracked, changed),
         }
     }
 
@@ -149,9 +153,17 @@ impl Look<'_> {
 
     fn dependencies(&mut self, level: Level, entry: &Entry) -> Result<Visit, NotKept> {
         let path = &entry.path;
+        // Yarn's own files may be committed ("zero-installs"): the lockfile decides what is in them.
+        let is_yarns = path.file_name().is_none_or(|name| name != "node_modules" && name != "bower_components");
+        if let Written::Flat { tracked, changed, .. } = self.written
+            && tracked(path)
+        {
+            return match is_yarns && level == Level::Packages {
+                true => self.flat(entry, tracked, changed),
+                false => Err(NotKept::Committed { path: display(path) }),
+            };
+        }
         if let Written::Layer(_) = self.written {
-            // Yarn's own files may be committed ("zero-installs"): the lockfile decides what is in them.
-            let is_yarns = path.file_name().is_none_or(|name| name != "node_modules" && name != "bower_components");
             let committed =
                 self.sources.open_dir(path).is_ok_and(|dir| dir.names().is_ok_and(|names| !names.is_empty()));
             if committed && !(is_yarns && level == Level::Packages) {
@@ -203,16 +215,21 @@ impl Look<'_> {
         }
     }
 
-    fn flat(&mut self, entry: &Entry, since: SystemTime, tracked: &dyn Fn(&Path) -> bool) -> Result<Visit, NotKept> {
-        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let begun = (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos());
-        if entry.kind == Kind::Dir || entry.changed < begun || is_keyed(self.facts, self.groups, &entry.path) {
-            return Ok(Visit::Continue);
+    fn flat(
+        &mut self,
+        entry: &Entry,
+        tracked: &dyn Fn(&Path) -> bool,
+        changed: &BTreeSet<PathBuf>,
+    ) -> Result<Visit, NotKept> {
+        let path = &entry.path;
+        let is_lockfile = || path.file_name().is_some_and(|name| lockfile::NAMES.iter().any(|known| name == *known));
+        if changed.contains(path) && !is_lockfile() {
+            // Also one whose contents are in the key: it stays with the sources, and nothing is laid over them.
+            return Err(NotKept::Changed { path: display(path) });
         }
-        if tracked(&entry.path) {
-            return Err(NotKept::Changed { path: display(&entry.path) });
+        if matches!(entry.kind, Kind::File | Kind::Link) && !tracked(path) {
+            self.cleaned.files.push(path.clone());
         }
-        self.cleaned.files.push(entry.path.clone());
         Ok(Visit::Continue)
     }
 }

@@ -72,20 +72,33 @@ pub fn extract(
     std::fs::create_dir_all(into).map_err(|source| TreeError::Io { path: into.to_owned(), source })?;
     let (from, to) = (Dir::open(upper)?, Dir::open(into)?);
     let mut extracted = Extracted::default();
-    for dir in project_dirs {
-        for kept in KEPT {
-            let path = Path::new(dir).join(kept).components().filter(|part| part.as_os_str() != ".").collect();
-            // What is in the way of a tool's own folder is the tool's affair, not a reader's.
-            let _ = extracted.take(&from, &to, path);
-        }
+    for path in known(project_dirs) {
+        // What is in the way of a tool's own folder is the tool's affair, not a reader's.
+        let _ = extracted.take(&from, &to, path);
     }
-    for name in extra {
-        let path: PathBuf = Path::new(name).components().filter(|part| part.as_os_str() != ".").collect();
+    for path in named(extra) {
         if let Err(why) = extracted.take(&from, &to, path.clone()) {
             extracted.refused.push((path, why));
         }
     }
     Ok((extracted != Extracted::default()).then_some(extracted))
+}
+
+/// Every path, relative to the tree's root, that [`extract`] would take.
+pub fn paths(project_dirs: &[String], extra: &[String]) -> Vec<PathBuf> {
+    known(project_dirs).chain(named(extra)).collect()
+}
+
+fn known(project_dirs: &[String]) -> impl Iterator<Item = PathBuf> {
+    project_dirs.iter().flat_map(|dir| KEPT.map(|kept| plain(&Path::new(dir).join(kept))))
+}
+
+fn named(extra: &[String]) -> impl Iterator<Item = PathBuf> {
+    extra.iter().map(|name| plain(Path::new(name)))
+}
+
+fn plain(path: &Path) -> PathBuf {
+    path.components().filter(|part| part.as_os_str() != ".").collect()
 }
 
 impl Extracted {
