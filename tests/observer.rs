@@ -317,6 +317,24 @@ fn an_edit_in_place_in_node_modules_is_in_the_result_unless_the_repository_says_
     }
 }
 
+/// As an overlay shows it: with the file its folders are made anew. Size and time of the file stay.
+#[test]
+fn where_a_step_edits_a_dependency_there_is_no_cache() {
+    let mut lab = Lab::new();
+    lab.settings.managed = true;
+    let edit = "cp -p node_modules/dep/i.js kept; sed s/first/other/ kept >node_modules/dep/i.js; \
+                touch -r kept node_modules/dep/i.js; chmod 755 node_modules node_modules/dep";
+    for (bundler, config) in [("webpack", ""), ("rspack build", " --config webpack.config.js")] {
+        lab.file("node_modules/dep/i.js", "module.exports = 'first';\n");
+        let script = format!("{bundler}{config}");
+        lab.one(&script);
+        let (warm, dist) = lab.one(&script);
+        assert!(warm.cache == CacheOf::Ours && dist.contains("first"), "{bundler}: {warm:?}");
+        let (edited, dist) = lab.one(&format!("{edit}; {script}"));
+        assert_eq!((edited.cache, dist.contains("other")), (CacheOf::None, true), "{bundler}: {edited:?}");
+    }
+}
+
 #[test]
 fn what_the_repository_says_of_its_cache_is_left_alone() {
     let lab = Lab::new();

@@ -110,7 +110,15 @@ fn an_edit_in_place_is_not_there_any_more_when_its_script_does_not_make_it() {
 #[test]
 fn what_no_lockfile_tells_of_is_seen() {
     let mut pair = Pair::of(Manager::Npm);
-    for change in [Change::Patched(1), Change::Patched(2), Change::Babel(1), Change::Environment(1), Change::Node(1)] {
+    for change in [Change::Patched(1), Change::Patched(2), Change::Babel(1)] {
+        pair.make(change);
+    }
+}
+
+#[test]
+fn what_no_file_of_the_tree_tells_of_is_seen() {
+    let mut pair = Pair::of(Manager::Npm);
+    for change in [Change::Environment(1), Change::Node(1)] {
         pair.make(change);
     }
 }
@@ -132,6 +140,12 @@ fn each_change_costs_what_depends_on_it() {
     assert_eq!(notes(&reverted)[0], of_the_first, "the older snapshot");
     let same = pair.make(Change::Same);
     assert_eq!(same["same_as"], reverted["id"]);
+}
+
+#[test]
+fn another_branch_and_another_configuration_take_the_dependencies_of_main() {
+    let mut pair = Pair::of(Manager::Npm);
+    let of_the_first = "unchanged since build #1";
     let switched = pair.make(Change::Switched(1));
     assert_eq!(notes(&switched)[..2], [of_the_first; 2], "what main kept");
     let configured = pair.make(Change::Configured(1));

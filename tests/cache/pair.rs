@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use hookmill::cache::Cache;
+use hookmill::domain::snapshot::Record;
 use serde_json::{Value, json};
 
 use crate::forge::{Forge, Repo};
@@ -102,6 +104,11 @@ impl Pair {
         });
         let found = steps(&build).map(|step| step["cache"].as_str().unwrap_or_default());
         assert_eq!(found, expected, "packages, bower, bundle after {:?}: {build:#}", self.done);
+        if !self.done.iter().any(|change| matches!(change, Change::EditedInPlace(_))) {
+            let records = Cache::new(&self.keeping.data()).list().into_iter().map(|listed| listed.record);
+            let noted: Vec<Record> = records.filter(|record| record.note.is_some()).collect();
+            assert_eq!(noted, [], "nobody edited anything in place: {:?}", self.done);
+        }
         self.kept.entry(self.branch).or_default().extend(shop.keys().into_iter().flatten());
         self.ran.insert(self.branch, id);
         build

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use crate::lockfiles::Manager;
+use crate::lockfiles::{Manager, written};
 use crate::registry::Registry;
 
 /// The packages that it can depend on, each with a text of its name and version.
@@ -186,7 +186,7 @@ impl Shop {
         let bower = json!({"name": "shop", "dependencies": {"widget": format!("{components}/acme/widget.git#{}", TAGS[self.component])}});
         let babel = json!({"banner": format!("by babel {}", self.babel)});
         let mut files = vec![
-            ("package.json".to_owned(), package.to_string()),
+            ("package.json".to_owned(), written(&package)),
             self.manager.lock(registry, &package),
             self.manager.settings(registry),
             ("bower.json".to_owned(), bower.to_string()),

@@ -18,11 +18,15 @@ mod managers;
 #[path = "../support/registry.rs"]
 mod registry;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/runner.rs"]
+mod runner;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/server.rs"]
 mod server;
 #[path = "../support/whole.rs"]
 mod whole;
 
 mod damage;
+mod forks;
 mod scopes;
 mod shop;

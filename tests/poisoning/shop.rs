@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use hookmill::domain::snapshot::Scope;
+use hookmill::domain::trust::Trust;
 use serde_json::{Value, json};
 
 use crate::forge::{Forge, Moved, Repo};
-use crate::lockfiles::Manager;
+use crate::lockfiles::{Manager, written};
 use crate::registry::{Package, Registry};
 use crate::server::{Server, Settings};
 use crate::whole::whole;
@@ -22,7 +24,7 @@ pub(crate) enum Evil {
 }
 
 impl Evil {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Evil::Passing => "pass",
             Evil::Failing => "fail",
@@ -44,7 +46,7 @@ impl Shop {
     /// With nothing built. npm stands beside bower, and webpack bundles what both bring.
     pub(crate) fn of(manager: Manager) -> Shop {
         let (forge, registry) = (Forge::start(), Registry::start());
-        let files = files(manager, &registry, &forge);
+        let files = files(manager, &registry, Some(&forge));
         let settings =
             Settings { slots: 2, repo: "tags = true".to_owned(), path: Some(manager.path()), ..Settings::default() };
         let server = Server::start_with(&forge, settings);
@@ -74,10 +76,13 @@ impl Shop {
         self.server.deliver(&self.repo.pushed(&moved)).build()
     }
 
-    /// A member's pull request from a branch, of which only the pull request is told.
+    /// A member's pull request from a branch, of which only the pull request is told; once more it is a new commit of it.
     pub(crate) fn proposed(&self, branch: &str, source: &str, evil: Option<Evil>) -> i64 {
-        let moved = self.push(&format!("refs/heads/{branch}"), source, evil);
-        let id = self.server.deliver(&self.repo.pull_request("opened", 7, branch, &moved.after, false)).build();
+        let git_ref = format!("refs/heads/{branch}");
+        let moved = self.push(&git_ref, source, evil);
+        let is_new = moved.before.bytes().all(|byte| byte == b'0');
+        let action = if is_new { "opened" } else { self.repo.new_commits() };
+        let id = self.server.deliver(&self.repo.pull_request(action, 7, branch, &moved.after, false)).build();
         assert_eq!(self.server.build(id)["trust"], "member");
         id
     }
@@ -116,18 +121,46 @@ impl Shop {
         assert!(self.server.log(id, "").contains("planted:"), "nothing was planted");
     }
 
+    /// Waits until all that a build leaves is kept.
+    pub(crate) fn kept(&self, id: i64) -> Value {
+        self.server.wait_for(id, |build| build["kept"].as_array().is_some_and(|kept| !kept.is_empty()))
+    }
+
+    /// Fails unless all of a build's installs were taken from what build `of` left; `None`: unless none was.
+    #[track_caller]
+    pub(crate) fn installs_are_of(&self, id: i64, of: Option<i64>) {
+        let build = self.server.finished(id);
+        let steps = build["steps"].as_array().expect("steps");
+        let installs: Vec<&Value> = steps.iter().filter(|step| step["kind"] == "install").collect();
+        assert!(!installs.is_empty(), "{build:#}");
+        for step in installs {
+            match of {
+                Some(of) => assert_eq!(step["cache_note"], format!("unchanged since build #{of}"), "{build:#}"),
+                None => assert_eq!(step["cache"], "miss", "{build:#}"),
+            }
+        }
+    }
+
     /// Where snapshots are.
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.server.data().join("snapshots")
     }
+
+    /// Where those of a branch are that builds of this trust left.
+    pub(crate) fn scope(&self, trust: Trust, branch: &str) -> PathBuf {
+        let git_ref = format!("refs/heads/{branch}").parse().expect("legal");
+        let repo = format!("{}/{}", self.repo.kind.name(), self.repo.name).parse().expect("legal");
+        self.snapshots().join("scopes").join(Scope { repo, trust, git_ref }.id())
+    }
 }
 
-fn files(manager: Manager, registry: &Registry, forge: &Forge) -> Vec<(String, String)> {
+/// The files of the repository; without a forge they are of `alpha` alone, bundled without webpack.
+pub(crate) fn files(manager: Manager, registry: &Registry, forge: Option<&Forge>) -> Vec<(String, String)> {
     registry.publish(&Package::new("alpha", "1.0.0").file("index.js", "module.exports = 'clean alpha';\n"));
     let mut dependencies = vec![("alpha".to_owned(), "1.0.0".to_owned())];
     let mut files = vec![manager.settings(registry)];
     let mut bundle = "node bundle.js";
-    if manager == Manager::Npm {
+    if let Some(forge) = forge.filter(|_| manager == Manager::Npm) {
         for (name, version) in [("webpack", "5"), ("webpack-cli", "6")] {
             let package = whole(name, version);
             registry.publish(&package);
@@ -147,9 +180,12 @@ fn files(manager: Manager, registry: &Registry, forge: &Forge) -> Vec<(String, S
     let manifest = json!({"name": "shop", "version": "1.0.0", "private": true, "dependencies": needed,
                           "scripts": {"postinstall": "node edit.js"}});
     let command = format!("node edit.js && {bundle} && node edit.js last");
-    let settings = format!("[bundle]\ncommand = [\"sh\", \"-c\", {command:?}]\n[artifacts]\npaths = [\"dist\"]\n");
+    // That the script reads `evil` too is what its author does not say.
+    let cache = "[cache]\ninputs = [\"edit.js\"]\n";
+    let settings =
+        format!("{cache}[bundle]\ncommand = [\"sh\", \"-c\", {command:?}]\n[artifacts]\npaths = [\"dist\"]\n");
     files.extend([
-        ("package.json".to_owned(), manifest.to_string()),
+        ("package.json".to_owned(), written(&manifest)),
         manager.lock(registry, &manifest),
         (".hookmill.toml".to_owned(), settings),
         ("edit.js".to_owned(), EDIT.to_owned()),
@@ -179,7 +215,9 @@ const INDEX: &str = "console.log(require('alpha'), require('widget/widget.js'), 
 
 const BUNDLE: &str = "const fs = require('fs');
 fs.mkdirSync('dist', { recursive: true });
-fs.writeFileSync('dist/main.js', require('alpha') + ', ' + require('./src/words.js'));
+const bundle = require('alpha') + ', ' + require('./src/words.js');
+fs.writeFileSync('dist/main.js', bundle);
+console.log('bundled: ' + bundle);
 ";
 
 /// Tells of files called `planted`. If there is a file `evil`, plants them, and edits everything that is written and may

@@ -89,6 +89,11 @@ impl Manager {
     }
 }
 
+/// A manifest as every manager writes it: Berry brings another form into this one whenever it installs.
+pub(crate) fn written(manifest: &Value) -> String {
+    format!("{manifest:#}\n")
+}
+
 fn npm(locked: &[(&str, &str, Value)], manifest: &Value) -> String {
     let mut packages = json!({"": {"name": "shop", "version": "1.0.0", "dependencies": manifest["dependencies"]}});
     for (name, _, entry) in locked {

@@ -9,12 +9,13 @@ use hookmill::config::load;
 use hookmill::config::server::{Network, Server};
 use hookmill::config::surroundings::Surroundings;
 use hookmill::confine;
-use hookmill::domain::build::{Build, BuildId, Cause, State};
+use hookmill::domain::build::{Build, BuildId, Cause, State, Step, StepState};
 use hookmill::domain::outcome::Verdict;
 use hookmill::domain::repo::RefName;
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::live::cache_tally::CacheTally;
+use hookmill::runner::build::Built;
 use hookmill::runner::{self, Happening, Job, Parts, Pending, Source, Stop, Tell, Toolbox};
 use tokio::sync::Semaphore;
 
@@ -32,12 +33,32 @@ pub(crate) async fn build_behind(
     change: impl FnOnce(&mut Job),
 ) -> (Verdict, String) {
     let dir = tempfile::tempdir().expect("a folder");
-    let (source, data) = (dir.path().join("source"), dir.path().join("data"));
-    for folder in [&source, &data] {
-        std::fs::create_dir(folder).expect("a folder");
-    }
+    let ran = build_in(dir.path(), network, files, trust, change).await;
+    (ran.built.verdict, ran.log)
+}
+
+/// A build that ended. What it leaves is not kept yet.
+pub(crate) struct Ran {
+    pub(crate) built: Built,
+    /// The whole log, in which a notice is a line of its own, and so is what a finished step's cache did: `npm: hit: why`.
+    pub(crate) log: String,
+}
+
+/// The same in a folder that may have been one of a build before, with whatever that one kept.
+pub(crate) async fn build_in(
+    dir: &Path,
+    network: Option<Network>,
+    files: &[(&str, &str)],
+    trust: Trust,
+    change: impl FnOnce(&mut Job),
+) -> Ran {
+    let (source, data) = (dir.join("source"), dir.join("data"));
+    let _ = std::fs::remove_dir_all(&source);
+    std::fs::create_dir_all(&data).expect("a folder");
     for (path, text) in files {
-        std::fs::write(source.join(path), text).expect("a file");
+        let path = source.join(path);
+        std::fs::create_dir_all(path.parent().expect("inside")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
     }
     let parts = parts_in(&data, network).await;
     let mut job = job_of(&source, trust);
@@ -48,6 +69,9 @@ pub(crate) async fn build_behind(
         let mut log = Vec::new();
         while let Some(happening) = happenings.recv().await {
             match happening {
+                Happening::Step(_, Step { name, cache, cache_note: Some(why), state: StepState::Finished, .. }) => {
+                    log.extend_from_slice(format!("{name}: {}: {why}\n", cache.as_str()).as_bytes());
+                }
                 Happening::Output(_, bytes) => log.extend_from_slice(&bytes),
                 Happening::Notice(notice) => log.extend_from_slice(format!("{notice}\n").as_bytes()),
                 _ => {}
@@ -56,7 +80,7 @@ pub(crate) async fn build_behind(
         String::from_utf8_lossy(&log).into_owned()
     };
     let (built, log) = tokio::join!(runner::build::build(&job, &parts, 0, tell, &stop), hear);
-    (built.verdict, log)
+    Ran { built, log }
 }
 
 /// An agent's parts with this data directory, as this machine has them.
