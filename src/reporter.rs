@@ -96,6 +96,8 @@ impl Reporter {
         if let Err(error) = settled {
             // Sent twice is harmless; the row is found again by the next round.
             tracing::error!(%error, build = item.build.0, "the outbox could not be updated");
+            // The forge is not told the same thing again and again while the disk is full.
+            tokio::time::sleep(FIRST_WAIT).await;
         }
     }
 

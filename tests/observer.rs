@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use hookmill::runner::observer::{self, CacheOf, Observed, Settings};
 use tempfile::TempDir;
@@ -66,6 +67,8 @@ impl Lab {
             settings: Settings {
                 cache_dir: observer::cache_dir(&dir.path().join("my home")),
                 managed: false,
+                tree: dir.path().join("my app"),
+                ready: SystemTime::UNIX_EPOCH,
                 build_dependencies: ["webpack.config.js", "package-lock.json", "not-there.js"]
                     .map(|file| dir.path().join("my app").join(file))
                     .into(),
@@ -112,7 +115,8 @@ impl Lab {
         let (mut path, mut node_options) = (format!("{}:{node}{machine}", bin.display()), options.to_owned());
         let before = observer::observed(&self.home()).len();
         if observed {
-            observer::write(&self.home(), &self.home(), &self.settings).expect("written");
+            let settings = Settings { ready: SystemTime::now(), ..self.settings.clone() };
+            observer::write(&self.home(), &self.home(), &settings).expect("written");
             path = format!("{}:{path}", observer::path_folder(&self.home()).display());
             node_options = format!("{} {options}", observer::node_options(&self.home())).trim().to_owned();
         }

@@ -278,7 +278,7 @@ fn a_step_sees_no_token_and_only_the_documented_environment() {
     let documented = |name: &str| {
         let exact = "PATH HOME USER SHELL LANG TZ TMPDIR TERM FORCE_COLOR CI CI_NAME HOOKMILL CI_EVENT CI_REPO CI_BRANCH \
                      CI_TAG CI_DEFAULT_BRANCH CI_COMMIT_SHA CI_BUILT_SHA CI_COMMIT_REF CI_PULL_REQUEST CI_BASE_BRANCH \
-                     CI_TRUST CI_BUILD_ID CI_BUILD_URL SOURCE_DATE_EPOCH BUN_INSTALL_CACHE_DIR PWD";
+                     CI_TRUST CI_BUILD_ID CI_BUILD_URL SOURCE_DATE_EPOCH BUN_INSTALL_CACHE_DIR NODE_OPTIONS PWD";
         exact.split_whitespace().any(|one| one == name)
             || ["npm_config_", "YARN_", "COREPACK_", "bower_"].iter().any(|start| name.starts_with(start))
     };

@@ -30,11 +30,11 @@ pub(super) enum Alone {
 }
 
 impl Lease {
-    /// Makes the lease of a new layer and shares it.
-    pub(super) fn make(layer: &Path) -> io::Result<Self> {
-        let file = File::create_new(layer.join(FILE))?;
+    /// Makes the lease of a new layer and shares it; `None` if the layer was taken for a left one meanwhile and removed.
+    pub(super) fn make(layer: &Path) -> io::Result<Option<Self>> {
+        let Some(file) = present(create(layer))? else { return Ok(None) };
         lock(&file, FlockOperation::LockShared)?;
-        Ok(Self { file })
+        Ok(is_there(&file, layer)?.then_some(Self { file }))
     }
 
     /// Shares the lease of a layer; `None` if there is no such layer any more. Waits while another is removing it, which
@@ -47,7 +47,17 @@ impl Lease {
 
     /// Takes the lease alone, without waiting.
     pub(super) fn alone(layer: &Path) -> io::Result<Alone> {
-        let Some(file) = open(layer)? else { return Ok(Alone::Gone) };
+        Self::alone_of(open(layer)?, layer)
+    }
+
+    /// As [`Lease::alone`], of a layer that may not have its lease yet: it is made, so that whoever makes the layer and
+    /// whoever clears it away meet at the same file.
+    pub(super) fn alone_unfinished(layer: &Path) -> io::Result<Alone> {
+        Self::alone_of(present(create(layer))?, layer)
+    }
+
+    fn alone_of(file: Option<File>, layer: &Path) -> io::Result<Alone> {
+        let Some(file) = file else { return Ok(Alone::Gone) };
         if !try_alone(&file)? {
             return Ok(Alone::InUse);
         }
@@ -62,10 +72,17 @@ impl Lease {
 }
 
 fn open(layer: &Path) -> io::Result<Option<File>> {
-    match File::open(layer.join(FILE)) {
-        Ok(file) => Ok(Some(file)),
+    present(File::open(layer.join(FILE)))
+}
+
+fn create(layer: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).open(layer.join(FILE))
+}
+
+fn present(file: io::Result<File>) -> io::Result<Option<File>> {
+    match file {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        answer => answer.map(Some),
     }
 }
 

@@ -12,9 +12,10 @@
 //! Who uses a layer shares its lease, who removes it holds it alone: builds, a second agent and `hookmill cache` get along
 //! without asking each other. Nothing here waits for a network or runs a program; all of it blocks.
 
+pub mod inputs;
+
 mod collect;
 mod consolidate;
-pub mod inputs;
 mod layer;
 mod lease;
 mod list;

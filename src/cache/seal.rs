@@ -62,22 +62,27 @@ impl Cache {
 
     /// An empty folder for a layer to be.
     pub(super) fn make_incoming(&self) -> Result<Incoming<'_>, CacheError> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(io::Error::other).map_err(at(&self.incoming()))?;
-        let id = LayerId(hex::encode(random));
-        let dir = self.incoming().join(&id.0);
-        fs::create_dir_all(&dir).map_err(at(&dir))?;
-        let lease = Lease::make(&dir).map_err(at(&dir))?;
-        Ok(Incoming { cache: self, id, dir, lease: Some(lease) })
+        loop {
+            let mut random = [0; 16];
+            getrandom::fill(&mut random).map_err(io::Error::other).map_err(at(&self.incoming()))?;
+            let id = LayerId(hex::encode(random));
+            let dir = self.incoming().join(&id.0);
+            fs::create_dir_all(&dir).map_err(at(&dir))?;
+            if let Some(lease) = Lease::make(&dir).map_err(at(&dir))? {
+                return Ok(Incoming { cache: self, id, dir, lease: Some(lease) });
+            }
+        }
     }
 
     /// Removes what a crash left of layers that were being made. Those that another process is making stay. For the start.
     pub fn clear_unfinished(&self) {
         for dir in names(&self.incoming()) {
-            if matches!(Lease::alone(&dir), Ok(Alone::InUse)) {
-                continue;
-            }
-            if let Err(error) = self.discard(&dir) {
+            let done = match Lease::alone_unfinished(&dir) {
+                Ok(Alone::Yes(_alone)) => self.discard(&dir),
+                Ok(Alone::InUse | Alone::Gone) => Ok(()),
+                Err(error) => Err(at(&dir)(error)),
+            };
+            if let Err(error) = done {
                 tracing::warn!(dir = %dir.display(), %error, "an unfinished snapshot could not be removed");
             }
         }

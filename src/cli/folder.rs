@@ -20,6 +20,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::live::cache_tally::CacheTally;
 use crate::runner::{self, Job, Parts, Pending, Source, Stop, Tell, Toolbox};
+use crate::sweeper::UNUSED_SNAPSHOT;
 use crate::toolchain;
 use crate::tree;
 
@@ -59,6 +60,8 @@ pub(super) struct Folder {
     /// What it is run with.
     pub(super) parts: Parts,
     slot: Slot,
+    /// For what builds leave for later ones, in bytes.
+    quota: u64,
 }
 
 impl Folder {
@@ -70,7 +73,8 @@ impl Folder {
         let server = load::defaults(&around)?.server;
         let cache = cache_dir()?;
         let slot = Slot::take(&cache)?;
-        drop(tidy(&cache));
+        let quota = server.retention.snapshots;
+        drop(tidy(&cache, quota));
         let exe = this_program().map_err(FolderError::Process)?;
         let layers = match confinement {
             Confinement::NothingRuns => Layers::none("nothing is run"),
@@ -107,7 +111,7 @@ impl Folder {
             passed: Vec::new(),
             url: String::new(),
         };
-        Ok(Self { job, parts, slot })
+        Ok(Self { job, parts, slot, quota })
     }
 
     /// The number of its slot.
@@ -123,9 +127,10 @@ impl Folder {
         tokio::join!(explained, unheard).0
     }
 
-    /// Removes what the build left behind, and tools that no build has used for long, as far as [`PATIENCE`] goes.
+    /// Removes what the build left behind, and snapshots and tools that no build has used for long, as far as [`PATIENCE`]
+    /// goes.
     pub(super) async fn close(self) {
-        if let Ok(Ok(Err(error))) = tokio::time::timeout(PATIENCE, tidy(&self.parts.data_dir)).await {
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(PATIENCE, tidy(&self.parts.data_dir, self.quota)).await {
             eprintln!("hookmill: what the build left behind could not be removed: {error}");
         }
     }
@@ -135,12 +140,17 @@ impl Folder {
 /// than the build, and the next build's beginning takes it up where it was left.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Empties the trash, in a thread that the process's end ends: a task of the runtime would be waited for.
-fn tidy(data_dir: &Path) -> oneshot::Receiver<Result<(), tree::TreeError>> {
+/// Brings snapshots under their quota and empties the trash, in a thread that the process's end ends: a task of the runtime would be waited for.
+fn tidy(data_dir: &Path, quota: u64) -> oneshot::Receiver<Result<(), tree::TreeError>> {
     let (tools, trash) = (data_dir.join("tools"), data_dir.join("trash"));
+    let snapshots = Cache::new(data_dir);
     let (done, removed) = oneshot::channel();
     std::thread::spawn(move || {
         toolchain::collect(&tools, toolchain::UNUSED, &trash);
+        snapshots.clear_unfinished();
+        if let Err(error) = snapshots.collect(quota, UNUSED_SNAPSHOT) {
+            tracing::warn!(%error, "snapshots could not be brought under their quota");
+        }
         // Nobody listens at the beginning of a build; what can't be removed then is told at its end.
         let _ = done.send(tree::empty_trash(&trash));
     });

@@ -212,6 +212,8 @@ fn observer(course: &Course<'_>) -> Option<observer::Settings> {
     Some(observer::Settings {
         cache_dir: observer::cache_dir(&course.place.home),
         managed: course.restored.trusts_dependencies(),
+        tree: course.place.build.clone(),
+        ready: SystemTime::now(),
         build_dependencies: files.map(|path| course.place.build.join(path)).collect(),
         version: key.key(),
     })

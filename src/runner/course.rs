@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -96,12 +97,15 @@ impl Course<'_> {
         let mut ended = Vec::new();
         let mut place = part.first;
         let mut with_tokens = false;
+        let mut ready = None;
         for stage in part.stages {
             // All steps of a part see one HOME: its tokens are there while nothing but installs runs.
             let installs = stage.steps.iter().all(|step| step.kind == StepKind::Install);
             if let Some(settings) = self.observer.as_ref().filter(|_| !installs) {
                 // An earlier step may have changed it.
-                observer::write(home, &self.place.home, settings).map_err(no_home)?;
+                let ready = *ready.get_or_insert_with(SystemTime::now);
+                let settings = observer::Settings { ready, ..settings.clone() };
+                observer::write(home, &self.place.home, &settings).map_err(no_home)?;
             }
             if self.settings.holds_tokens() && installs != with_tokens {
                 self.settings.write(home, installs).map_err(no_home)?;

@@ -209,7 +209,8 @@ impl<'a> Keeper<'a> {
         let mut layers = Vec::new();
         let mut leases = Vec::new();
         let bundler = view.writes(Place::Bundler);
-        let edited = edits_dependencies(&written)?;
+        let unknown = self.left.installs.is_some() && !self.left.are_kept;
+        let edited = unknown || edits_dependencies(&written)?;
         let (trusted, trusts) = (self.left.restored.trusts_dependencies(), !edited);
         if trusted && !trusts {
             // It is begun anew, by a build that looks at every file of a dependency.
@@ -235,9 +236,12 @@ impl<'a> Keeper<'a> {
 
     fn verdict(&mut self) -> Result<(), KeepError> {
         match &self.left.restored.verdict {
-            Some(inputs) => self.put(Level::Verdict, inputs, Vec::new(), None),
-            None => Ok(()),
+            Some(inputs) => self.put(Level::Verdict, inputs, Vec::new(), None)?,
+            None => return Ok(()),
         }
+        // Every build that passed leaves this, so that what it kept is never an empty list.
+        self.kept.push(KeptLevel { level: Level::Verdict, bytes: 0 });
+        Ok(())
     }
 
     fn missing(&self, level: Level) -> Option<(&'a Group, &'a Inputs)> {

@@ -163,8 +163,10 @@ impl Worker {
         let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &stop)) };
         let ending = Ending { drain: stop.clone(), now: give_back.clone() };
         let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
-        let may_stay = kept.is_ok() && lease_end.is_none();
+        let is_told = kept.is_ok() && lease_end.is_none();
         let verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
+        // What nobody will keep goes at once: it may be what fills the disk.
+        let left = is_told.then_some(built);
         if verdict.outcome == Outcome::Broken {
             self.make_room().await;
         }
@@ -178,7 +180,7 @@ impl Worker {
             }
             _ => keeper.settle(verdict, None).await,
         }
-        may_stay.then_some(built)
+        left
     }
 
     /// Removes what ended builds left on disk, which otherwise happens later. A build that filled the disk must neither

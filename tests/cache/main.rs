@@ -1,7 +1,7 @@
 //! Whatever is kept from build to build, a bundle is the one that a build from nothing gives.
 //!
 //! Two servers take every push: one keeps what it may, the other has `cache = false`. After each change of random
-//! sequences the files of `dist/` are the same, byte by byte. `HOOKMILL_CACHE_SEED` repeats a sequence and
+//! sequences the files of `dist/` are the same, byte by byte, and whatever was kept before for the same inputs is used. `HOOKMILL_CACHE_SEED` repeats a sequence and
 //! `HOOKMILL_CACHE_STEPS` makes it longer. Uses git, node, npm, and the registry that npm here is configured for.
 
 #[expect(dead_code, reason = "each file of tests asks for another part")]
@@ -29,14 +29,17 @@ mod shop;
 use std::time::{Duration, Instant};
 
 use lockfiles::Manager;
-use pair::Pair;
+use pair::{Pair, steps};
+use serde_json::Value;
 use shop::Change;
 
 /// So many changes are made unless somebody asks for another number of them.
 const STEPS: u64 = 8;
 /// After this long no further change is made, unless somebody asked for a number of them: a longer sequence has the
 /// shorter one of its seed as its beginning.
-const LONG_ENOUGH: Duration = Duration::from_secs(30);
+fn long_enough(manager: Manager) -> Duration {
+    Duration::from_secs(if manager == Manager::Npm { 25 } else { 12 })
+}
 
 /// Numbers from a seed: `SplitMix64`, which is enough to choose by.
 struct Numbers(u64);
@@ -69,7 +72,7 @@ fn anything_by(manager: Manager) {
     let mut numbers = Numbers(seed);
     let mut pair = Pair::of(manager);
     for _ in 0..asked.unwrap_or(STEPS) {
-        if asked.is_none() && begun.elapsed() > LONG_ENOUGH {
+        if asked.is_none() && begun.elapsed() > long_enough(manager) {
             break;
         }
         pair.make(Change::any(|bound| numbers.below(bound)));
@@ -110,4 +113,28 @@ fn what_no_lockfile_tells_of_is_seen() {
     for change in [Change::Patched(1), Change::Patched(2), Change::Babel(1), Change::Environment(1), Change::Node(1)] {
         pair.make(change);
     }
+}
+
+/// Of which build each step's snapshot is, or in which input it differs.
+fn notes(build: &Value) -> [&str; 3] {
+    steps(build).map(|step| step["cache_note"].as_str().unwrap_or_default())
+}
+
+#[test]
+fn each_change_costs_what_depends_on_it() {
+    let mut pair = Pair::of(Manager::Npm);
+    let of_the_first = "unchanged since build #1";
+    let source = pair.make(Change::Source(1, 1));
+    assert_eq!(notes(&source), [of_the_first; 3], "a source");
+    let added = pair.make(Change::Added(1, 0));
+    assert_eq!(notes(&added)[0], "package-lock.json changed since build #1", "a dependency");
+    let reverted = pair.make(Change::Reverted);
+    assert_eq!(notes(&reverted)[0], of_the_first, "the older snapshot");
+    let same = pair.make(Change::Same);
+    assert_eq!(same["same_as"], reverted["id"]);
+    let switched = pair.make(Change::Switched(1));
+    assert_eq!(notes(&switched)[..2], [of_the_first; 2], "what main kept");
+    let configured = pair.make(Change::Configured(1));
+    assert_eq!(notes(&configured)[..2], [of_the_first; 2], "no dependency");
+    assert!(notes(&configured)[2].starts_with("webpack.config.js changed since build #"), "{configured:#}");
 }

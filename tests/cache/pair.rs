@@ -1,9 +1,9 @@
 //! A server that keeps, a server that does not, and the repository that both build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::forge::{Forge, Repo};
 use crate::lockfiles::Manager;
@@ -27,6 +27,10 @@ pub(crate) struct Pair {
     /// The repository on each branch that was built.
     branches: BTreeMap<&'static str, Shop>,
     branch: &'static str,
+    /// What builds of each branch have kept, by [`Shop::keys`].
+    kept: BTreeMap<&'static str, BTreeSet<String>>,
+    /// The last build of each branch whose steps ran.
+    ran: BTreeMap<&'static str, i64>,
     /// What was done so far, for whoever has to repeat it.
     done: Vec<Change>,
 }
@@ -53,14 +57,17 @@ impl Pair {
             tools,
             branches: BTreeMap::from([("main", Shop::of(manager))]),
             branch: "main",
+            kept: BTreeMap::new(),
+            ran: BTreeMap::new(),
             done: Vec::new(),
         };
         pair.make(Change::Nothing);
         pair
     }
 
-    /// Makes a change, has it built twice, and fails unless both bundles are the same.
-    pub(crate) fn make(&mut self, change: Change) {
+    /// Makes a change, has it built twice, and fails unless both bundles are the same, and unless the server that keeps
+    /// has taken what it had, and nothing else. Answers with that server's build.
+    pub(crate) fn make(&mut self, change: Change) -> Value {
         self.done.push(change);
         if let Change::Switched(to) = change {
             self.branch = BRANCHES[to];
@@ -76,6 +83,28 @@ impl Pair {
         let [kept, fresh] = [0, 1].map(|at| self.bundle(servers[at], builds[at]));
         assert!(!fresh.is_empty(), "no bundle after {:?}", self.done);
         assert_eq!(kept, fresh, "after {:?}", self.done);
+        self.took(&shop, change, builds[0])
+    }
+
+    /// Fails unless a build took over everything that was kept, and only that. What it keeps itself is there afterwards.
+    fn took(&mut self, shop: &Shop, change: Change, id: i64) -> Value {
+        // A branch's first build with the files of another one's is not like one of its own.
+        if let Some(same) = self.ran.get(self.branch).filter(|_| change == Change::Same) {
+            let build = self.keeping.build(id);
+            assert_eq!(build["same_as"], *same, "after {:?}: {build:#}", self.done);
+            return build;
+        }
+        let build = self.keeping.wait_for(id, |build| build["kept"].as_array().is_some_and(|kept| !kept.is_empty()));
+        let readable = [self.branch, "main"].map(|branch| self.kept.get(branch).cloned().unwrap_or_default());
+        let expected = shop.keys().map(|key| {
+            let found = key.is_some_and(|key| readable.iter().any(|kept| kept.contains(&key)));
+            if found { "hit" } else { "miss" }
+        });
+        let found = steps(&build).map(|step| step["cache"].as_str().unwrap_or_default());
+        assert_eq!(found, expected, "packages, bower, bundle after {:?}: {build:#}", self.done);
+        self.kept.entry(self.branch).or_default().extend(shop.keys().into_iter().flatten());
+        self.ran.insert(self.branch, id);
+        build
     }
 
     /// Makes the clone's tree what the state is, and nothing else, and pushes it.
@@ -114,6 +143,16 @@ impl Pair {
             })
             .collect()
     }
+}
+
+/// The steps of packages, of bower, and of the bundle.
+pub(crate) fn steps(build: &Value) -> [&Value; 3] {
+    let steps = build["steps"].as_array().expect("steps");
+    let find = |kind: &str, is_bower: bool| {
+        let found = steps.iter().find(|step| step["kind"] == kind && (step["name"] == "bower") == is_bower);
+        found.unwrap_or_else(|| panic!("no such step: {build:#}"))
+    };
+    [find("install", false), find("install", true), find("bundle", false)]
 }
 
 /// webpack, patch-package, bower, npm, a loader, the small packages, and a second node. Answers with what is installed always.

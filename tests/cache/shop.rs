@@ -52,6 +52,8 @@ pub(crate) enum Change {
     Switched(usize),
     /// Nothing but a file that no bundle reads.
     Nothing,
+    /// A commit without a change.
+    Same,
 }
 
 /// The branches that can be switched to.
@@ -61,7 +63,7 @@ impl Change {
     /// One of them all, by numbers.
     pub(crate) fn any(mut number: impl FnMut(usize) -> usize) -> Change {
         let small = |number: usize| u8::try_from(number).expect("small");
-        match number(14) {
+        match number(15) {
             0 => Change::Added(number(PACKAGES.len()), number(VERSIONS.len())),
             // `alpha` stays: patches and edits are of it.
             1 => Change::Removed(1 + number(PACKAGES.len() - 1)),
@@ -76,6 +78,7 @@ impl Change {
             10 => Change::Unsourced(small(number(3))),
             11 => Change::EditedInPlace(small(number(3))),
             12 => Change::Switched(number(BRANCHES.len())),
+            13 => Change::Same,
             _ => Change::Nothing,
         }
     }
@@ -95,7 +98,7 @@ pub(crate) struct Shop {
     api: u8,
     modules: BTreeMap<u8, u8>,
     edit: u8,
-    round: usize,
+    round: u32,
 }
 
 impl Shop {
@@ -120,7 +123,7 @@ impl Shop {
 
     /// Does what a developer does; switching branches is another's work.
     pub(crate) fn change(&mut self, change: Change) {
-        self.round += 1;
+        self.round += u32::from(change != Change::Same);
         match change {
             Change::Added(package, version) => {
                 self.before.clone_from(&self.dependencies);
@@ -146,8 +149,17 @@ impl Shop {
                 self.modules.remove(&module);
             }
             Change::EditedInPlace(edit) => self.edit = edit,
-            Change::Patched(_) | Change::Node(_) | Change::Switched(_) | Change::Nothing => {}
+            Change::Patched(_) | Change::Node(_) | Change::Switched(_) | Change::Nothing | Change::Same => {}
         }
+    }
+
+    /// What each step depends on beside what it compares by itself: packages, bower, and the bundle, whose tools look at
+    /// sources and components, and which Berry's is made without.
+    pub(crate) fn keys(&self) -> [Option<String>; 3] {
+        let packages = format!("{:?}", (&self.dependencies, self.patch, self.node, self.api));
+        let bower = format!("bower {:?}", (self.component, self.node, self.api));
+        let bundle = format!("bundle {packages} {:?}", (self.banner, self.babel));
+        [Some(packages), Some(bower), (self.manager != Manager::Berry).then_some(bundle)]
     }
 
     /// All of its files. `tools` are needed always; `components` is where git finds the component.

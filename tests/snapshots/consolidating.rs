@@ -100,10 +100,10 @@ fn one_layer_shows_what_its_chain_shows() {
         let one = data.cache.consolidate(&ids).expect("consolidated");
         let stacked: Vec<PathBuf> = chain[..3].iter().map(|one| files(&data, one)).collect();
         let bare = data.tree(&[("other", "")]);
-        let bases: [&[PathBuf]; 3] = [&[bottom.clone(), base.clone()], &[bare.clone()], &[base.clone()]];
+        let bases = [vec![bottom, base.clone()], vec![bare], vec![base]];
         for below in bases {
             let shown = |layers: &[PathBuf]| {
-                on_overlay(&data, &[layers, below].concat(), "", SHOW).expect("it was there a moment ago")
+                on_overlay(&data, &[layers, &below].concat(), "", SHOW).expect("it was there a moment ago")
             };
             assert_eq!(shown(&stacked), shown(&[files(&data, &one)]), "seed {seed}, over {below:?}");
         }

@@ -21,7 +21,9 @@ impl Other {
     fn start(what: &str, data: &Path) -> Self {
         let this = std::env::current_exe().expect("this test");
         let args = ["--exact", what, "--ignored", "--nocapture"];
-        let child = Command::new(this).args(args).env(DIR, data).stdout(Stdio::piped()).spawn().expect("started");
+        let mut command = Command::new(this);
+        command.args(args).env(DIR, data).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().expect("started");
         Self(child)
     }
 
@@ -58,7 +60,8 @@ fn any_in(dir: &Path, holds: impl Fn(&Path) -> bool) -> bool {
 
 #[test]
 fn a_killed_process_leaves_no_half_layer() {
-    let states: [(&str, fn(&Path) -> bool); 4] = [
+    type Reached = fn(&Path) -> bool;
+    let states: [(&str, Reached); 4] = [
         ("before the files are in", |data| any_in(&data.join("snapshots/incoming"), |_| true)),
         ("while they are read", |data| any_in(&data.join("snapshots/incoming"), |one| one.join("files").exists())),
         ("while they go to the disk", |data| {

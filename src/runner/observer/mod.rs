@@ -14,6 +14,7 @@ mod observed;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -40,6 +41,11 @@ pub struct Settings {
     /// Whether dependencies come from a snapshot whose content is known. If not, a bundler looks at every file of
     /// `node_modules` instead of at its packages' versions, since an edit in place changes no version.
     pub managed: bool,
+    /// The root of the tree, as a step sees it.
+    pub tree: PathBuf,
+    /// When the tree was ready for the first step that does not install. What a step changes in dependencies after this
+    /// is in no key: a bundler that finds such a change gets no cache of ours.
+    pub ready: SystemTime,
     /// Files on which the whole cache depends, as a step sees them: configuration files, the lockfile. Those that are
     /// not there are left out.
     pub build_dependencies: Vec<PathBuf>,
@@ -53,6 +59,8 @@ pub struct Settings {
 struct Embedded<'a> {
     cache_dir: Cow<'a, str>,
     managed: bool,
+    tree: Cow<'a, str>,
+    ready: u128,
     build_dependencies: Vec<Cow<'a, str>>,
     version: &'a str,
     max_age: u64,
@@ -115,6 +123,8 @@ fn preload(home_inside: &Path, settings: &Settings) -> String {
     let embedded = Embedded {
         cache_dir: settings.cache_dir.to_string_lossy(),
         managed: settings.managed,
+        tree: settings.tree.to_string_lossy(),
+        ready: settings.ready.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),
         build_dependencies: settings.build_dependencies.iter().map(|file| file.to_string_lossy()).collect(),
         version: &settings.version,
         max_age: MAX_AGE_MS,
@@ -162,6 +172,8 @@ mod tests {
         Settings {
             cache_dir: cache_dir(Path::new("/home/build")),
             managed: false,
+            tree: "/build".into(),
+            ready: UNIX_EPOCH,
             build_dependencies: vec!["/build/package-lock.json".into()],
             version: "1".into(),
         }

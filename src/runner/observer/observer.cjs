@@ -153,11 +153,41 @@ function persistent(options) {
 /** Gives `compiler` a persistent cache if nobody has spoken of one; answers whether it did. */
 function cache(compiler, bundler, major, version) {
   const { options } = compiler;
-  if (options.cache !== undefined) return false;
+  if (options.cache !== undefined || changedInPlace() !== false) return false;
   if (bundler === "webpack" && major === 5) return webpack5(compiler, version);
   if (bundler === "rspack" && major === 1) return rspack1(compiler, version);
   if (bundler === "rspack" && major === 2) return rspack2(compiler, version);
   return false;
+}
+
+/** Folders of `node_modules` that tools keep for their next run. */
+const CACHES = new Set([".cache", ".vite", ".astro"]);
+
+/**
+ * Whether a step of this build changed a dependency where it is installed, in this step or before it; `undefined` where
+ * that can't be seen. Its version is what it was, and whoever edits a file may set back its time and keep its size: a
+ * cache that another build filled would not notice. But it lies in a lower layer of an overlay, so that with the file
+ * every folder above it was copied up, and when an inode was made or changed is the kernel's to say (inode(7), `ctime`).
+ * Folders that nothing was copied into are therefore not looked into.
+ */
+function changedInPlace() {
+  const fs = require("fs");
+  const dependencies = /^(node_modules|bower_components)$/;
+  const isNew = (file) => fs.lstatSync(file).ctimeMs >= settings.ready;
+  const installed = (dir) =>
+    fs.readdirSync(dir, { withFileTypes: true }).some((entry) => {
+      const { name } = entry;
+      // Files with a dot are the managers' own notes, which some write whenever they run.
+      if (CACHES.has(name) || (name.startsWith(".") && entry.isFile()) || !isNew(`${dir}/${name}`)) return false;
+      return name.startsWith("@") ? installed(`${dir}/${name}`) : true;
+    });
+  const look = (dir) =>
+    fs.readdirSync(dir, { withFileTypes: true }).some((entry) => {
+      const path = `${dir}/${entry.name}`;
+      if (!entry.isDirectory() || !isNew(path)) return false;
+      return dependencies.test(entry.name) ? installed(path) : look(path);
+    });
+  return quietly(() => look(settings.tree));
 }
 
 function webpack5(compiler, version) {
