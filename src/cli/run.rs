@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -10,6 +12,7 @@ use crate::domain::build::{Build, State, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::spec::{Decision, NOBODY, Plan};
 use crate::process::Lines;
+use crate::runner::build::Built;
 use crate::runner::{self, Happening, Job, Parts, Stop, Tell};
 
 use super::account;
@@ -20,6 +23,8 @@ use super::{RunArgs, USAGE};
 
 /// How many of a failed step's last lines are shown again at the end.
 const LAST_LINES: usize = 30;
+/// After this long without a word, a person wants to know what is still done.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Builds the folder; the exit code is the outcome's.
 pub(super) fn run(args: &RunArgs) -> ExitCode {
@@ -30,7 +35,10 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(Outcome::Broken.exit_code());
         }
     };
-    match runtime.block_on(build_folder(args)) {
+    let built = runtime.block_on(build_folder(args));
+    // What a person did not want to wait for is not waited for: half of it is removed by the next build.
+    runtime.shutdown_background();
+    match built {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             eprintln!("hookmill: {error}");
@@ -50,23 +58,46 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, FolderError> {
     }
     let mut folder = Folder::open(&args.dir, rev, Confinement::AsTheHostGives).await?;
     folder.job.build.use_cache = !args.no_cache;
-    let outcome = build(&folder.job, &folder.parts, folder.slot(), &stop, args.json).await;
-    folder.close().await;
+    let (outcome, ended) = build(&folder.job, &folder.parts, folder.slot(), &stop, args.json).await;
+    if ended == Ended::Whole {
+        folder.close().await;
+    }
     Ok(outcome)
 }
 
-async fn build(job: &Job, parts: &Parts, slot: usize, stop: &Stop, json: bool) -> Outcome {
+/// Whether everything was done, after the verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Everything.
+    Whole,
+    /// A person did not want to wait for what helps the next build.
+    Early,
+}
+
+async fn build(job: &Job, parts: &Parts, slot: usize, stop: &Stop, json: bool) -> (Outcome, Ended) {
     let (tell, happenings) = Tell::channel();
     let mut watcher = Watcher::new(job.build.clone(), json);
     let (built, ()) = tokio::join!(runner::build::build(job, parts, slot, tell, stop), watcher.watch(happenings));
     watcher.end(&built.verdict);
     let outcome = built.verdict.outcome;
-    // Who does not want to wait for the next build's sake presses Ctrl-C, and has the verdict.
+    (outcome, keep(built, stop, &watcher).await)
+}
+
+/// Keeps what the next build can use. Who does not want to wait for that presses Ctrl-C, and has the verdict.
+async fn keep(built: Built, stop: &Stop, watcher: &Watcher) -> Ended {
+    let mut kept = pin!(built.keep());
     tokio::select! {
-        _ = built.keep() => {}
-        () = stop.cancelled() => {}
+        biased;
+        _ = &mut kept => return Ended::Whole,
+        () = stop.cancelled() => return Ended::Early,
+        () = tokio::time::sleep(SILENCE) => {}
     }
-    outcome
+    watcher.say("keeping what the next build can use; Ctrl-C ends that, and the verdict stays");
+    tokio::select! {
+        biased;
+        _ = kept => Ended::Whole,
+        () = stop.cancelled() => Ended::Early,
+    }
 }
 
 fn explain(planned: Result<Plan, Verdict>, json: bool) -> Outcome {

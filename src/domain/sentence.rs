@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::build::StepKind;
+use super::cache_note::Earlier;
 use super::repo::CommitId;
 use super::time::brief;
 
@@ -126,9 +127,14 @@ pub fn restored(note: Option<&str>) -> String {
     line(format!("Passed: {}", note.unwrap_or("unchanged")))
 }
 
-/// `Passed without a build: same files as 9f8e7d6`, for a commit whose tree, plan and environment passed before.
-pub fn same_files(as_commit: &CommitId) -> String {
-    line(format!("Passed without a build: same files as {}", as_commit.short()))
+/// `Passed without a build: same files as 9f8e7d6`, for a commit whose tree, plan and environment passed before. A folder
+/// has the files of an earlier run, which may be in no commit.
+pub fn same_files(as_in: Earlier<'_>, commit: &CommitId) -> String {
+    let those = match as_in {
+        Earlier::Build(_) => commit.short().to_owned(),
+        run @ Earlier::Run(_) => format!("in {run}"),
+    };
+    line(format!("Passed without a build: same files as {those}"))
 }
 
 /// `npm install failed: ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1`. `step` is the step's name.
@@ -257,6 +263,7 @@ pub fn step_context(prefix: &str, kind: StepKind, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::build::BuildId;
     use super::*;
 
     fn seconds(n: u64) -> Duration {
@@ -311,7 +318,10 @@ mod tests {
         );
         check(passed(seconds(1), &[vec![bundle(1)]]), "Passed in 1s · bundle 1s");
         check(restored(Some("unchanged since build #12")), "Passed: unchanged since build #12");
-        check(same_files(&commit()), "Passed without a build: same files as a1b2c3d");
+        let build = Earlier::Build(BuildId(12));
+        check(same_files(build, &commit()), "Passed without a build: same files as a1b2c3d");
+        let run = Earlier::Run(&commit());
+        check(same_files(run, &commit()), "Passed without a build: same files as in the run at a1b2c3d");
         check(
             install_failed("npm", "ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1"),
             "npm install failed: ERESOLVE, react@19.1.0 does not fit react-dom@18.3.1",

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::repo_file::RepoFile;
 use crate::confine::Holder;
-use crate::domain::build::{CacheUse, KeptLevel, Step, StepKind, StepState};
-use crate::domain::cache_note::Off;
+use crate::domain::build::{CacheUse, Cause, KeptLevel, Step, StepKind, StepState};
+use crate::domain::cache_note::{self, Earlier, Off};
 use crate::domain::lockfile;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence::{self, Good};
@@ -133,8 +133,9 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     course.restored = restore(&course, &file).await;
     course.observer = observer(&course);
     if let Some(same) = course.restored.same().filter(|same| still_has_artifacts(parts, &file, same)) {
-        pass_as(&plan, same, tell).await;
-        return Ok(Verdict::new(Outcome::Passed, sentence::same_files(&same.sha)).into());
+        pass_as(&plan, same, job.build.cause, tell).await;
+        let earlier = Earlier::of(same, job.build.cause);
+        return Ok(Verdict::new(Outcome::Passed, sentence::same_files(earlier, &same.sha)).into());
     }
     let projects = plan.steps().map(|step| step.dir.clone()).collect();
     let caches = Caches { projects, paths: file.cache.paths.clone() };
@@ -240,12 +241,14 @@ fn still_has_artifacts(parts: &Parts, file: &RepoFile, same: &Record) -> bool {
 }
 
 /// Shows every step as good without having run: it was, in another build with the same files.
-async fn pass_as(plan: &Plan, same: &Record, tell: &Tell) {
-    tell.that(Happening::SameAs(same.build)).await;
+async fn pass_as(plan: &Plan, same: &Record, cause: Cause, tell: &Tell) {
+    if let Earlier::Build(build) = Earlier::of(same, cause) {
+        tell.that(Happening::SameAs(build)).await;
+    }
     for (place, spec) in plan.steps().enumerate().map(|(at, spec)| (at + 1, spec)) {
         let mut step = Step::queued(&spec.name, spec.kind);
         (step.state, step.outcome, step.cache) = (StepState::Finished, Some(Outcome::Passed), CacheUse::Hit);
-        step.cache_note = Some(format!("passed in build {} ({})", same.build, same.sha.short()));
+        step.cache_note = Some(cache_note::passed(same, cause));
         tell.that(Happening::Step(place, step)).await;
     }
 }

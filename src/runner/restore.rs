@@ -9,7 +9,7 @@ use crate::cache::{Cache, Found, Held};
 use crate::config::repo_file;
 use crate::confine::{Joining, Seen};
 use crate::domain::build::{Build, CacheUse, Cause, StepKind};
-use crate::domain::cache_note::{self, Off};
+use crate::domain::cache_note::{self, Earlier, Off};
 use crate::domain::listing::Listing;
 use crate::domain::snapshot::{Inputs, Level, Lineage, Place, Record};
 use crate::domain::spec::{Plan, StepSpec};
@@ -137,9 +137,9 @@ impl Group {
         }
     }
 
-    fn note(&self) -> String {
+    fn note(&self, cause: Cause) -> String {
         match &self.state {
-            State::Hit(held) => cache_note::unchanged(held.record.build),
+            State::Hit(held) => cache_note::unchanged(Earlier::of(&held.record, cause)),
             State::Miss(_, why) | State::Off(why) => why.clone(),
         }
     }
@@ -206,7 +206,8 @@ impl Restored {
             StepKind::Bundle => self.work.as_ref(),
             StepKind::Check | StepKind::Checkout => None,
         };
-        group.map_or((CacheUse::Off, None), |group| (group.cache(), Some(group.note())))
+        let (Some(group), Some((lookup, _))) = (group, &self.asked) else { return (CacheUse::Off, None) };
+        (group.cache(), Some(group.note(lookup.build.cause)))
     }
 
     /// The layers of a place that were found, the topmost first.
@@ -357,8 +358,7 @@ impl Finder<'_> {
         let missed = match found {
             Found::Hit(held) if is_hit => return State::Hit(Box::new(held)),
             Found::Hit(held) => {
-                let why =
-                    format!("no lockfile says which versions; those of build #{} are a day old", held.record.build);
+                let why = cache_note::expired(Earlier::of(&held.record, self.build.cause));
                 return State::Miss(inputs, why);
             }
             Found::Miss(missed) => missed,
@@ -370,9 +370,9 @@ impl Finder<'_> {
         let why = damaged.or_else(|| {
             let nearest = missed.nearest?;
             let first = inputs.first_difference(&nearest.inputs)?;
-            Some(cache_note::changed(&first, nearest.build))
+            Some(cache_note::changed(&first, Earlier::of(&nearest, self.build.cause)))
         });
-        State::Miss(inputs, why.unwrap_or_else(|| cache_note::first().to_owned()))
+        State::Miss(inputs, why.unwrap_or_else(|| cache_note::first(level).to_owned()))
     }
 
     /// A layer lies above the sources: it must not hide a file that the repository has come to have.

@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "bower needs no server that misbehaves")]
 mod git_http;
 
+mod again;
 mod bundlers;
 mod components;
 mod layouts;

@@ -36,6 +36,12 @@ impl Repository {
         self
     }
 
+    /// With one more line in a file.
+    pub(crate) fn with_line(self, path: &str, line: &str) -> Repository {
+        let text = fs::read_to_string(self.folder().join(path)).expect("a file");
+        self.with(path, &format!("{text}\n{line}\n"))
+    }
+
     /// With fields of `package.json` set.
     pub(crate) fn with_fields(self, fields: &Value) -> Repository {
         let path = self.folder().join("package.json");
@@ -81,9 +87,18 @@ impl Repository {
         Explained(serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}")))
     }
 
-    /// Builds it.
+    /// Builds it from nothing: what an earlier run of the tests left would be taken for its outcome.
     pub(crate) fn build(&self) -> Built {
-        let (_, stdout, log) = self.hookmill(&["run", "--json"]);
+        self.build_by(&["run", "--json", "--no-cache"])
+    }
+
+    /// Builds it as a person does, with what earlier builds left.
+    pub(crate) fn build_with_caches(&self) -> Built {
+        self.build_by(&["run", "--json"])
+    }
+
+    fn build_by(&self, words: &[&str]) -> Built {
+        let (_, stdout, log) = self.hookmill(words);
         let build = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{log}"));
         Built { build, log }
     }
@@ -216,6 +231,27 @@ impl Built {
         let ran = list(&built.build["steps"]).iter().map(|step| word(&step["name"]));
         assert_eq!(ran.filter(|name| name != "checkout").collect::<Vec<_>>(), steps, "{}", built.log);
         built
+    }
+
+    /// Fails unless a step was restored from what an earlier build left.
+    #[track_caller]
+    pub(crate) fn restored(self, name: &str) -> Built {
+        let step = list(&self.build["steps"]).iter().find(|step| step["name"] == name);
+        let step = step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.build));
+        let note = word(&step["cache_note"]);
+        assert!(step["cache"] == "hit" && note.starts_with("unchanged since the run at "), "{step:#}\n{}", self.log);
+        self
+    }
+
+    /// The sentence of its verdict.
+    pub(crate) fn reason(&self) -> String {
+        word(&self.build["reason"])
+    }
+
+    /// The lines of the log that begin with a word, whichever step printed them.
+    pub(crate) fn lines(&self, first: &str) -> Vec<String> {
+        let of_step = |line: &str| Some(line.split_once("| ")?.1.to_owned());
+        self.log.lines().filter_map(of_step).filter(|line| line.starts_with(first)).collect()
     }
 
     /// Fails unless the log has these words.

@@ -10,7 +10,7 @@ use super::super::table::age;
 use super::list::KEY;
 use super::{Kept, Refusal, is_meant, ref_of};
 use crate::cache::{Listed, Miss};
-use crate::domain::cache_note;
+use crate::domain::cache_note::{self, Earlier};
 use crate::domain::sentence::{one_line, size};
 use crate::domain::snapshot::{Level, Record, Scope};
 use crate::domain::time::Timestamp;
@@ -115,7 +115,7 @@ fn lines(level: Level, known: &Known<'_>) -> Vec<String> {
         let why = match known.before {
             Some(before) => miss.inputs.first_difference(&before.inputs).map_or_else(
                 || "in the order of its inputs".to_owned(),
-                |first| cache_note::changed(&first, before.build),
+                |first| cache_note::changed(&first, Earlier::Build(before.build)),
             ),
             None => "nothing is known that was kept before".to_owned(),
         };
