@@ -137,7 +137,8 @@ pub(crate) fn build_of(trust: Trust) -> Build {
         git_ref: RefName::branch("main").expect("legal"),
         branch: Some("main".into()),
         pull_request: None,
-        cause: Cause::Local,
+        // Its words are those of a server: they name builds.
+        cause: Cause::Push,
         trust,
         attempt: 1,
         rerun_of: None,
