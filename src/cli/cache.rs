@@ -75,7 +75,7 @@ enum CacheCommand {
     },
     /// Removes snapshots; the next builds start without them.
     Rm(RmArgs),
-    /// Removes what was not used for 30 days, then the least recently used beyond [retention] snapshots.
+    /// Removes what was not used for 30 days, then the least recently used beyond `retention.snapshots`.
     Gc,
 }
 

@@ -71,7 +71,7 @@ class _Side:
 
     def __init__(self, options, folder, forge, repository, sandbox):
         self.forge, self.repository = forge, repository
-        self.server = Server(options.binary, folder, forge.api_url, {NAME: repository.url}, sandbox=sandbox)
+        self.server = Server(options.binary, folder, forge.api_url, {NAME: repository.url}, sandbox=sandbox, cache=False)
         self.before = "0" * 40
         self.sandbox = "?"
 

@@ -79,7 +79,7 @@ def run(options, folder):
         repository = forge.repository(NAME)
         config = f'[bundle]\ncommand = ["sh", "-c", "{_script(options.bytes)}"]\n'
         commit = repository.commit({".hookmill.toml": config.encode()})
-        server = Server(options.binary, folder / "hookmill", forge.api_url, {NAME: repository.url}, sandbox=options.sandbox)
+        server = Server(options.binary, folder / "hookmill", forge.api_url, {NAME: repository.url}, sandbox=options.sandbox, cache=False)
         with server:
             _cat(options.bytes)
             _step(server, forge, commit, 0)

@@ -32,7 +32,7 @@ def _hookmill(options, folder, forge, repository, commits):
         time.sleep(_REST)
         figures.append(processes.pss(server.pid) / 1e6)
 
-    with Server(options.binary, folder, forge.api_url, {NAME: repository.url}, sandbox=options.sandbox) as server:
+    with Server(options.binary, folder, forge.api_url, {NAME: repository.url}, sandbox=options.sandbox, cache=False) as server:
         rest()
         half = len(commits) // 2
         for batch in (range(half), range(half, len(commits))):

@@ -153,7 +153,7 @@ def run(options, folder):
         count = int(options.kills * (options.life + 1) * options.rate) + 100
         commits = repository.commits([{"number": str(n).encode()} for n in range(count)],
                                      [f"refs/heads/push-{n}" for n in range(count)], base)
-        server = Server(options.binary, folder / "hookmill", forge.api_url, {NAME: repository.url}, sandbox=options.sandbox)
+        server = Server(options.binary, folder / "hookmill", forge.api_url, {NAME: repository.url}, sandbox=options.sandbox, cache=False)
         sender, leftovers, starts = _Sender(server, commits, options.rate), _Leftovers(forge), []
         try:
             starts.append(server.launch())

@@ -36,7 +36,7 @@ class Server:
     """
 
     def __init__(self, binary, folder, api_url, repos, slots=1, sandbox="available", context="hookmill",
-                 environment=None, limits="", measured=False, user=None):
+                 environment=None, limits="", measured=False, user=None, cache=True):
         self.binary, self.folder = Path(binary), Path(folder)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -50,17 +50,19 @@ class Server:
             "no_proxy": "127.0.0.1,localhost",
             **(environment or {}),
         }
-        self._write(api_url, repos, slots, sandbox, context, limits)
+        self._write(api_url, repos, slots, sandbox, context, limits, cache)
         if user:
             for path in (self.folder, *self.folder.iterdir()):
                 shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
 
-    def _write(self, api_url, repos, slots, sandbox, context, limits):
+    def _write(self, api_url, repos, slots, sandbox, context, limits, cache):
         for name, content in (("hook-secret", SECRET), ("forge-token", _TOKEN.encode())):
             (self.folder / name).write_bytes(content)
             (self.folder / name).chmod(0o600)
         blocks = "".join(
             f'\n[[repo]]\nforge = "{FORGE}"\nname = "{name}"\nclone_url = "{url}"\nhook_secret_file = "hook-secret"\n'
+            # The same tree again is to be built again, where that is what is timed.
+            + ("" if cache else "cache = false\n")
             for name, url in repos.items()
         )
         node = machine.version("node").split(".")[0]
