@@ -214,13 +214,14 @@ fn observed(step: &StepSpec, home: &Path, told: &AtomicUsize) -> Option<String> 
     let mut words = String::new();
     for one in all.iter().skip(told.swap(all.len(), Ordering::Relaxed)) {
         let cache = match one.cache {
-            CacheOf::Ours => "a cache that is kept between builds",
-            CacheOf::Repositorys => "the repository's own cache, which is kept between builds",
-            CacheOf::None => "no cache that could be kept",
+            CacheOf::Ours => "its cache is kept between builds",
+            CacheOf::Repositorys => "the repository's own cache is kept between builds",
+            CacheOf::None => "it has no cache that could be kept",
         };
-        let (bundler, version, built, cached) = (&one.bundler, &one.version, one.built, one.cached);
+        let (bundler, version, built) = (&one.bundler, &one.version, one.built);
+        let all = built.saturating_add(one.cached);
         // Writing to a String does not fail.
-        let _ = writeln!(words, "== {bundler} {version}: {built} modules built, {cached} from {cache} ==");
+        let _ = writeln!(words, "== {bundler} {version}: {built} of {all} modules built; {cache} ==");
     }
     (!words.is_empty()).then(|| format!("\n{words}"))
 }

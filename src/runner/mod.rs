@@ -19,6 +19,7 @@ pub mod observer;
 mod pending;
 mod phases;
 mod planning;
+mod remains;
 mod restore;
 mod stage;
 mod tools;

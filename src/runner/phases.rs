@@ -16,7 +16,7 @@ use crate::domain::view::View;
 
 use super::build::{no_holder, no_workspace};
 use super::course::{self, Course};
-use super::keeping::{Caches, Installs, Remains};
+use super::remains::{Caches, Installs, Remains};
 use super::restore::Restored;
 use super::stage::Ended;
 use super::workspace::{Phase, Workspace};
