@@ -28,5 +28,6 @@ mod whole;
 
 mod damage;
 mod forks;
+mod links;
 mod scopes;
 mod shop;
