@@ -14,11 +14,13 @@
 //! 5. **It is checked out.** [`checkout`] runs in a child process: the mirror is asked first, the tree is walked under
 //!    a budget before its first file is written, and only what differs is touched.
 //! 6. **It is planned.** [`plan`] turns a listing of the tree into stages of steps. It is pure and explains itself.
-//! 7. **It runs.** [`runner`] opens the build's holder ([`confine`]), starts the installs side by side, then the
-//!    bundle. [`process`] turns each step into events; [`runner::diagnosis`] says whose fault a failure was.
+//! 7. **It runs.** [`runner`] looks up what earlier builds left ([`cache`]): a tree that passed passes at once, installs
+//!    whose inputs are unchanged lie in the view already. It opens the build's holder ([`confine`]), starts the other
+//!    installs side by side, then the bundle. [`process`] turns each step into events; [`runner::diagnosis`] says whose fault a failure was.
 //! 8. **It is watched.** Each line goes to disk ([`blobs`]) and wakes who follows ([`live`], [`runner::follow`]).
 //! 9. **It gets its final word.** The verdict and its status are written in one transaction; [`reporter`] sends the
-//!    status until the forge has it. [`sweeper`] mends what a crash left behind.
+//!    status until the forge has it. Then, and not before, what it left for the next builds is kept. [`sweeper`] mends
+//!    what a crash left behind.
 //!
 //! The folders are floors: a file imports from its own folder and from floors below it, which `tests/floors.rs` checks.
 
