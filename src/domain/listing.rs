@@ -153,6 +153,24 @@ impl Listing {
     }
 }
 
+/// A path from a folder of a tree, both with `/`; `.` is the root. `None` outside the tree.
+pub fn joined(dir: &str, target: &str) -> Option<String> {
+    if target.starts_with(['/', '~']) {
+        return None;
+    }
+    let mut parts: Vec<&str> = dir.split('/').filter(|part| *part != ".").collect();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            name => parts.push(name),
+        }
+    }
+    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
+}
+
 /// Contents as text: a list of numbers, which serde makes of bytes, is four times as long.
 mod contents {
     use std::collections::BTreeMap;

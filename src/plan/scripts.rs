@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::manifest::Manifest;
+use crate::domain::listing;
 
 /// A command of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,20 +84,7 @@ fn unquoted(text: &str) -> String {
 
 /// A folder from another one; `None` outside the tree, or when only a shell could tell.
 pub(super) fn joined(dir: &str, target: &str) -> Option<String> {
-    if target.starts_with(['/', '~']) || target.contains(['$', '*']) {
-        return None;
-    }
-    let mut parts: Vec<&str> = dir.split('/').filter(|part| *part != ".").collect();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            name => parts.push(name),
-        }
-    }
-    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
+    if target.contains(['$', '*']) { None } else { listing::joined(dir, target) }
 }
 
 impl Command {

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::scripts;
 use super::settings::without_user;
-use super::sources::{Sources, inside, joined, upwards};
+use super::sources::{Sources, inside, upwards};
 use super::{Facts, NotKept};
+use crate::domain::listing::joined;
 use crate::domain::snapshot::Inputs;
 
 /// Adds what bower reads in a folder, and names the folder that it writes.

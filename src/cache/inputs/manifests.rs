@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Map, Value};
 
 use super::scripts::LIFECYCLE;
-use super::sources::{Sources, inside, joined, upwards};
+use super::sources::{Sources, inside, upwards};
 use super::{Facts, NotKept};
+use crate::domain::listing::joined;
 use crate::domain::snapshot::Inputs;
 use crate::domain::workspaces::{is_member, pnpm_packages};
 

@@ -3,7 +3,8 @@
 use saphyr::{LoadableYamlNode, Yaml};
 
 use super::NotKept;
-use super::sources::{Sources, inside, joined};
+use super::sources::{Sources, inside};
+use crate::domain::listing::joined;
 use crate::domain::snapshot::Inputs;
 
 /// Files that say how a folder is installed. The first ones are read from every folder above, too, by one manager or

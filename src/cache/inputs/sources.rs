@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::NotKept;
+use crate::domain::listing::joined;
 use crate::domain::snapshot::Inputs;
 use crate::tree::{self, Dir, Kind, TreeError, Visit};
 
@@ -158,22 +159,4 @@ pub(super) fn parent(path: &str) -> &str {
 /// A folder and those above it, up to the root.
 pub(super) fn upwards(dir: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(dir), |dir| (*dir != ".").then(|| parent(dir)))
-}
-
-/// A path from a folder; `None` outside the tree.
-pub(super) fn joined(dir: &str, target: &str) -> Option<String> {
-    if target.starts_with(['/', '~']) {
-        return None;
-    }
-    let mut parts: Vec<&str> = dir.split('/').filter(|part| *part != ".").collect();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            name => parts.push(name),
-        }
-    }
-    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
 }
