@@ -60,7 +60,8 @@ struct Embedded<'a> {
     cache_dir: Cow<'a, str>,
     managed: bool,
     tree: Cow<'a, str>,
-    ready: u128,
+    /// Nanoseconds since 1970, as text: a number of JavaScript does not hold so many digits.
+    ready: String,
     build_dependencies: Vec<Cow<'a, str>>,
     version: &'a str,
     max_age: u64,
@@ -131,7 +132,7 @@ fn preload(home_inside: &Path, settings: &Settings) -> String {
         cache_dir: settings.cache_dir.to_string_lossy(),
         managed: settings.managed,
         tree: settings.tree.to_string_lossy(),
-        ready: settings.ready.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),
+        ready: settings.ready.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string(),
         build_dependencies: settings.build_dependencies.iter().map(|file| file.to_string_lossy()).collect(),
         version: &settings.version,
         max_age: MAX_AGE_MS,

@@ -173,7 +173,9 @@ const CACHES = new Set([".cache", ".vite", ".astro"]);
 function changedInPlace() {
   const fs = require("fs");
   const dependencies = /^(node_modules|bower_components)$/;
-  const isNew = (file) => fs.lstatSync(file).ctimeMs >= settings.ready;
+  const ready = BigInt(settings.ready);
+  // In nanoseconds: what was written in the millisecond before is not new. A node that can't tell them throws here.
+  const isNew = (file) => BigInt(fs.lstatSync(file, { bigint: true }).ctimeNs) >= ready;
   const installed = (dir) =>
     fs.readdirSync(dir, { withFileTypes: true }).some((entry) => {
       const { name } = entry;
