@@ -45,7 +45,7 @@ pub async fn take(store: &Store, arrival: Arrival) -> Result<Accepted, StoreErro
 }
 
 /// Which builds the decision needs to know about.
-fn about(arrival: &Arrival) -> Option<About> {
+pub fn about(arrival: &Arrival) -> Option<About> {
     let repo = repo(arrival)?;
     let rules = arrival.rules.as_ref()?;
     let default_branch = arrival.heard.default_branch.as_deref();

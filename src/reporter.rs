@@ -13,16 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::server::{Forges, Web};
 use crate::domain::link::InstanceKey;
+use crate::domain::outbox::{AfterRejection, FIRST_WAIT};
 use crate::forge::api::{Client, PostError};
 use crate::store::{OutboxItem, Store};
 
-/// After this long a status is given up: nobody looks at that commit any more.
-const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
-/// A token that was refused is tried again this seldom.
-const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// The first wait after a failure; doubled each time, up to the longest.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
-const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// How many requests may be under way at once. Forges ask for few.
 const AT_ONCE: u32 = 8;
 /// How long to sleep when nothing says that there is something to send.
@@ -117,43 +111,17 @@ impl Reporter {
     }
 
     async fn put_off(&self, item: &OutboxItem, error: &PostError) -> Result<(), crate::store::StoreError> {
-        let given_up = item.age > GIVE_UP;
         tracing::warn!(build = item.build.0, repo = %item.repo, context = item.status.context, attempts = item.attempts, %error, "status not accepted");
-        match error {
-            PostError::Refused { .. } => self.store.dead(item.id, &error.to_string()).await,
-            PostError::Retry { .. } | PostError::Unauthorized { .. } if given_up => {
-                self.store.dead(item.id, &format!("given up after a day: {error}")).await
-            }
-            PostError::Retry { after, .. } => {
-                if let Some(after) = after {
-                    self.store.pause_forge(&item.repo.forge, *after, &error.to_string()).await?;
+        let jitter = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+        match error.rejection().means(item.attempts, item.age, jitter) {
+            AfterRejection::Refused => self.store.dead(item.id, &error.to_string()).await,
+            AfterRejection::TooOld => self.store.dead(item.id, &format!("given up after a day: {error}")).await,
+            AfterRejection::Again { wait, pause } => {
+                if let Some(pause) = pause {
+                    self.store.pause_forge(&item.repo.forge, pause, &error.to_string()).await?;
                 }
-                let wait = after.unwrap_or_else(|| backoff(item.attempts));
                 self.store.postpone(item.id, wait, &error.to_string()).await
             }
-            PostError::Unauthorized { .. } => {
-                self.store.pause_forge(&item.repo.forge, UNAUTHORIZED_PAUSE, &error.to_string()).await?;
-                self.store.postpone(item.id, UNAUTHORIZED_PAUSE, &error.to_string()).await
-            }
         }
-    }
-}
-
-/// Doubled for each attempt, with up to a half of jitter.
-fn backoff(attempts: u32) -> Duration {
-    let wait = FIRST_WAIT.saturating_mul(1 << attempts.min(10)).min(LONGEST_WAIT);
-    let random = getrandom::u32().unwrap_or(0);
-    wait.mul_f64(1.0 + f64::from(random) / f64::from(u32::MAX) / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_and_are_bounded() {
-        assert!(backoff(0) >= FIRST_WAIT && backoff(0) <= FIRST_WAIT * 2);
-        assert!(backoff(3) > backoff(0));
-        assert!(backoff(60) <= LONGEST_WAIT.mul_f64(1.5));
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hookmill::config::server::{Forks, RepoRules, Supersede};
 use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, State, Step, StepKind, StepState};
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
+use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::{Outcome, Verdict};
 use hookmill::domain::repo::CommitId;
 use hookmill::domain::snapshot::{Level, Scope};
@@ -21,8 +22,8 @@ use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
-    Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, Lease, OpenError, Options, OutboxItem,
-    RerunAnswer, Returned, Store, StoreError, WallClock,
+    Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, OpenError, Options, OutboxItem, RerunAnswer,
+    Returned, Store, StoreError, WallClock,
 };
 
 const LEASE: Duration = Duration::from_secs(60);

@@ -6,10 +6,12 @@
 pub mod build;
 pub mod cache_note;
 pub mod event;
+pub mod lease;
 pub mod link;
 pub mod listing;
 pub mod lockfile;
 pub mod log;
+pub mod outbox;
 pub mod outcome;
 pub mod repo;
 pub mod sentence;

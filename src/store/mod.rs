@@ -36,7 +36,7 @@ pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
 pub use outbox::{OutboxHealth, OutboxItem};
-pub use queue::{Claim, Claimed, Lease, MAX_CLAIMS, Returned};
+pub use queue::{Claim, Claimed, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};
 pub use retention::Forgotten;
 pub use scopes::DroppedScope;

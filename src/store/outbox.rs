@@ -2,9 +2,7 @@
 //!
 //! A status is written in the transaction of the move that causes it, and stays until it is sent or given up. For
 //! each commit and context there is at most one unsent row: a newer status takes the place of an unsent older one.
-//! A commit's context belongs to its newest build: what an older build would say after a newer one has spoken is kept
-//! as dropped, for the account, and never sent. (Its `pending` is dropped like its final word; else the commit could
-//! stay pending for ever.)
+//! Who may speak for a commit is decided in [`crate::domain::outbox`].
 
 use std::time::Duration;
 
@@ -14,6 +12,7 @@ use super::builds::Numbered;
 use super::sqlite::{Connection, Database, MAX_ROWS, Row};
 use super::{Store, StoreError, row};
 use crate::domain::build::BuildId;
+use crate::domain::outbox::{Fate, needs_final_word};
 use crate::domain::repo::{CommitId, ForgeName, RepoId};
 use crate::domain::status::{Status, StatusState};
 use crate::domain::time::Timestamp;
@@ -59,8 +58,8 @@ pub(super) const DUE: &str = "SELECT o.id, o.build_id, o.forge, b.repo_shown, o.
                    WHERE o.fate = 'due' AND o.next_attempt <= $1 \
                    AND o.forge NOT IN (SELECT forge FROM pauses WHERE until > $1) ORDER BY o.id LIMIT $2";
 
-pub(super) const NEWER_SPOKE: &str = "SELECT EXISTS (SELECT 1 FROM outbox \
-                           WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND build_id > $5)";
+pub(super) const NEWEST_SPOKE: &str = "SELECT max(build_id) FROM outbox \
+                            WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4";
 
 impl Store {
     /// The statuses that are due, oldest first: at most one for each commit and context, none for a paused forge.
@@ -247,15 +246,15 @@ impl Speaker {
         status: &Status,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let newer_spoke: bool = sqlx::query_scalar(NEWER_SPOKE)
+        let newest: Option<i64> = sqlx::query_scalar(NEWEST_SPOKE)
             .bind(&self.forge)
             .bind(&self.repo)
             .bind(&self.sha)
             .bind(&status.context)
-            .bind(self.build.0)
             .fetch_one(&mut *connection)
             .await?;
-        if !newer_spoke {
+        let fate = Fate::of_word(self.build, newest.map(BuildId));
+        if fate == Fate::Due {
             sqlx::query(
                 "DELETE FROM outbox WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND fate = 'due'",
             )
@@ -277,7 +276,7 @@ impl Speaker {
         .bind(&status.context)
         .bind(status.state.as_str())
         .bind(&status.sentence)
-        .bind(if newer_spoke { "dropped" } else { "due" })
+        .bind(fate.as_str())
         .bind(now.0)
         .execute(connection)
         .await?;
@@ -304,16 +303,18 @@ impl Speaker {
         sentence: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let pending: Vec<String> = sqlx::query_scalar(
-            "SELECT context FROM outbox WHERE state = 'pending' \
-             AND id IN (SELECT max(id) FROM outbox WHERE build_id = $1 GROUP BY context) ORDER BY id",
+        let last = sqlx::query(
+            "SELECT context, state FROM outbox \
+             WHERE id IN (SELECT max(id) FROM outbox WHERE build_id = $1 GROUP BY context) ORDER BY id",
         )
         .bind(self.build.0)
         .fetch_all(&mut *connection)
         .await?;
-        for context in pending {
-            let status = Status { context, state, sentence: sentence.to_owned() };
-            self.say(connection, &status, now).await?;
+        for from in &last {
+            if needs_final_word(row::parsed(from, "state")?) {
+                let status = Status { context: from.try_get("context")?, state, sentence: sentence.to_owned() };
+                self.say(connection, &status, now).await?;
+            }
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ async fn the_busy_statements_read_no_table() {
         two("said (forge, repo, sha, context)", outbox::REPLACE),
         queue::CLAIM.to_owned(),
         outbox::DUE.to_owned(),
-        outbox::NEWER_SPOKE.to_owned(),
+        outbox::NEWEST_SPOKE.to_owned(),
     ];
     for statement in statements {
         let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));

@@ -12,12 +12,10 @@ use super::outbox::{Speaker, speaker_columns};
 use super::sqlite::{Connection, Row};
 use super::{Store, StoreError, builds, row, steps};
 use crate::domain::build::{Build, BuildId, KeptLevel};
+use crate::domain::lease::{Afterwards, Gone, Lease, afterwards};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::CommitId;
 use crate::domain::status::{Status, StatusState};
-
-/// After so many claims whose lease was lost, a build ends broken.
-pub const MAX_CLAIMS: u32 = 3;
 
 /// The right to run a build, as long as nobody claimed it since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,24 +37,6 @@ pub struct Claimed {
     pub context: String,
     /// 1, or more when leases were lost.
     pub claims: u32,
-}
-
-/// What a holder learns when it renews.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lease {
-    /// Go on.
-    Held,
-    /// Go on only to end it: stop the steps and finish it as cancelled, with these words.
-    CancelRequested {
-        /// The build's reason: `cancelled by jane`, `superseded by #13`.
-        reason: String,
-        /// Its status' sentence.
-        sentence: String,
-        /// The newer build, if one took its place.
-        superseded_by: Option<BuildId>,
-    },
-    /// Somebody else has it, or it is finished: kill its steps and write nothing.
-    Lost,
 }
 
 /// What became of a build whose holder no longer has it.
@@ -264,10 +244,10 @@ impl Store {
                     Which::Held(claim) => sqlx::query(held).bind(claim.build.0).bind(claim.fence),
                 };
                 let rows = query.fetch_all(&mut *connection).await?;
-                let counts = !matches!(which, Which::Held(_));
+                let gone = if matches!(which, Which::Held(_)) { Gone::Drained } else { Gone::Lost };
                 let mut returned = Vec::with_capacity(rows.len());
                 for held in &rows {
-                    returned.push(give_one_back(connection, held, counts, now).await?);
+                    returned.push(give_one_back(connection, held, gone, now).await?);
                 }
                 Ok(returned)
             })
@@ -287,46 +267,24 @@ fn read_claimed(from: &Row) -> Result<Claimed, StoreError> {
 }
 
 fn read_lease(from: &Row) -> Result<Lease, StoreError> {
-    let reason: Option<String> = from.try_get("cancel_reason")?;
-    let sentence: Option<String> = from.try_get("cancel_sentence")?;
-    Ok(match reason {
-        None => Lease::Held,
-        Some(reason) => Lease::CancelRequested {
-            sentence: sentence.unwrap_or_else(|| reason.clone()),
-            reason,
-            superseded_by: row::build_if(from, "superseded_by")?,
-        },
-    })
+    let superseded_by = row::build_if(from, "superseded_by")?;
+    Ok(Lease::held(from.try_get("cancel_reason")?, from.try_get("cancel_sentence")?, superseded_by))
 }
 
 /// Puts a running build back into the queue, or finishes it where it was to be cancelled or was lost too often.
-async fn give_one_back(
-    connection: &mut Connection,
-    held: &Row,
-    counts: bool,
-    now: Now,
-) -> Result<Returned, StoreError> {
+async fn give_one_back(connection: &mut Connection, held: &Row, gone: Gone, now: Now) -> Result<Returned, StoreError> {
     let speaker = Speaker::from_row(held)?;
-    let claims: u32 = row::number(held, "claims")?;
-    if let Lease::CancelRequested { reason, sentence, .. } = read_lease(held)? {
-        let verdict = Verdict::new(Outcome::Cancelled, reason);
-        return end_lost(connection, &speaker, &verdict, &sentence, now).await;
-    }
-    if counts && claims >= MAX_CLAIMS {
-        let sentence = format!("Not your commit: the agent was lost {claims} times while it ran this build");
-        let verdict = Verdict::new(Outcome::Broken, "agent lost");
-        return end_lost(connection, &speaker, &verdict, &sentence, now).await;
-    }
-    let (given_back, sentence) = if counts {
-        (0, "Queued again: the agent that ran it was lost")
-    } else {
-        (1, "Queued again: the agent that ran it is restarting")
+    let sentence = match afterwards(read_lease(held)?, row::number(held, "claims")?, gone) {
+        Afterwards::Again { sentence } => sentence,
+        Afterwards::Ended { verdict, sentence } => {
+            return end_lost(connection, &speaker, &verdict, &sentence, now).await;
+        }
     };
     sqlx::query(
         "UPDATE builds SET state = 'queued', agent = NULL, lease_until = NULL, started_at = NULL, built_sha = NULL, \
          sandbox = '', same_as = NULL, claims = claims - $1 WHERE id = $2 AND state = 'running'",
     )
-    .bind(given_back)
+    .bind(i64::from(gone == Gone::Drained))
     .bind(speaker.build.0)
     .execute(&mut *connection)
     .await?;

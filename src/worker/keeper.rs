@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blobs::{BuildLog, StepLog};
 use crate::config::server::StatusMode;
 use crate::domain::build::{Build, State, Step, StepKind, StepState};
+use crate::domain::lease::LEASE;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::Explanation;
@@ -193,7 +194,7 @@ impl<'a> Keeper<'a> {
                 // A full disk or a locked database may pass; the lease says until when it is worth waiting.
                 Err(error) => {
                     tracing::error!(%error, build = self.build.id.0, "the build's end could not be written yet");
-                    if wait > super::LEASE {
+                    if wait > LEASE {
                         return;
                     }
                     tokio::time::sleep(wait).await;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Claim, Lease, Store};
+use crate::domain::lease::{Hold, LEASE, Lease};
+use crate::store::{Claim, Store};
 
-use super::{Ending, HEARTBEAT, LEASE};
+use super::Ending;
 
 /// Why a build's lease ended before the build did.
 pub(super) enum LeaseEnd {
@@ -24,11 +25,12 @@ pub(super) enum LeaseEnd {
     GiveBack,
 }
 
-/// Renews the lease until `work` is done. When something ends the lease first, `work` is asked to stop
+/// Renews the lease of what was claimed by a question at `asked`, until `work` is done. When something ends the lease first, `work` is asked to stop
 /// (`ending.drain`) and still awaited; `ending.now` asks for the build to be given back.
 pub(super) async fn hold_while<T>(
     store: &Store,
     claim: &Claim,
+    asked: Instant,
     ending: &Ending,
     work: impl Future<Output = T>,
 ) -> (T, Option<LeaseEnd>) {
@@ -39,7 +41,7 @@ pub(super) async fn hold_while<T>(
         result
     };
     let held = async {
-        let end = hold(store, claim, ending, &done).await;
+        let end = hold(store, claim, asked, ending, &done).await;
         if end.is_some() {
             ending.drain.cancel();
         }
@@ -48,27 +50,34 @@ pub(super) async fn hold_while<T>(
     tokio::join!(work, held)
 }
 
-async fn hold(store: &Store, claim: &Claim, ending: &Ending, done: &CancellationToken) -> Option<LeaseEnd> {
+async fn hold(
+    store: &Store,
+    claim: &Claim,
+    asked: Instant,
+    ending: &Ending,
+    done: &CancellationToken,
+) -> Option<LeaseEnd> {
     let mut changes = store.changes();
-    let mut held_until = Instant::now() + LEASE;
-    let mut next_beat = Instant::now() + HEARTBEAT;
+    let mut hold = Hold::since(Duration::ZERO);
     loop {
         tokio::select! {
             biased;
             // Before `done`: a build that is given back is cut off, and its work is done in the same moment.
             () = ending.now.cancelled() => return Some(LeaseEnd::GiveBack),
             () = done.cancelled() => return None,
-            () = tokio::time::sleep_until(next_beat) => {
-                next_beat = Instant::now() + HEARTBEAT;
-                match store.renew(claim, LEASE).await {
-                    Ok(Lease::Held) => held_until = Instant::now() + LEASE,
-                    // The store may come back before the lease is over.
-                    Err(error) if Instant::now() < held_until => {
+            () = tokio::time::sleep_until(asked + hold.next_beat()) => {
+                let beat = asked.elapsed();
+                let answer = tokio::time::timeout(hold.patience(beat), store.renew(claim, LEASE)).await;
+                let lease = match answer {
+                    Ok(Ok(lease)) => hold.answered(beat, lease),
+                    Ok(Err(error)) => {
                         tracing::warn!(%error, build = claim.build.0, "the lease could not be renewed yet");
-                        next_beat = Instant::now() + Duration::from_secs(2);
+                        hold.unanswered(asked.elapsed())
                     }
-                    Err(_) => return Some(LeaseEnd::Lost),
-                    Ok(ended) => return end_of(ended),
+                    Err(_) => hold.unanswered(asked.elapsed()),
+                };
+                if lease != Lease::Held {
+                    return end_of(lease);
                 }
             }
             () = changes.next() => {

@@ -12,12 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::server::{Agent, Forges, Statuses, Web};
 use crate::domain::build::{Build, Cause};
+use crate::domain::lease::LEASE;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
@@ -32,10 +34,6 @@ use crate::tree;
 use keeper::Keeper;
 use lease::LeaseEnd;
 
-/// How long a claim holds without a word from us.
-const LEASE: Duration = Duration::from_secs(60);
-/// How often it is renewed.
-const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How long to sleep when nothing says that a build was queued.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -82,12 +80,13 @@ impl Worker {
                 slot = slots.take() => slot,
                 () = ending.drain.cancelled() => break,
             };
+            let asked = Instant::now();
             match self.store.claim(&self.agent.name, LEASE).await {
                 Ok(Some(claimed)) => {
                     let (worker, ending) = (self.clone(), ending.clone());
                     builds.spawn(async move {
                         worker.busy.fetch_add(1, Ordering::Relaxed);
-                        let left = worker.run_claimed(claimed.clone(), slot.number, ending.now.clone()).await;
+                        let left = worker.run_claimed(claimed.clone(), asked, slot.number, ending.now.clone()).await;
                         worker.busy.fetch_sub(1, Ordering::Relaxed);
                         drop(slot);
                         if let Some(left) = left {
@@ -143,7 +142,13 @@ impl Worker {
     }
 
     /// Runs one claimed build in its slot and settles it, once. What it left is to be kept by the caller.
-    async fn run_claimed(&self, claimed: Claimed, slot: usize, give_back: CancellationToken) -> Option<Built> {
+    async fn run_claimed(
+        &self,
+        claimed: Claimed,
+        asked: Instant,
+        slot: usize,
+        give_back: CancellationToken,
+    ) -> Option<Built> {
         let Claimed { build, claim, .. } = claimed.clone();
         tracing::info!(build = build.id.0, repo = %build.repo, sha = build.sha.short(), slot, "build started");
         let stop = CancellationToken::new();
@@ -162,7 +167,7 @@ impl Worker {
         };
         let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &stop)) };
         let ending = Ending { drain: stop.clone(), now: give_back.clone() };
-        let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
+        let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, asked, &ending, kept_and_ran).await;
         let is_told = kept.is_ok() && lease_end.is_none();
         let verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
         // What nobody will keep goes at once: it may be what fills the disk.

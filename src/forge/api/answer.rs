@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, StatusCode, header};
 use url::Url;
 
+use crate::domain::outbox::Rejection;
+
 /// GitHub: without a better word, wait at least a minute after a rate limit.
 const AT_LEAST: Duration = Duration::from_secs(60);
 /// No word of a forge makes us wait longer.
@@ -40,6 +42,15 @@ pub enum PostError {
 }
 
 impl PostError {
+    /// What kind it is, for the rules of sending.
+    pub fn rejection(&self) -> Rejection {
+        match self {
+            PostError::Retry { after, .. } => Rejection::Later { after: *after },
+            PostError::Unauthorized { .. } => Rejection::Unauthorized,
+            PostError::Refused { .. } => Rejection::Never,
+        }
+    }
+
     /// No answer came.
     pub(super) fn unreachable(url: &Url, what: &str) -> Self {
         let host = url.host_str().unwrap_or_default();
