@@ -35,7 +35,7 @@ pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
-pub use outbox::{OutboxHealth, OutboxItem};
+pub use outbox::{ForgeNews, HostBudget, OutboxHealth, OutboxItem, RowNews, Settled, Taken, Told, Undelivered};
 pub use queue::{Claim, Claimed, Lease, MAX_CLAIMS, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};
 pub use retention::Forgotten;

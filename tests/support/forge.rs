@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,9 @@ impl Forge {
             posted: Mutex::default(),
             wrong: Mutex::default(),
             trouble: Mutex::default(),
+            also: Mutex::default(),
+            late: Mutex::default(),
+            released: Condvar::new(),
             open: Mutex::default(),
             ended: Mutex::new(false),
         });
@@ -153,6 +156,22 @@ impl Forge {
     /// Answers as it should from now on.
     pub(crate) fn mend(&self) {
         held(&self.memory.trouble).clear();
+    }
+
+    /// Adds header lines, each with its CRLF, to every good answer from now on.
+    pub(crate) fn also_say(&self, fields: &str) {
+        fields.clone_into(&mut held(&self.memory.also));
+    }
+
+    /// Waits until a request is kept by [`Trouble::Late`].
+    pub(crate) fn wait_for_late(&self) {
+        self.wait(|| (held(&self.memory.late).1 > 0).then_some(()), || "no request is kept".to_owned());
+    }
+
+    /// Lets one late request be answered.
+    pub(crate) fn release(&self) {
+        held(&self.memory.late).0 += 1;
+        self.memory.released.notify_one();
     }
 
     /// Every request to the statuses API so far, in order, whatever was answered.

@@ -23,6 +23,9 @@ pub(super) type Readers = sqlx::SqlitePool;
 /// write, without heeding the busy timeout.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// Whether a store belongs to one process (its lock proves that): what others had taken was an earlier process's.
+pub(super) const ONE_PROCESS: bool = true;
+
 /// Rows of one multi-row statement, so that the widest table stays below SQLite's 32 766 parameters.
 pub(super) const MAX_ROWS: usize = 512;
 
@@ -32,6 +35,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, sql: include_str!("migrations/0002_explanations.sql") },
     Migration { version: 3, sql: include_str!("migrations/0003_mend.sql") },
     Migration { version: 4, sql: include_str!("migrations/0004_caches.sql") },
+    Migration { version: 6, sql: include_str!("migrations/0006_outbox.sql") },
 ];
 
 /// Whether the database holds tables at all, ours or somebody else's.
