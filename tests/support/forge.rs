@@ -87,6 +87,7 @@ impl Forge {
             posted: Mutex::default(),
             wrong: Mutex::default(),
             trouble: Mutex::default(),
+            under_way: Mutex::default(),
             also: Mutex::default(),
             late: Mutex::default(),
             released: Condvar::new(),
@@ -174,6 +175,12 @@ impl Forge {
         self.memory.released.notify_one();
     }
 
+    /// Fails if something came that had not to come.
+    pub(crate) fn nothing_wrong(&self) {
+        let wrong = held(&self.memory.wrong).clone();
+        assert!(wrong.is_empty(), "the forge was asked what it must not be asked:\n{}", wrong.join("\n"));
+    }
+
     /// Every request to the statuses API so far, in order, whatever was answered.
     pub(crate) fn posted(&self) -> Vec<Posted> {
         held(&self.memory.posted).clone()
@@ -234,8 +241,7 @@ impl Forge {
             last.into_keys().collect::<Vec<_>>()
         };
         self.wait(|| pending().is_empty().then_some(()), || format!("no final word on {:?}", pending()));
-        let wrong = held(&self.memory.wrong).clone();
-        assert!(wrong.is_empty(), "the forge was asked what it must not be asked:\n{}", wrong.join("\n"));
+        self.nothing_wrong();
     }
 }
 

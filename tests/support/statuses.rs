@@ -1,5 +1,6 @@
 //! The statuses API of the fake forge: what it takes, what it remembers, and how it fails on demand.
 
+use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ pub(super) struct Memory {
     pub(super) wrong: Mutex<Vec<String>>,
     /// How the next requests are answered.
     pub(super) trouble: Mutex<Vec<Trouble>>,
+    /// The commits and contexts of requests that are under way.
+    pub(super) under_way: Mutex<BTreeSet<String>>,
     /// Header lines of every good answer, each with its CRLF.
     pub(super) also: Mutex<String>,
     /// How many late answers may be given now, and how many wait.
@@ -102,8 +105,11 @@ impl Memory {
                 let mut troubles = held(&self.trouble);
                 (!troubles.is_empty()).then(|| troubles.remove(0))
             };
+            let key = format!("{} {} {}", status.repo, status.sha, status.context);
             if trouble == Some(Trouble::Late) {
                 self.wait_for_release();
+            } else {
+                self.enter(&key);
             }
             let judged = || self.judged(kind, &asked, &status);
             let (answered, told) = match trouble {
@@ -125,12 +131,14 @@ impl Memory {
                 Some(Trouble::Hang | Trouble::Reset) => (0, Vec::new()),
             };
             held(&self.posted).push(Posted { at, answered, status });
-            match trouble {
+            if trouble == Some(Trouble::Hang) {
                 // Until the other side, or the end of the forge, closes the connection.
-                Some(Trouble::Hang) => {
-                    let _ = reader.read(&mut [0]);
-                    return;
-                }
+                let _ = reader.read(&mut [0]);
+                held(&self.under_way).remove(&key);
+                return;
+            }
+            held(&self.under_way).remove(&key);
+            match trouble {
                 Some(Trouble::Reset | Trouble::Lost) => {
                     // Closed so, and by nobody else held, the system sends a reset.
                     let _ = set_socket_linger(&stream, Some(Duration::ZERO));
@@ -141,6 +149,20 @@ impl Memory {
                 _ if stream.write_all(&told).is_err() || trouble == Some(Trouble::Garbage) => return,
                 _ => {}
             }
+        }
+    }
+
+    /// Notes that a request is under way; there must be no other of the same commit and context.
+    fn enter(&self, key: &str) {
+        /// How long we may take to see that the other side has closed a connection.
+        const SEEN: Duration = Duration::from_secs(2);
+        let deadline = Instant::now() + SEEN;
+        while !held(&self.under_way).insert(key.to_owned()) {
+            if Instant::now() > deadline {
+                self.wrong(format!("two requests at a time for {key}"));
+                return;
+            }
+            std::thread::sleep(super::LOOK_AGAIN);
         }
     }
 
