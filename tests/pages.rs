@@ -84,7 +84,7 @@ fn without_the_right_to_read_everything_is_the_unknown_thing() {
         }
         assert_eq!(*server.memory.asked.lock().expect("free"), 0, "nothing is looked up for whoever may not read");
         assert_eq!(server.get("/").status, 404);
-        assert_eq!(server.get("/readyz").json(), serde_json::json!({"ready": true}));
+        assert_eq!(server.get("/readyz").json(), json!({"ready": true}));
         assert_eq!(server.get("/healthz").text(), "ok");
 
         for path in [
@@ -166,6 +166,8 @@ fn changes_need_the_token_or_our_own_page() {
         "/api/v1/builds/99/rerun",
         "/api/v1/builds/x/cancel",
         "/api/v1/builds/99/approve",
+        "/api/v1/builds/12/resend",
+        "/builds/12/resend",
         "/api/v1/repos/github/acme/shop/-/builds",
         "/builds/12/rerun",
         "/builds/99/cancel",
@@ -192,7 +194,7 @@ fn changes_need_the_token_or_our_own_page() {
     assert_eq!(deliveries["refusals"][0]["reason"], "signature wrong");
 
     let rerun = server.post("/api/v1/builds/12/rerun", &[AUTH], r#"{"cache":false}"#);
-    assert_eq!((rerun.status, rerun.json()), (202, serde_json::json!({"build": 2})));
+    assert_eq!((rerun.status, rerun.json()), (202, json!({"build": 2})));
     let error = |got: Got| (got.status, got.json()["error"]["code"].as_str().unwrap_or_default().to_owned());
     let conflict = |code: &str| (409, code.to_owned());
     assert_eq!(error(server.post("/api/v1/builds/2/rerun", &[AUTH], "")), conflict("not_finished"));
@@ -219,6 +221,41 @@ fn changes_need_the_token_or_our_own_page() {
         assert_eq!(unarmed.post("/api/v1/builds/12/rerun", headers, "").status, 403);
     }
     assert_eq!(unarmed.post("/login", &[FORM], "token=").status, 403);
+}
+
+#[test]
+fn what_a_forge_never_took_is_shown_and_sent_again() {
+    let (_dir, logs, memory) = ground();
+    let setup = Setup { public_url: "https://ci.acme.example", ..Setup::default() };
+    let server = Server::start(setup, memory, &logs);
+    shop(&server);
+    server.memory.give_up(12);
+    assert_eq!(server.get("/health").status, 404);
+    assert_eq!(server.get("/api/v1/outbox").status, 403);
+    let letter = &server.get_with("/api/v1/outbox", &[AUTH]).json()["dead"][0];
+    assert_eq!(
+        (&letter["build"], &letter["repo"], &letter["state"]),
+        (&json!(12), &json!("github/acme/shop"), &json!("failure"))
+    );
+    let told = &server.get_with("/api/v1/builds/12", &[AUTH]).json()["statuses"][0];
+    assert_eq!((&told["context"], &told["fate"]), (&json!("hookmill"), &json!("dead")));
+
+    let session = server.session();
+    let cookie = ("cookie", session.as_str());
+    let page = server.get_with("/health", &[cookie]).text();
+    for words in
+        ["github/acme/shop", "Bundle failed: &#60;script&#62;", "422", "gitea is left alone for 61", "Send again"]
+    {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    assert!(server.get_with("/builds/12", &[cookie]).text().contains("The forge was not told hookmill failure"));
+    let (_, rest) = page.split_once(r#"name="form" value=""#).expect("a form for the signed in");
+    let form = format!("form={}", rest.split('"').next().expect("its end"));
+    let got = server.post("/builds/12/resend", &[cookie, ("origin", "null"), FORM], &form);
+    assert_eq!((got.status, got.header("location")), (303, "/health"));
+    assert!(!server.get_with("/health", &[cookie]).text().contains("Send again"));
+    let again = server.post("/api/v1/builds/12/resend", &[AUTH], "");
+    assert_eq!((again.status, &again.json()["error"]["code"]), (409, &json!("nothing_to_send")));
 }
 
 #[test]
@@ -587,7 +624,7 @@ fn a_stream_is_followed_from_the_queue_to_the_end() {
     let live: Vec<Event> = events.by_ref().take(5).collect();
     let kinds: Vec<&str> = live.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["state", "step", "line", "line", "line"]);
-    assert_eq!(live[2].data, serde_json::json!({"step": "npm", "n": 1, "t": live[2].data["t"], "text": "line 1"}));
+    assert_eq!(live[2].data, json!({"step": "npm", "n": 1, "t": live[2].data["t"], "text": "line 1"}));
     assert_eq!(live[1].data["state"], "running");
 
     let done = step("npm", StepKind::Install, Some(Outcome::Passed), 100, 900);

@@ -18,7 +18,7 @@ use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, State, Step, StepKin
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::{Outcome, Verdict};
-use hookmill::domain::repo::CommitId;
+use hookmill::domain::repo::{CommitId, ForgeName};
 use hookmill::domain::snapshot::{Level, Scope};
 use hookmill::domain::spec::{self, Explanation, Limits};
 use hookmill::domain::status::{Status, StatusState};
@@ -26,8 +26,8 @@ use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
-    Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, OpenError, Options, OutboxItem, RerunAnswer,
-    Returned, Store, StoreError, WallClock,
+    Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, ForgeNews, OpenError, Options, OutboxItem,
+    RerunAnswer, Returned, RowNews, Settled, Store, StoreError, WallClock,
 };
 
 use postgres::Cluster;
@@ -189,6 +189,25 @@ fn status(context: &str, state: StatusState, sentence: &str) -> Status {
 
 async fn due(store: &Store) -> Vec<OutboxItem> {
     store.due(1000).await.expect("store")
+}
+
+fn github() -> ForgeName {
+    "github".parse().expect("legal")
+}
+
+fn news(row: RowNews, why: &str) -> Settled {
+    Settled { row, forge: ForgeNews::Nothing, why: why.to_owned(), give_up: Duration::from_secs(86_400) }
+}
+
+/// Takes one status, as a sender would.
+async fn take_one(store: &Store, sender: &str) -> Option<OutboxItem> {
+    store.take(&github(), sender, 1, LEASE, None).await.expect("store").items.pop()
+}
+
+/// Takes one status and says what became of it.
+async fn settle_one(store: &Store, row: RowNews, why: &str) {
+    let item = take_one(store, "sender").await.expect("something is due");
+    store.settle("sender", &item, news(row, why)).await.expect("store");
 }
 
 async fn said(store: &Store) -> Vec<(i64, String, StatusState, String)> {
@@ -581,25 +600,26 @@ async fn the_outbox_keeps_order_and_sends_only_the_newest() {
     let sentences: Vec<_> = said(&store).await.into_iter().map(|(build, _, _, text)| (build, text)).collect();
     assert_eq!(sentences, [(2, "Queued".to_owned()), (1, "Running".to_owned())], "the unsent older one is replaced");
 
-    let item = due(&store).await.remove(0);
-    store.postpone(item.id, Duration::from_secs(3600), "502").await.expect("store");
+    settle_one(&store, RowNews::Later(Duration::from_secs(3600)), "502").await;
     assert_eq!(due(&store).await.len(), 1);
     let health = store.outbox_health().await.expect("store");
     assert_eq!((health.unsent, health.failing, health.last_error.as_deref()), (2, 1, Some("502")));
 
-    let forge = "github".parse().expect("legal");
-    store.pause_forge(&forge, Duration::from_secs(60), "Retry-After").await.expect("store");
+    // Our caution ends when somebody mended the cause.
+    let item = take_one(&store, "sender").await.expect("due");
+    let careful = Settled { forge: ForgeNews::Careful(Duration::from_secs(60)), ..news(RowNews::Later(LEASE), "502") };
+    store.settle("sender", &item, careful).await.expect("store");
     assert!(due(&store).await.is_empty());
     assert_eq!(store.outbox_health().await.expect("store").paused.len(), 1);
-    store.resume_forge(&forge).await.expect("store");
+    store.resume_forge(&github()).await.expect("store");
+    assert_eq!(due(&store).await.len(), 2, "whatever waited only for that is due now");
 
-    let item = due(&store).await.remove(0);
-    store.sent(item.id).await.expect("store");
+    settle_one(&store, RowNews::Later(Duration::from_secs(3600)), "502").await;
+    settle_one(&store, RowNews::Sent, "").await;
     assert!(due(&store).await.is_empty());
     let last = status("hookmill", StatusState::Success, "Passed");
     store.finish(&first.claim, &passed(), &[last]).await.expect("store");
-    let last = due(&store).await.remove(0);
-    store.dead(last.id, "given up after a day").await.expect("store");
+    settle_one(&store, RowNews::Dead, "given up after a day").await;
     assert_eq!(store.outbox_health().await.expect("store").dead, 1);
 }
 
@@ -681,8 +701,8 @@ async fn a_plans_explanation_lives_and_goes_with_its_build() {
     assert_eq!(store.set_explanation(&claim, &grown).await, Ok(true));
     assert_eq!(kept().await, Some(grown));
     store.finish(&claim, &passed(), &[]).await.expect("store");
-    for item in due(&store).await {
-        store.sent(item.id).await.expect("store");
+    while !due(&store).await.is_empty() {
+        settle_one(&store, RowNews::Sent, "").await;
     }
     store.forget(Timestamp(i64::MAX), Timestamp(0)).await.expect("store");
     assert_eq!(kept().await, None);
@@ -695,14 +715,14 @@ async fn old_things_are_forgotten_and_numbers_never_given_again() {
         queue(&store, n).await;
         store.finish(&claim(&store).await.claim, &passed(), &[]).await.expect("store");
     }
-    for item in due(&store).await.iter().take(2) {
-        store.sent(item.id).await.expect("store");
+    for _ in 0..2 {
+        settle_one(&store, RowNews::Sent, "").await;
     }
     let forgotten = store.forget(Timestamp(i64::MAX), Timestamp(0)).await.expect("store");
     assert_eq!(forgotten.builds, [BuildId(1), BuildId(2)], "a build with an unsent status stays");
     assert_eq!(forgotten.deliveries, 0);
-    for item in due(&store).await {
-        store.sent(item.id).await.expect("store");
+    while !due(&store).await.is_empty() {
+        settle_one(&store, RowNews::Sent, "").await;
     }
     store.forget(Timestamp(i64::MAX), Timestamp(i64::MAX)).await.expect("store");
     assert_eq!(queue(&store, 4).await, BuildId(4));

@@ -16,7 +16,7 @@ use crate::forge::api::Client;
 use crate::intake;
 use crate::live::Hub;
 use crate::live::cache_tally::CacheTally;
-use crate::reporter::Reporter;
+use crate::reporter::{Pace, Reporter};
 use crate::runner::{self, Pending, Toolbox};
 use crate::store::Store;
 use crate::sweeper::Sweeper;
@@ -77,6 +77,8 @@ impl Parts {
             client: Arc::new(Client::new(&server.network)),
             web: Arc::clone(&server.web),
             links: links.clone(),
+            sender: sender(&server.agent.name),
+            pace: Pace::default(),
         };
         let worker = Worker {
             store: store.clone(),
@@ -127,6 +129,12 @@ impl Parts {
         let reload = Reload { config, started_with: server, forges, statuses, retention, pages, links, store };
         Parts { sweeper, worker, reporter, router, hub, tools, reload }
     }
+}
+
+/// The name under which this process marks what it sends: no other has it, not even the next one on this machine.
+fn sender(name: &str) -> String {
+    let random = getrandom::u32().unwrap_or(0);
+    format!("{name}/{}/{random:08x}", std::process::id())
 }
 
 /// The public side of the server, for the pages.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, State};
@@ -12,7 +13,9 @@ use crate::intake::Arrival;
 use crate::live::cache_tally::CacheTally;
 use crate::store::{self, Accepted, CancelAnswer, Filter, RerunAnswer, Store, StoreError};
 use crate::web::hook::{self, Taken};
-use crate::web::{Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
+use crate::web::{self, Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
+
+mod outbox;
 
 /// Below this much free space the disk is not as it should be.
 const LITTLE_SPACE: u64 = 512 << 20;
@@ -134,9 +137,30 @@ impl Records for StoreRecords {
         })
     }
 
+    fn outbox(&self) -> Answer<'_, web::Outbox> {
+        Box::pin(async move { outbox::document(&self.store).await.map_err(unavailable) })
+    }
+
+    fn told(&self, id: BuildId) -> Answer<'_, Vec<web::Told>> {
+        Box::pin(async move {
+            let told = self.store.told(id).await.map_err(unavailable)?;
+            Ok(told.into_iter().map(outbox::told).collect())
+        })
+    }
+
+    fn resend(&self, id: BuildId) -> Answer<'_, Result<(), ChangeRefused>> {
+        Box::pin(async move {
+            if self.store.build(id).await.map_err(unavailable)?.is_none() {
+                return Ok(Err(ChangeRefused::NoSuchBuild));
+            }
+            let sent_again = self.store.resend(id).await.map_err(unavailable)?;
+            Ok(if sent_again > 0 { Ok(()) } else { Err(ChangeRefused::NothingToSend) })
+        })
+    }
+
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>> {
         Box::pin(async move {
-            vec![self.store_part().await, self.agent(), self.outbox().await, self.sandbox(), self.disk()]
+            vec![self.store_part().await, self.agent(), self.outbox_part().await, self.sandbox(), self.disk()]
         })
     }
 
@@ -182,18 +206,10 @@ impl StoreRecords {
         Part { name: "agent", ok: true, needed: false, detail: format!("{busy} of {} slots busy", self.slots) }
     }
 
-    async fn outbox(&self) -> Part {
+    async fn outbox_part(&self) -> Part {
         let (ok, detail) = match self.store.outbox_health().await {
             Err(error) => (false, error.to_string()),
-            Ok(health) => match (health.paused.first(), &health.last_error, health.failing) {
-                (Some((forge, wait, why)), ..) => {
-                    (false, format!("{forge} is left alone for {}s: {why}", wait.as_secs()))
-                }
-                (None, Some(error), failing) if failing > 0 => {
-                    (false, format!("{failing} of {} statuses not accepted yet: {error}", health.unsent))
-                }
-                _ => (true, format!("{} statuses to be sent", health.unsent)),
-            },
+            Ok(health) => outbox::in_words(&health, SystemTime::now().into()),
         };
         Part { name: "outbox", ok, needed: false, detail }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::server::{Forges, Network, Retention, Server, Statuses};
+use crate::config::server::{Forge, Forges, Network, Retention, Server, Statuses};
 use crate::domain::link::InstanceKey;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::web::Pages;
 
 use super::parts::site;
@@ -37,18 +37,35 @@ impl Reload {
                 return;
             }
         };
+        let before = self.forges.borrow().clone();
         self.pages.reconfigure(site(&again, &self.links));
         self.forges.send_replace(Arc::clone(&again.forges));
         self.statuses.send_replace(Arc::clone(&again.statuses));
         self.retention.send_replace(Arc::clone(&again.retention));
         warn_of_restarts(&self.started_with, &again);
-        // A token that was refused may be another one now: nobody waits out the pause for the old one.
-        for forge in again.forges.by_name.keys() {
-            if let Err(error) = self.store.resume_forge(forge).await {
-                tracing::warn!(%error, %forge, "the forge stays paused");
+        for forge in again.forges.by_name.values() {
+            if let Err(error) = self.resume(forge, before.by_name.get(&forge.name)).await {
+                tracing::warn!(%error, forge = %forge.name, "the forge stays paused");
             }
         }
         tracing::info!("configuration read again");
+    }
+}
+
+impl Reload {
+    /// A token that was refused may be another one now: nobody waits out the pause for the old one, and what it could
+    /// not deliver is sent again.
+    async fn resume(&self, forge: &Forge, before: Option<&Arc<Forge>>) -> Result<(), StoreError> {
+        self.store.resume_forge(&forge.name).await?;
+        if before.is_some_and(|before| before.token == forge.token && before.api_url == forge.api_url) {
+            return Ok(());
+        }
+        self.store.set_token_end(&forge.name, None).await?;
+        let count = self.store.resend_all(&forge.name).await?;
+        if count > 0 {
+            tracing::info!(forge = %forge.name, count, "statuses that were given up are sent again");
+        }
+        Ok(())
     }
 }
 

@@ -81,6 +81,12 @@ enum BuildsCommand {
         #[arg(long)]
         no_cache: bool,
     },
+    /// Sends the forge again what it did not take of a build's statuses.
+    Resend {
+        /// The build's number.
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        id: i64,
+    },
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Approve(Unbuilt),
@@ -128,6 +134,13 @@ struct Listing {
     next: Option<BuildId>,
 }
 
+/// What the document of one build says of its statuses; older servers say nothing.
+#[derive(Deserialize)]
+struct Statuses {
+    #[serde(default)]
+    statuses: Vec<show::Told>,
+}
+
 pub(super) fn run(args: BuildsArgs, out: &mut Out) -> ExitCode {
     if let BuildsCommand::Approve(_) = args.command {
         return unbuilt("builds approve");
@@ -157,6 +170,10 @@ fn obey(server: &Server, command: BuildsCommand, out: &mut Out) -> Result<u8, Ca
             let body = serde_json::json!({ "cache": !no_cache }).to_string();
             let new = server.change(id, "rerun", &body)?;
             out.line(format_args!("build {new}: {}", server.page(new)));
+        }
+        BuildsCommand::Resend { id } => {
+            let id = server.change(id, "resend", "")?;
+            out.line(format_args!("the statuses of build {id} are sent again"));
         }
         BuildsCommand::Explain { id, json } => explain(server, id, json, out)?,
         BuildsCommand::Approve(_) => {}
@@ -197,7 +214,11 @@ fn show_one(server: &Server, id: i64, json: bool, out: &mut Out) -> Result<(), C
         return Ok(());
     }
     let build = server.parse(&document)?;
+    let Statuses { statuses } = server.parse(&document)?;
     for line in show::build(&build, server.page(id).as_str()) {
+        out.line(line);
+    }
+    for line in show::not_told(id, &statuses) {
         out.line(line);
     }
     Ok(())

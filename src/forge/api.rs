@@ -1,11 +1,12 @@
 //! A small synchronous client of the forges' APIs. Call it where blocking is allowed.
 
 mod answer;
+mod limits;
 pub mod token;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 use serde_json::json;
@@ -17,11 +18,12 @@ use crate::domain::repo::{CommitId, RepoPath};
 use crate::domain::status::Status;
 use crate::outside;
 
-pub use answer::PostError;
+pub use answer::{Accepted, PostError, Scope};
+pub use limits::budget;
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// For one request from name lookup to the last byte of the answer.
-const WHOLE: Duration = Duration::from_secs(20);
+/// From the first name lookup to the last byte of the answer, redirects included. A request certainly has ended then.
+pub const DEADLINE: Duration = Duration::from_secs(20);
 /// GitHub asks clients to follow 301, 302 and 307, and so to survive a renamed repository.
 const REDIRECTS: usize = 3;
 /// Bytes of an answer that are read: enough for an error's message.
@@ -44,9 +46,13 @@ impl Client {
         Self { network: network.clone(), agents: Mutex::default() }
     }
 
-    /// Sets a commit's status. `Ok` means that the forge has stored it.
+    /// Sets a commit's status. `Ok` means that the forge has stored it: it answered with that status. A page of somebody
+    /// in between (a captive portal, a proxy) is no acceptance, whatever its code.
     ///
     /// Posting the same status twice is harmless at every kind: the forge lists the newest of a context.
+    ///
+    /// # Errors
+    /// By what must be done: [`PostError`]. After [`DEADLINE`] at the latest.
     pub fn post_status(
         &self,
         forge: &Forge,
@@ -54,7 +60,7 @@ impl Client {
         commit: &CommitId,
         status: &Status,
         target_url: &str,
-    ) -> Result<(), PostError> {
+    ) -> Result<Accepted, PostError> {
         let (token, headers) = authorization(forge)?;
         let body = json!({
             "state": status.state.as_str(),
@@ -63,15 +69,24 @@ impl Client {
             "target_url": target_url,
         });
         let url = statuses_url(&forge.api_url, repo, commit);
-        self.post(url, &headers, body.to_string().as_bytes()).map_err(|error| error.without(token))
+        let posted = self.post(url, &headers, body.to_string().as_bytes()).and_then(|(headers, text)| {
+            answer::echoes(&text, &status.context)?;
+            Ok(Accepted::read(&headers, SystemTime::now()))
+        });
+        posted.map_err(|error| error.without(token))
     }
 
-    fn post(&self, url: Url, headers: &[(&'static str, String)], body: &[u8]) -> Result<(), PostError> {
-        self.ask(url, |agent, url| {
+    fn post(
+        &self,
+        url: Url,
+        headers: &[(&'static str, String)],
+        body: &[u8],
+    ) -> Result<(HeaderMap, String), PostError> {
+        self.ask(url, |agent, url, left| {
             let request = agent.post(url.as_str()).header("content-type", "application/json");
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, value)).send(body)
+            let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+            request.config().timeout_global(Some(left)).build().send(body)
         })
-        .map(|_| ())
     }
 
     /// Reads `{api_url}/{path}` with the forge's token: the answer's headers and the beginning of its body.
@@ -81,23 +96,28 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        let asked = self.ask(url, |agent, url| {
+        let asked = self.ask(url, |agent, url, left| {
             let request = agent.get(url.as_str());
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, value)).call()
+            let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+            request.config().timeout_global(Some(left)).build().call()
         });
         asked.map_err(|error| error.without(token))
     }
 
-    /// One request and the redirects that stay at its origin, and so with its agent.
+    /// One request and the redirects that stay at its origin, and so with its agent; each is sent with the time that is
+    /// left.
     fn ask(
         &self,
         mut url: Url,
-        send: impl Fn(&Agent, &Url) -> Result<http::Response<ureq::Body>, ureq::Error>,
+        send: impl Fn(&Agent, &Url, Duration) -> Result<http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<(HeaderMap, String), PostError> {
         let agent = self.agent(&url)?;
+        let begun = Instant::now();
         for _ in 0..=REDIRECTS {
-            let mut response = send(&agent, &url).map_err(|error| PostError::unreachable(&url, &describe(&error)))?;
-            // A body that can't be read changes nothing: the status line has been said.
+            let left = DEADLINE.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+            let answered = send(&agent, &url, left);
+            let mut response = answered.map_err(|error| PostError::unreachable(&url, &describe(&error)))?;
+            // An error's status line has been said, whatever follows it; what was accepted is known by its body.
             let text = response.body_mut().with_config().limit(ANSWER).read_to_string().unwrap_or_default();
             match answer::location(response.status(), response.headers(), &url)? {
                 Some(next) => url = next,
@@ -116,12 +136,11 @@ impl Client {
         if let Some(agent) = kept.get(&origin) {
             return Ok(agent.clone());
         }
-        let client = outside::client(&self.network, url)
-            .map_err(|unusable| PostError::Retry { after: None, why: unusable.to_string() })?;
+        let client = outside::client(&self.network, url).map_err(|unusable| PostError::away(unusable.to_string()))?;
         let agent = client
             .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(WHOLE))
+            .timeout_global(Some(DEADLINE))
             .build()
             .new_agent();
         kept.insert(origin, agent.clone());

@@ -39,7 +39,7 @@ pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
 pub use open::OpenError;
-pub use outbox::{OutboxHealth, OutboxItem};
+pub use outbox::{ForgeNews, HostBudget, OutboxHealth, OutboxItem, RowNews, Settled, Taken, Told, Undelivered};
 pub use postgres::PostgresError;
 pub use queue::{Claim, Claimed, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};

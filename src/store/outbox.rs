@@ -1,19 +1,33 @@
 //! Statuses on their way to the forges.
 //!
 //! A status is written in the transaction of the move that causes it, and stays until it is sent or given up. For
-//! each commit and context there is at most one unsent row: a newer status takes the place of an unsent older one.
+//! each commit and context (its *key*) there is at most one unsent row, and beside it at most one whose request is under
+//! way: a newer status takes the place of an unsent older one, and waits for one that is being sent.
 //! Who may speak for a commit is decided in [`crate::domain::outbox`].
+//!
+//! `taking` hands rows to senders, `settling` writes what became of them, `account` tells how all of it stands.
+
+mod account;
+mod settling;
+mod taking;
+mod token;
 
 use std::time::Duration;
 
 use super::builds::Numbered;
 use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
-use super::{Store, StoreError, row};
+use super::{StoreError, row};
 use crate::domain::build::BuildId;
 use crate::domain::outbox::{Fate, needs_final_word};
-use crate::domain::repo::{CommitId, ForgeName, RepoId};
+use crate::domain::repo::{CommitId, RepoId};
 use crate::domain::status::{Status, StatusState};
 use crate::domain::time::Timestamp;
+
+pub use account::{OutboxHealth, Told, Undelivered};
+pub use settling::{ForgeNews, RowNews, Settled};
+#[cfg(test)]
+pub(super) use taking::{DUE_FORGES, TAKEABLE};
+pub use taking::{HostBudget, Taken};
 
 /// A status that is to be sent now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,165 +44,12 @@ pub struct OutboxItem {
     pub status: Status,
     /// How often it was tried.
     pub attempts: u32,
-    /// How long ago it was written.
+    /// How long ago it was written, or last asked for by a person.
     pub age: Duration,
 }
 
-/// How the outbox stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OutboxHealth {
-    /// Statuses that are still to be sent.
-    pub unsent: u64,
-    /// Of these, those that failed at least once.
-    pub failing: u64,
-    /// Statuses that were given up and are still kept.
-    pub dead: u64,
-    /// How long ago the oldest unsent one was written.
-    pub oldest: Option<Duration>,
-    /// What the last failing attempt was told.
-    pub last_error: Option<String>,
-    /// Forges that asked to be left alone, with the time that is left and why.
-    pub paused: Vec<(ForgeName, Duration, String)>,
-}
-
-pub(super) const DUE: &str = "SELECT o.id, o.build_id, o.forge, b.repo_shown, o.sha, o.context, o.state, o.sentence, \
-                   o.attempts, o.created_at FROM outbox o JOIN builds b ON b.id = o.build_id \
-                   WHERE o.fate = 'due' AND o.next_attempt <= $1 \
-                   AND o.forge NOT IN (SELECT forge FROM pauses WHERE until > $1) ORDER BY o.id LIMIT $2";
-
 pub(super) const NEWEST_SPOKE: &str = "SELECT max(build_id) FROM outbox \
                             WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4";
-
-impl Store {
-    /// The statuses that are due, oldest first: at most one for each commit and context, none for a paused forge.
-    /// Who sends must not begin a second one of a commit and context while the first is under way.
-    pub async fn due(&self, limit: u32) -> Result<Vec<OutboxItem>, StoreError> {
-        let now = self.inner.clock.steady();
-        let rows = sql::query(DUE).bind(now.0).bind(i64::from(limit)).fetch_all(&self.inner.readers).await?;
-        rows.iter().map(|from| item(from, now)).collect()
-    }
-
-    /// The forge took it.
-    pub async fn sent(&self, id: i64) -> Result<(), StoreError> {
-        let now = self.inner.clock.wall();
-        self.write(false, move |connection| {
-            Box::pin(async move {
-                sql::query("UPDATE outbox SET fate = 'sent', sent_at = $1, attempts = attempts + 1 WHERE id = $2")
-                    .bind(now.0)
-                    .bind(id)
-                    .execute(connection)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// It failed with `error`, and is due again after `wait`.
-    pub async fn postpone(&self, id: i64, wait: Duration, error: &str) -> Result<(), StoreError> {
-        let (due, error) = (self.inner.clock.steady().plus(wait), error.to_owned());
-        self.write(false, move |connection| {
-            Box::pin(async move {
-                sql::query(
-                    "UPDATE outbox SET next_attempt = $1, last_error = $2, attempts = attempts + 1 \
-                     WHERE id = $3 AND fate = 'due'",
-                )
-                .bind(due.0)
-                .bind(error)
-                .bind(id)
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// It is given up for good, because of `error`.
-    pub async fn dead(&self, id: i64, error: &str) -> Result<(), StoreError> {
-        let error = error.to_owned();
-        self.write(false, move |connection| {
-            Box::pin(async move {
-                sql::query(
-                    "UPDATE outbox SET fate = 'dead', last_error = $1, attempts = attempts + 1 \
-                     WHERE id = $2 AND fate = 'due'",
-                )
-                .bind(error)
-                .bind(id)
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// Leaves a forge alone for `wait`, also across a restart; a shorter wait does not shorten a longer one.
-    pub async fn pause_forge(&self, forge: &ForgeName, wait: Duration, reason: &str) -> Result<(), StoreError> {
-        let (forge, until, reason) = (forge.to_string(), self.inner.clock.steady().plus(wait), reason.to_owned());
-        self.write(true, move |connection| {
-            Box::pin(async move {
-                sql::query(
-                    "INSERT INTO pauses (forge, until, reason) VALUES ($1, $2, $3) ON CONFLICT (forge) DO UPDATE \
-                     SET until = excluded.until, reason = excluded.reason WHERE excluded.until > pauses.until",
-                )
-                .bind(forge)
-                .bind(until.0)
-                .bind(reason)
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// Ends a forge's pause: somebody mended what was wrong.
-    pub async fn resume_forge(&self, forge: &ForgeName) -> Result<(), StoreError> {
-        let forge = forge.to_string();
-        self.write(true, move |connection| {
-            Box::pin(async move {
-                sql::query("DELETE FROM pauses WHERE forge = $1").bind(forge).execute(connection).await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
-    /// How the outbox stands.
-    pub async fn outbox_health(&self) -> Result<OutboxHealth, StoreError> {
-        let now = self.inner.clock.steady();
-        let readers = &self.inner.readers;
-        let unsent = sql::query(
-            "SELECT count(*) AS unsent, CAST(coalesce(sum(CASE WHEN attempts > 0 THEN 1 ELSE 0 END), 0) AS BIGINT) \
-             AS failing, min(created_at) AS oldest FROM outbox WHERE fate = 'due'",
-        )
-        .fetch_one(readers)
-        .await?;
-        let dead = sql::query("SELECT count(*) AS dead FROM outbox WHERE fate = 'dead'").fetch_one(readers).await?;
-        let last_error = sql::query_scalar(
-            "SELECT last_error FROM outbox WHERE fate = 'due' AND last_error IS NOT NULL ORDER BY id DESC LIMIT 1",
-        )
-        .fetch_optional(readers)
-        .await?;
-        let pauses = sql::query("SELECT forge, until, reason FROM pauses WHERE until > $1 ORDER BY forge")
-            .bind(now.0)
-            .fetch_all(readers)
-            .await?;
-        let mut paused = Vec::with_capacity(pauses.len());
-        for from in &pauses {
-            paused.push((row::parsed(from, "forge")?, row::time(from, "until")?.since(now), from.try_get("reason")?));
-        }
-        Ok(OutboxHealth {
-            unsent: row::number(&unsent, "unsent")?,
-            failing: row::number(&unsent, "failing")?,
-            dead: row::number(&dead, "dead")?,
-            oldest: row::time_if(&unsent, "oldest")?.map(|oldest| now.since(oldest)),
-            last_error,
-            paused,
-        })
-    }
-}
 
 fn item(from: &Row, now: Timestamp) -> Result<OutboxItem, StoreError> {
     Ok(OutboxItem {
@@ -237,7 +98,8 @@ impl Speaker {
         })
     }
 
-    /// Writes one status.
+    /// Writes one status. An older one whose request is under way stays until that has ended: what became of it is
+    /// not known yet.
     pub(super) async fn say(
         &self,
         connection: &mut Connection,
@@ -254,12 +116,14 @@ impl Speaker {
         let fate = Fate::of_word(self.build, newest.map(BuildId));
         if fate == Fate::Due {
             sql::query(
-                "DELETE FROM outbox WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND fate = 'due'",
+                "DELETE FROM outbox WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND fate = 'due' \
+                 AND coalesce(taken_until, 0) <= $5",
             )
             .bind(&self.forge)
             .bind(&self.repo)
             .bind(&self.sha)
             .bind(&status.context)
+            .bind(now.0)
             .execute(&mut *connection)
             .await?;
         }
@@ -320,7 +184,8 @@ impl Speaker {
 
 pub(super) const REPLACE: &str = ") DELETE FROM outbox WHERE id IN (SELECT o.id FROM said CROSS JOIN outbox o \
                        WHERE o.sha = said.sha AND o.forge = said.forge AND o.repo = said.repo \
-                       AND o.context = said.context AND o.fate = 'due')";
+                       AND o.context = said.context AND o.fate = 'due' \
+                       AND coalesce(o.taken_until, 0) <= ";
 
 /// Writes the first statuses of new builds, many in one statement. Their builds are the newest of all, so nothing is
 /// ever dropped; no two of them may share commit and context.
@@ -336,7 +201,7 @@ pub(super) async fn insert_first(
             values.push_bind(repo.forge.to_string()).push_bind(repo.path.folded());
             values.push_bind(new.build.sha.to_string()).push_bind(status.context.clone());
         });
-        replace.push(REPLACE).build().execute(&mut *connection).await?;
+        replace.push(REPLACE).push_bind(now.0).push(")").build().execute(&mut *connection).await?;
 
         let mut insert = QueryBuilder::new(
             "INSERT INTO outbox \

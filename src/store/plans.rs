@@ -50,9 +50,10 @@ async fn the_busy_statements_read_no_table() {
         two("asked (n, forge, repo, delivery)", facts::ANSWERS),
         two("asked (n, forge, repo, git_ref)", facts::UNFINISHED),
         two("asked (n, forge, repo, git_ref, sha)", facts::SAME),
-        two("said (forge, repo, sha, context)", outbox::REPLACE),
+        two("said (forge, repo, sha, context)", &format!("{}0)", outbox::REPLACE)),
         queue::CLAIM.to_owned(),
-        outbox::DUE.to_owned(),
+        outbox::DUE_FORGES.to_owned(),
+        outbox::TAKEABLE.to_owned(),
         outbox::NEWEST_SPOKE.to_owned(),
     ];
     for statement in statements {

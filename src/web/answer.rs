@@ -82,6 +82,7 @@ impl From<ChangeRefused> for Refused {
             ChangeRefused::NoSuchBuild => return Self::not_found(),
             ChangeRefused::AlreadyFinished => "already_finished",
             ChangeRefused::NotFinished => "not_finished",
+            ChangeRefused::NothingToSend => "nothing_to_send",
         };
         Self::new(StatusCode::CONFLICT, code, refused.to_string())
     }

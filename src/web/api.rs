@@ -15,7 +15,7 @@ use crate::domain::spec::Explanation;
 
 use super::answer::Refused;
 use super::auth::ADMIN;
-use super::records::BuildFilter;
+use super::records::{BuildFilter, Told};
 use super::{BODY_MAX, Pages};
 
 /// What is shown of deliveries when nobody says how much.
@@ -86,12 +86,13 @@ pub(super) fn filter(query: &str) -> Result<BuildFilter, String> {
     Ok(filter)
 }
 
-/// A build that was asked for by itself: lists and events have no notices.
+/// A build that was asked for by itself: lists and events have no notices, nor what the forge was told.
 #[derive(Serialize)]
 pub(super) struct WholeBuild {
     #[serde(flatten)]
     build: Build,
     notices: Vec<String>,
+    statuses: Vec<Told>,
 }
 
 /// `GET /api/v1/builds/{id}`
@@ -103,7 +104,8 @@ pub(super) async fn build(
 ) -> Result<Json<WholeBuild>, Refused> {
     let build = readable(&pages, &id, query.as_deref(), &headers).await?;
     let notices = pages.records.explanation(build.id).await?.unwrap_or_default().notices;
-    Ok(Json(WholeBuild { build, notices }))
+    let statuses = pages.records.told(build.id).await?;
+    Ok(Json(WholeBuild { build, notices, statuses }))
 }
 
 /// `GET /api/v1/builds/{id}/plan`: empty lists for a build whose plan was not kept.
@@ -187,11 +189,11 @@ pub(super) async fn rerun(
     Ok(accepted(pages.records.rerun(id, cache, ADMIN).await??))
 }
 
-fn accepted(build: BuildId) -> Response {
+pub(super) fn accepted(build: BuildId) -> Response {
     (StatusCode::ACCEPTED, Json(json!({"build": build}))).into_response()
 }
 
-fn may_change(pages: &Pages, headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn may_change(pages: &Pages, headers: &HeaderMap) -> Result<(), Refused> {
     pages.site().may_change(headers, None).map_err(|_| Refused::forbidden())
 }
 

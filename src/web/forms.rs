@@ -52,7 +52,7 @@ pub(super) async fn rerun(
 }
 
 /// The build and the form of a change, once the right to it is proven.
-async fn form_of_change(
+pub(super) async fn form_of_change(
     pages: &Pages,
     id: &str,
     headers: &HeaderMap,

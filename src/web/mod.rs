@@ -15,6 +15,7 @@ mod health;
 pub mod hook;
 pub mod listener;
 mod log;
+mod outbox;
 mod pages;
 mod ranged;
 mod records;
@@ -32,7 +33,10 @@ use crate::blobs::{Artifacts, Logs};
 use crate::live::Hub;
 
 pub use auth::Site;
-pub use records::{Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
+pub use records::{
+    Answer, BuildFilter, ChangeRefused, Counts, Delivery, Outbox, Part, PausedForge, Records, Refusal, TokenEnd, Told,
+    Unavailable, Undelivered,
+};
 
 /// No form and no body of the API is longer than this many bytes.
 const BODY_MAX: usize = 16 * 1024;
@@ -99,18 +103,22 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/artifacts", get(artifacts::list))
         .route("/api/v1/builds/{id}/artifacts/{*path}", get(artifacts::file))
         .route("/api/v1/deliveries", get(api::deliveries))
+        .route("/api/v1/outbox", get(outbox::document))
         .route("/api/v1/openapi.json", get(api::openapi))
         .route("/", get(pages::list))
+        .route("/health", get(outbox::page))
         .route("/repos/{*rest}", get(pages::repository))
         .route("/builds/{id}", get(pages::build))
         .route("/assets/{version}/{name}", get(asset::asset));
     let changing = Router::new()
         .route("/api/v1/builds/{id}/cancel", post(api::cancel))
         .route("/api/v1/builds/{id}/rerun", post(api::rerun))
+        .route("/api/v1/builds/{id}/resend", post(outbox::resend))
         .route("/api/v1/builds/{id}/approve", post(api::change_not_built_yet))
         .route("/api/v1/repos/{*rest}", post(api::change_not_built_yet))
         .route("/builds/{id}/cancel", post(forms::cancel))
         .route("/builds/{id}/rerun", post(forms::rerun))
+        .route("/builds/{id}/resend", post(outbox::resend_from_page))
         .route("/login", get(forms::login).post(forms::sign_in))
         .route("/logout", post(forms::sign_out));
     reading

@@ -251,7 +251,8 @@ fn without_key(pages: &Pages, id: &str, key: &str, headers: &HeaderMap) -> Resul
 
 async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refused> {
     let build = readable(pages, id, None, headers).await?;
-    let Explanation { notices, decisions } = pages.records.explanation(build.id).await?.unwrap_or_default();
+    let Explanation { mut notices, decisions } = pages.records.explanation(build.id).await?.unwrap_or_default();
+    notices.extend(pages.records.told(build.id).await?.iter().filter_map(super::view::never_told));
     let (logs, id) = (pages.logs.clone(), build.id);
     let tails = tokio::task::spawn_blocking(move || logs.tails(id, TAIL_LINES, TAIL_BYTES));
     let tails = tails.await.map_err(|_stopping| std::io::Error::other("the server is stopping"))??;

@@ -36,6 +36,15 @@ pub trait Records: Send + Sync + 'static {
     /// Builds the same commit again, with or without what earlier builds left; the answer is the new build.
     fn rerun(&self, id: BuildId, cache: bool, by: &'static str) -> Answer<'_, Result<BuildId, ChangeRefused>>;
 
+    /// What waits for the forges, and what they never took.
+    fn outbox(&self) -> Answer<'_, Outbox>;
+
+    /// What the forge was told of a build: the newest status of each context.
+    fn told(&self, id: BuildId) -> Answer<'_, Vec<Told>>;
+
+    /// Sends again what was given up of a build.
+    fn resend(&self, id: BuildId) -> Answer<'_, Result<(), ChangeRefused>>;
+
     /// How the parts of this server are. Never fails: a store that does not answer is a part that is not ok.
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>>;
 
@@ -78,6 +87,92 @@ pub enum ChangeRefused {
     /// It has no outcome yet.
     #[error("the build has not finished yet; cancel it first or wait for it")]
     NotFinished,
+    /// Of its statuses none was given up.
+    #[error("no status of the build was given up: there is nothing to send again")]
+    NothingToSend,
+}
+
+/// What waits for the forges, and what they never took.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Outbox {
+    /// Statuses that are still to be sent.
+    pub unsent: u64,
+    /// Of these, those that failed at least once.
+    pub failing: u64,
+    /// Seconds since the oldest of them was written.
+    pub oldest_seconds: Option<u64>,
+    /// What the last failing attempt was told.
+    pub last_error: Option<String>,
+    /// Forges that are left alone.
+    pub paused: Vec<PausedForge>,
+    /// When forges' tokens end, where they say so.
+    pub tokens: Vec<TokenEnd>,
+    /// How many statuses were given up.
+    pub dead_count: u64,
+    /// The newest of them.
+    pub dead: Vec<Undelivered>,
+}
+
+/// A forge that is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PausedForge {
+    /// The configured forge.
+    pub forge: String,
+    /// For how many seconds still.
+    pub seconds: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// When a token ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TokenEnd {
+    /// The configured forge.
+    pub forge: String,
+    /// When.
+    pub expires_at: Timestamp,
+}
+
+/// A status that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Undelivered {
+    /// The build that it belongs to.
+    pub build: BuildId,
+    /// The repository: `github/acme/shop`.
+    pub repo: String,
+    /// The commit.
+    pub sha: String,
+    /// The name under which the forge lists it.
+    pub context: String,
+    /// `pending`, `success`, `failure` or `error`.
+    pub state: &'static str,
+    /// What was to be said.
+    pub sentence: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The forge's last answer.
+    pub last_error: String,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
+/// What a forge was told of a build in one context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// The name under which the forge lists it.
+    pub context: String,
+    /// `pending`, `success`, `failure` or `error`.
+    pub state: &'static str,
+    /// The sentence.
+    pub sentence: String,
+    /// `due`, `sent`, `dropped` (a newer build owns the commit) or `dead` (given up).
+    pub fate: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What went wrong last, unless the forge has it by now.
+    pub last_error: Option<String>,
+    /// When the forge took it.
+    pub sent_at: Option<Timestamp>,
 }
 
 /// A delivery and what became of it.

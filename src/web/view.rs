@@ -15,6 +15,7 @@ use crate::domain::time::{Timestamp, brief};
 
 use super::ansi::{Painter, Run, shown, shown_lines};
 use super::auth::Site;
+use super::records::Told;
 
 /// What may stand in a path as it is.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -53,6 +54,17 @@ impl Frame {
             here: utf8_percent_encode(super::auth::local_path(uri.path()), NON_ALPHANUMERIC).to_string(),
         }
     }
+}
+
+/// What the forge was not told, and will not be unless somebody has it sent again.
+pub(super) fn never_told(told: &Told) -> Option<String> {
+    let why = told.last_error.as_deref().unwrap_or_default();
+    (told.fate == "dead").then(|| {
+        format!(
+            "The forge was not told {} {} and will not be asked again ({why}): see Health",
+            told.context, told.state
+        )
+    })
 }
 
 /// How something stands, as a word and as a class of the style sheet.

@@ -18,8 +18,8 @@ use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::live::Hub;
 use hookmill::web::{
-    Answer, BuildFilter, ChangeRefused, Counts, Delivery, Kept, Pages, Part, Records, Refusal, Site, router,
-    under_public_path,
+    Answer, BuildFilter, ChangeRefused, Counts, Delivery, Kept, Outbox, Pages, Part, PausedForge, Records, Refusal,
+    Site, TokenEnd, Told, Undelivered, router, under_public_path,
 };
 
 /// The admin token of every server here.
@@ -91,6 +91,7 @@ pub(crate) fn step(name: &str, kind: StepKind, outcome: Option<Outcome>, start: 
 pub(crate) struct Memory {
     builds: Mutex<BTreeMap<i64, Build>>,
     explanations: Mutex<BTreeMap<i64, Explanation>>,
+    dead: Mutex<BTreeMap<i64, Undelivered>>,
     /// How often anything was asked or changed.
     pub(crate) asked: Mutex<u32>,
 }
@@ -104,10 +105,32 @@ impl Memory {
         self.explanations.lock().expect("as above").insert(id, explanation);
     }
 
+    /// A status of this build was given up.
+    pub(crate) fn give_up(&self, id: i64) {
+        let letter = Undelivered {
+            build: BuildId(id),
+            repo: "github/acme/shop".into(),
+            sha: "a1b2c3d".repeat(6)[..40].to_owned(),
+            context: "hookmill".into(),
+            state: "failure",
+            sentence: "Bundle failed: <script>".into(),
+            attempts: 3,
+            last_error: "the forge answered 422 Unprocessable Entity".into(),
+            at: Timestamp(NOON),
+        };
+        self.dead.lock().expect("as above").insert(id, letter);
+    }
+
     fn get(&self, id: BuildId) -> Option<Build> {
         *self.asked.lock().expect("as above") += 1;
         self.builds.lock().expect("as above").get(&id.0).cloned()
     }
+}
+
+fn told(letter: Undelivered) -> Told {
+    let Undelivered { context, state, sentence, attempts, last_error, .. } = letter;
+    let last_error = Some(last_error);
+    Told { context, state, sentence, fate: "dead".into(), attempts, last_error, sent_at: None }
 }
 
 fn now<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
@@ -171,6 +194,23 @@ impl Records for Memory {
                 Ok(new)
             }
         })
+    }
+
+    fn outbox(&self) -> Answer<'_, Outbox> {
+        let dead: Vec<Undelivered> = self.dead.lock().expect("as above").values().cloned().collect();
+        let paused = vec![PausedForge { forge: "gitea".into(), seconds: 61, reason: "<429>".into() }];
+        let tokens = vec![TokenEnd { forge: "github".into(), expires_at: Timestamp(NOON) }];
+        now(Outbox { dead_count: dead.len() as u64, dead, paused, tokens, ..Outbox::default() })
+    }
+
+    fn told(&self, id: BuildId) -> Answer<'_, Vec<Told>> {
+        let dead = self.dead.lock().expect("as above").get(&id.0).cloned();
+        now(dead.into_iter().map(told).collect())
+    }
+
+    fn resend(&self, id: BuildId) -> Answer<'_, Result<(), ChangeRefused>> {
+        let dead = self.dead.lock().expect("as above").remove(&id.0);
+        now(dead.map(drop).ok_or(ChangeRefused::NothingToSend))
     }
 
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>> {

@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,10 @@ impl Forge {
             posted: Mutex::default(),
             wrong: Mutex::default(),
             trouble: Mutex::default(),
+            under_way: Mutex::default(),
+            also: Mutex::default(),
+            late: Mutex::default(),
+            released: Condvar::new(),
             open: Mutex::default(),
             ended: Mutex::new(false),
         });
@@ -155,6 +159,28 @@ impl Forge {
         held(&self.memory.trouble).clear();
     }
 
+    /// Adds header lines, each with its CRLF, to every good answer from now on.
+    pub(crate) fn also_say(&self, fields: &str) {
+        fields.clone_into(&mut held(&self.memory.also));
+    }
+
+    /// Waits until a request is kept by [`Trouble::Late`].
+    pub(crate) fn wait_for_late(&self) {
+        self.wait(|| (held(&self.memory.late).1 > 0).then_some(()), || "no request is kept".to_owned());
+    }
+
+    /// Lets one late request be answered.
+    pub(crate) fn release(&self) {
+        held(&self.memory.late).0 += 1;
+        self.memory.released.notify_one();
+    }
+
+    /// Fails if something came that had not to come.
+    pub(crate) fn nothing_wrong(&self) {
+        let wrong = held(&self.memory.wrong).clone();
+        assert!(wrong.is_empty(), "the forge was asked what it must not be asked:\n{}", wrong.join("\n"));
+    }
+
     /// Every request to the statuses API so far, in order, whatever was answered.
     pub(crate) fn posted(&self) -> Vec<Posted> {
         held(&self.memory.posted).clone()
@@ -215,8 +241,7 @@ impl Forge {
             last.into_keys().collect::<Vec<_>>()
         };
         self.wait(|| pending().is_empty().then_some(()), || format!("no final word on {:?}", pending()));
-        let wrong = held(&self.memory.wrong).clone();
-        assert!(wrong.is_empty(), "the forge was asked what it must not be asked:\n{}", wrong.join("\n"));
+        self.nothing_wrong();
     }
 }
 

@@ -1,12 +1,14 @@
 //! The statuses API of the fake forge: what it takes, what it remembers, and how it fails on demand.
 
+use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
-use std::time::Instant;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use rustix::net::sockopt::set_socket_linger;
+use serde_json::{Value, json};
 
 use super::{Kind, git};
 use crate::git_http::Asked;
@@ -25,6 +27,16 @@ pub(crate) enum Trouble {
     Unauthorized,
     /// Takes the request and never answers.
     Hang,
+    /// This code with these header lines (each with its CRLF) and this body.
+    Says(u16, &'static str, &'static str),
+    /// Takes the request and breaks the connection off.
+    Reset,
+    /// Bytes that are no HTTP.
+    Garbage,
+    /// Takes the request and answers it as it should, but not before [`super::Forge::release`].
+    Late,
+    /// Takes it and keeps it as it should, but the answer is lost.
+    Lost,
 }
 
 /// A status as it was posted.
@@ -55,6 +67,13 @@ pub(super) struct Memory {
     pub(super) wrong: Mutex<Vec<String>>,
     /// How the next requests are answered.
     pub(super) trouble: Mutex<Vec<Trouble>>,
+    /// The commits and contexts of requests that are under way.
+    pub(super) under_way: Mutex<BTreeSet<String>>,
+    /// Header lines of every good answer, each with its CRLF.
+    pub(super) also: Mutex<String>,
+    /// How many late answers may be given now, and how many wait.
+    pub(super) late: Mutex<(usize, usize)>,
+    pub(super) released: Condvar,
     pub(super) open: Mutex<Vec<TcpStream>>,
     pub(super) ended: Mutex<bool>,
 }
@@ -70,14 +89,14 @@ impl Memory {
         let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
         while let Some(asked) = Asked::read(&mut reader) {
             let at = Instant::now();
-            if let Some(told) = account(&asked) {
+            if let Some(told) = self.account(&asked) {
                 if stream.write_all(&told).is_err() {
                     return;
                 }
                 continue;
             }
             let Some((kind, status)) = self.understood(&asked) else {
-                if stream.write_all(&answer(404, "")).is_err() {
+                if stream.write_all(&answer(404, "", REFUSED)).is_err() {
                     return;
                 }
                 continue;
@@ -86,23 +105,75 @@ impl Memory {
                 let mut troubles = held(&self.trouble);
                 (!troubles.is_empty()).then(|| troubles.remove(0))
             };
-            let (answered, fields) = match trouble {
-                None => (self.judged(kind, &asked, &status), String::new()),
-                Some(Trouble::Status(code)) => (code, String::new()),
-                Some(Trouble::TooMany(seconds)) => (429, format!("Retry-After: {seconds}\r\n")),
-                Some(Trouble::Unauthorized) => (401, String::new()),
-                Some(Trouble::Hang) => (0, String::new()),
+            let key = format!("{} {} {}", status.repo, status.sha, status.context);
+            if trouble == Some(Trouble::Late) {
+                self.wait_for_release();
+            } else {
+                self.enter(&key);
+            }
+            let judged = || self.judged(kind, &asked, &status);
+            let (answered, told) = match trouble {
+                None | Some(Trouble::Late) => {
+                    let code = judged();
+                    let stored = json!({"id": 1, "state": status.state, "context": status.context}).to_string();
+                    let body = if code == 201 { stored.as_str() } else { REFUSED };
+                    (code, answer(code, &held(&self.also), body))
+                }
+                Some(Trouble::Lost) => (judged(), Vec::new()),
+                Some(Trouble::Status(code)) => (code, answer(code, "", REFUSED)),
+                Some(Trouble::TooMany(seconds)) => (429, answer(429, &format!("Retry-After: {seconds}\r\n"), REFUSED)),
+                Some(Trouble::Unauthorized) => (401, answer(401, "", REFUSED)),
+                // 201 is only what was kept, whatever the words were.
+                Some(Trouble::Says(code, fields, body)) => {
+                    (if code == 201 { 0 } else { code }, answer(code, fields, body))
+                }
+                Some(Trouble::Garbage) => (0, b"\x00\x16 this is no answer\r\n\r\n".to_vec()),
+                Some(Trouble::Hang | Trouble::Reset) => (0, Vec::new()),
             };
             held(&self.posted).push(Posted { at, answered, status });
-            if answered == 0 {
+            if trouble == Some(Trouble::Hang) {
                 // Until the other side, or the end of the forge, closes the connection.
                 let _ = reader.read(&mut [0]);
+                held(&self.under_way).remove(&key);
                 return;
             }
-            if stream.write_all(&answer(answered, &fields)).is_err() {
-                return;
+            held(&self.under_way).remove(&key);
+            match trouble {
+                Some(Trouble::Reset | Trouble::Lost) => {
+                    // Closed so, and by nobody else held, the system sends a reset.
+                    let _ = set_socket_linger(&stream, Some(Duration::ZERO));
+                    let peer = stream.peer_addr().ok();
+                    held(&self.open).retain(|other| other.peer_addr().ok() != peer);
+                    return;
+                }
+                _ if stream.write_all(&told).is_err() || trouble == Some(Trouble::Garbage) => return,
+                _ => {}
             }
         }
+    }
+
+    /// Notes that a request is under way; there must be no other of the same commit and context.
+    fn enter(&self, key: &str) {
+        /// How long we may take to see that the other side has closed a connection.
+        const SEEN: Duration = Duration::from_secs(2);
+        let deadline = Instant::now() + SEEN;
+        while !held(&self.under_way).insert(key.to_owned()) {
+            if Instant::now() > deadline {
+                self.wrong(format!("two requests at a time for {key}"));
+                return;
+            }
+            std::thread::sleep(super::LOOK_AGAIN);
+        }
+    }
+
+    fn wait_for_release(&self) {
+        let mut late = held(&self.late);
+        late.1 += 1;
+        while late.0 == 0 && !*held(&self.ended) {
+            late = self.released.wait_timeout(late, Duration::from_millis(100)).expect("nobody panics").0;
+        }
+        late.0 = late.0.saturating_sub(1);
+        late.1 -= 1;
     }
 
     /// A status, if that is what was asked for.
@@ -163,15 +234,22 @@ fn is_commit(bare: &Path, sha: &str) -> bool {
     sha.len() == 40 && git(bare, bare, &["cat-file", "-e", &object]).is_ok()
 }
 
-fn answer(code: u16, fields: &str) -> Vec<u8> {
-    let body = r#"{"message":"as the test wants it"}"#;
-    let head = format!("HTTP/1.1 {code} Because\r\n{fields}Content-Type: application/json\r\n");
+/// The body of an answer that is no status.
+const REFUSED: &str = r#"{"message":"as the test wants it"}"#;
+
+fn answer(code: u16, fields: &str, body: &str) -> Vec<u8> {
+    let kind = if body.starts_with('<') { "text/html" } else { "application/json" };
+    let head = format!("HTTP/1.1 {code} Because\r\n{fields}Content-Type: {kind}\r\n");
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// What a forge tells of the account that asks: 401 without its token, GitHub also the token's scopes.
-fn account(asked: &Asked) -> Option<Vec<u8>> {
-    let kind = [Kind::Gitea, Kind::Github].into_iter().find(|kind| asked.line == format!("GET {}/user", kind.api()))?;
-    let known = asked.header("authorization") == Some(kind.authorization());
-    Some(if known { answer(200, "X-OAuth-Scopes: repo\r\n") } else { answer(401, "") })
+impl Memory {
+    /// What a forge tells of the account that asks: 401 without its token, GitHub also the token's scopes.
+    fn account(&self, asked: &Asked) -> Option<Vec<u8>> {
+        let is_asked = |kind: &Kind| asked.line == format!("GET {}/user", kind.api());
+        let kind = [Kind::Gitea, Kind::Github].into_iter().find(is_asked)?;
+        let known = asked.header("authorization") == Some(kind.authorization());
+        let fields = format!("X-OAuth-Scopes: repo\r\n{}", held(&self.also));
+        Some(if known { answer(200, &fields, REFUSED) } else { answer(401, "", REFUSED) })
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use serde::Deserialize;
+
 use super::super::table::{age, aligned, headings, width};
 use super::screen::{Screen, one_line};
 use crate::domain::build::{Build, State, Step};
@@ -75,6 +77,31 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What a forge was told of a build in one context.
+#[derive(Debug, Deserialize)]
+pub(super) struct Told {
+    context: String,
+    state: String,
+    fate: String,
+    #[serde(default)]
+    last_error: Option<String>,
+}
+
+/// What the forge does not know of a build; nothing when it knows all.
+pub(super) fn not_told(id: i64, told: &[Told]) -> Vec<String> {
+    let line = |told: &Told| {
+        let why = told.last_error.as_deref().map(|why| format!(": {}", one_line(why))).unwrap_or_default();
+        let what = format!("{} {}", one_line(&told.context), one_line(&told.state));
+        match told.fate.as_str() {
+            "due" => Some(format!("The forge has not taken {what} yet{why}")),
+            "dead" => Some(format!("The forge did not take {what}{why}\n  help: hookmill builds resend {id}")),
+            _ => None,
+        }
+    };
+    let lines: Vec<String> = told.iter().filter_map(line).collect();
+    if lines.is_empty() { lines } else { [String::new()].into_iter().chain(lines).collect() }
 }
 
 fn asked_by(build: &Build) -> String {

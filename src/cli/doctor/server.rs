@@ -1,6 +1,7 @@
 //! What the configuration adds: the store, the hooks' address, the forges and their tokens.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use url::{Host, Url};
 
@@ -9,6 +10,7 @@ use super::finding::Finding;
 use crate::config::load::Loaded;
 use crate::config::server::{Forge, Server, StoreUrl};
 use crate::domain::repo::RepoPath;
+use crate::domain::time::Timestamp;
 use crate::forge::api::{Client, PostError, token};
 use crate::store::{self, Found, OpenError};
 
@@ -161,11 +163,17 @@ fn judge(client: &Client, forge: &Forge, repos: &[RepoPath]) -> Vec<Finding> {
         }
     };
     let account = known.account.as_deref().map_or_else(String::new, |account| format!(" of {account}"));
-    let expires = known.expires.as_deref().map_or_else(String::new, |at| format!(", until {at}"));
+    let ends = known.ends.map(Timestamp::from);
+    let expires = ends.map_or_else(String::new, |at| format!(", until {at}"));
+    let soon = known.ends.is_some_and(|at| at < SystemTime::now() + token::WARN_AHEAD);
     let mut findings = vec![match token::missing_scope(forge.kind, &known) {
         Some(scope) => {
             let detail = format!("the token{account} lacks the scope {scope:?}: statuses will be refused");
             Finding::fault(FORGES, name, detail, fix)
+        }
+        None if soon => {
+            let detail = format!("{} takes the token{account}, but not for long{expires}", forge.api_url);
+            Finding::warning(FORGES, name, detail, fix)
         }
         None => Finding::good(FORGES, name, format!("{} takes the token{account}{expires}", forge.api_url)),
     }];

@@ -58,7 +58,12 @@ fn answer(head: &str, body: &str) -> String {
     format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-fn post(kind: ForgeKind, api_url: Url, network: &Network) -> Result<(), PostError> {
+/// As every kind of forge answers a status that it took.
+fn created() -> String {
+    answer("201 Created", r#"{"id":1,"state":"success","context":"hookmill"}"#)
+}
+
+fn post(kind: ForgeKind, api_url: Url, network: &Network) -> Result<Accepted, PostError> {
     let forge = Forge {
         name: "test".parse().expect("a name"),
         kind,
@@ -81,7 +86,7 @@ fn post(kind: ForgeKind, api_url: Url, network: &Network) -> Result<(), PostErro
 #[test]
 fn a_status_is_posted_as_each_kind_wants_it() {
     let check = |kind, authorization: &str| {
-        let (url, requests) = forge_that_answers(vec![answer("201 Created", "{}")]);
+        let (url, requests) = forge_that_answers(vec![created()]);
         post(kind, url, &Network::default()).expect("the forge takes it");
         let request = requests.recv().expect("a request came");
         let path = format!("POST /api/v1/repos/acme/sh%C3%B6p/statuses/{} HTTP/1.1\r\n", "a".repeat(40));
@@ -104,7 +109,7 @@ fn a_status_is_posted_as_each_kind_wants_it() {
 #[test]
 fn a_redirect_within_the_forge_is_followed_and_keeps_the_request() {
     let moved = answer("307 Temporary Redirect\r\nLocation: /api/v1/repositories/7/statuses/x", "");
-    let (url, requests) = forge_that_answers(vec![moved, answer("201 Created", "{}")]);
+    let (url, requests) = forge_that_answers(vec![moved, created()]);
     post(ForgeKind::Github, url, &Network::default()).expect("the second answer counts");
     let (first, second) = (requests.recv().expect("first"), requests.recv().expect("second"));
     assert!(second.starts_with("POST /api/v1/repositories/7/statuses/x "), "{second}");
@@ -114,11 +119,12 @@ fn a_redirect_within_the_forge_is_followed_and_keeps_the_request() {
 
 #[test]
 fn another_port_gets_no_token() {
-    let (elsewhere, stolen) = forge_that_answers(vec![answer("201 Created", "{}")]);
+    let (elsewhere, stolen) = forge_that_answers(vec![created()]);
     let (url, _requests) =
         forge_that_answers(vec![answer(&format!("302 Found\r\nLocation: {elsewhere}/repos/a/b"), "")]);
     let error = post(ForgeKind::Gitea, url, &Network::default()).expect_err("not followed");
-    assert!(matches!(error, PostError::Refused { status: 302, .. }), "{error:?}");
+    assert!(matches!(error, PostError::Retry { after: None, scope: Scope::Forge, .. }), "{error:?}");
+    assert!(error.to_string().contains("correct the forge's api_url"), "{error}");
     assert!(stolen.try_recv().is_err(), "nothing was sent there");
 }
 
@@ -151,6 +157,7 @@ fn errors_name_the_cause_and_never_the_token() {
         "slow down",
         PostError::Retry {
             after: Some(Duration::from_secs(61)),
+            scope: Scope::Forge,
             why: "the forge answered 429 Too Many Requests".to_owned(),
         },
     );
@@ -160,9 +167,30 @@ fn errors_name_the_cause_and_never_the_token() {
         r#"{"message":"object does not exist"}"#,
         PostError::Retry {
             after: None,
+            scope: Scope::Request,
             why: "the forge answered 500 Internal Server Error: object does not exist".to_owned(),
         },
     );
+}
+
+#[test]
+fn a_success_that_is_no_status_is_none() {
+    let portal = answer("200 OK\r\nContent-Type: text/html", "<html><title>Sign in to Hotel Wi-Fi</title></html>");
+    let broken_off = "HTTP/1.1 201 Created\r\nContent-Length: 900\r\n\r\n{\"id\":".to_owned();
+    let garbage = "HTTP/9 what\r\n\r\n".to_owned();
+    for odd in [portal, broken_off, garbage, String::new()] {
+        let (url, _requests) = forge_that_answers(vec![odd.clone()]);
+        let error = post(ForgeKind::Github, url, &Network::default()).expect_err("not stored");
+        assert!(matches!(error, PostError::Retry { after: None, scope: Scope::Forge, .. }), "{odd}: {error:?}");
+    }
+}
+
+#[test]
+fn the_end_of_the_token_comes_with_the_answer() {
+    let said = "201 Created\r\nGitHub-Authentication-Token-Expiration: 2026-12-01 00:00:00 UTC";
+    let (url, _requests) = forge_that_answers(vec![answer(said, r#"{"context":"hookmill"}"#)]);
+    let accepted = post(ForgeKind::Github, url, &Network::default()).expect("stored");
+    assert_eq!(accepted.token_ends, humantime::parse_rfc3339("2026-12-01T00:00:00Z").ok());
 }
 
 #[test]
@@ -194,7 +222,7 @@ fn without_a_token_nothing_is_sent() {
 #[test]
 fn a_proxy_is_used_unless_the_host_is_excepted() {
     let away = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let (url, _requests) = forge_that_answers(vec![answer("201 Created", "{}")]);
+    let (url, _requests) = forge_that_answers(vec![created()]);
     let proxy = Some(format!("http://user:hunter2@{away}"));
     let network = Network { proxy: proxy.clone(), ..Network::default() };
     let error = post(ForgeKind::Github, url.clone(), &network).expect_err("no proxy listens there");
@@ -217,7 +245,7 @@ fn a_forge_with_a_certificate_of_its_own_is_trusted_by_ca_file_only() {
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
         .expect("they fit");
     let config = Arc::new(config);
-    let (url, requests) = forge_over("https", vec![answer("201 Created", "{}"); 2], move |stream| {
+    let (url, requests) = forge_over("https", vec![created(); 2], move |stream| {
         StreamOwned::new(ServerConnection::new(config.clone()).expect("a connection"), stream)
     });
 

@@ -1,5 +1,7 @@
 //! What a forge says about the token that it was given.
 
+use std::time::{Duration, SystemTime};
+
 use http::HeaderMap;
 use serde::Deserialize;
 
@@ -14,9 +16,15 @@ pub struct Known {
     pub account: Option<String>,
     /// Its scopes, where the forge says so (GitHub's classic tokens: `X-OAuth-Scopes`).
     pub scopes: Option<Vec<String>>,
-    /// When it ends, in the forge's words (GitHub: `github-authentication-token-expiration`).
-    pub expires: Option<String>,
+    /// When it ends, if the forge says so.
+    pub ends: Option<SystemTime>,
 }
+
+/// How long before its end a token is warned of.
+pub const WARN_AHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// GitHub's header for the end of the token that a request carried.
+const EXPIRATION: &str = "github-authentication-token-expiration";
 
 /// What the token's account may do in a repository, as far as the forge says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +87,29 @@ fn known(headers: &HeaderMap, body: &str) -> Known {
     Known {
         account: serde_json::from_str::<User>(body).ok().map(|user| user.login),
         scopes: scopes.map(words),
-        expires: text("github-authentication-token-expiration"),
+        ends: ends(headers),
+    }
+}
+
+/// When the token ends, as the answer to any request with it says.
+pub(super) fn ends(headers: &HeaderMap) -> Option<SystemTime> {
+    date(headers.get(EXPIRATION)?.to_str().ok()?.trim())
+}
+
+/// `2026-12-01 00:00:00 UTC`, or with an offset instead of the zone's name: GitHub has written both.
+fn date(text: &str) -> Option<SystemTime> {
+    let (local, zone) = text.split_at_checked("2026-12-01 00:00:00".len())?;
+    let local = humantime::parse_rfc3339_weak(local).ok()?;
+    let (sign, digits) = match zone.trim() {
+        "" | "UTC" | "GMT" | "Z" => return Some(local),
+        zone => zone.split_at_checked(1)?,
+    };
+    let digits: u64 = digits.replace(':', "").parse().ok().filter(|digits| *digits < 2400)?;
+    let offset = Duration::from_secs(digits / 100 * 3600 + digits % 100 * 60);
+    match sign {
+        "+" => local.checked_sub(offset),
+        "-" => local.checked_add(offset),
+        _ => None,
     }
 }
 
@@ -108,12 +138,33 @@ mod tests {
         headers.insert("github-authentication-token-expiration", "2026-12-01 00:00:00 UTC".parse().expect("legal"));
         let seen = known(&headers, r#"{"login":"hookmill-bot","id":7}"#);
         assert_eq!(seen.account.as_deref(), Some("hookmill-bot"));
-        assert_eq!(seen.expires.as_deref(), Some("2026-12-01 00:00:00 UTC"));
+        assert_eq!(seen.ends, date("2026-12-01 00:00:00 UTC"));
         assert_eq!(missing_scope(ForgeKind::Github, &seen), Some("repo"));
         assert_eq!(missing_scope(ForgeKind::Gitea, &seen), None);
         let enough = Known { scopes: Some(vec!["repo:status".into()]), ..Known::default() };
         assert_eq!(missing_scope(ForgeKind::Github, &enough), None);
         assert_eq!(missing_scope(ForgeKind::Github, &Known::default()), None, "a fine-grained token tells none");
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_read_in_both_forms() {
+        let check = |text: &str, expected: Option<&str>| {
+            let got = date(text).map(|at| humantime::format_rfc3339_seconds(at).to_string());
+            assert_eq!(got.as_deref(), expected, "{text}");
+        };
+        check("2026-12-01 00:00:00 UTC", Some("2026-12-01T00:00:00Z"));
+        check("2026-12-01 08:30:00 -0800", Some("2026-12-01T16:30:00Z"));
+        check("2026-12-01 08:30:00 +05:30", Some("2026-12-01T03:00:00Z"));
+        for bad in [
+            "",
+            "soon",
+            "2026-12-01",
+            "2026-13-01 00:00:00 UTC",
+            "2026-12-01 00:00:00 PST",
+            "2026-12-01 00:00:00 +9999",
+        ] {
+            check(bad, None);
+        }
     }
 
     #[test]
