@@ -49,7 +49,7 @@ pub(super) async fn hold_while<T>(
 }
 
 async fn hold(store: &Store, claim: &Claim, ending: &Ending, done: &CancellationToken) -> Option<LeaseEnd> {
-    let mut changes = store.changes();
+    let mut changes = store.build_changes();
     let mut held_until = Instant::now() + LEASE;
     let mut next_beat = Instant::now() + HEARTBEAT;
     loop {
@@ -71,7 +71,7 @@ async fn hold(store: &Store, claim: &Claim, ending: &Ending, done: &Cancellation
                     Ok(ended) => return end_of(ended),
                 }
             }
-            () = changes.next() => {
+            () = changes.of(claim.build) => {
                 // A store that can't be read now is asked again by the next beat.
                 if let Ok(lease) = store.lease(claim).await && lease != Lease::Held {
                     return end_of(lease);
