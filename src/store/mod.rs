@@ -33,6 +33,7 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -185,6 +186,15 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// How long an outage is worth waiting for in the middle of a build. A server restarts or another takes its place; a
+    /// file on a full disk stays as it is while the build waits that may be what fills it.
+    pub fn patience(&self) -> Duration {
+        match self.inner.readers {
+            Readers::Sqlite(_) => Duration::ZERO,
+            Readers::Postgres(_) => Duration::from_secs(45),
+        }
     }
 
     /// Commits what was asked before, refuses what is asked after, and gives the database back.
