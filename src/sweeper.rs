@@ -42,6 +42,8 @@ pub struct Sweeper {
     pub exe: PathBuf,
     /// What is looked at.
     pub store: Store,
+    /// What our agent is called: the builds that it ran when it ended are its own.
+    pub agent: String,
     /// The data directory: its trash is emptied, its slots' leftovers are moved there.
     pub data_dir: PathBuf,
     /// Step output.
@@ -65,7 +67,7 @@ impl Sweeper {
     pub async fn at_start(&self) -> Result<(), StoreError> {
         // Before the store is written: these may be what fills its disk.
         self.clear_leftovers().await;
-        for returned in self.store.recover().await? {
+        for returned in self.store.recover(&self.agent).await? {
             match returned {
                 Returned::Queued(build) => {
                     tracing::warn!(build = build.0, "the agent ended while it ran; queued again")

@@ -64,6 +64,7 @@ impl Parts {
         let sweeper = Sweeper {
             exe: exe.clone(),
             store: store.clone(),
+            agent: server.agent.name.clone(),
             data_dir: server.data_dir.clone(),
             logs: logs.clone(),
             artifacts: artifacts.clone(),

@@ -84,7 +84,7 @@ struct Sending {
 impl Reporter {
     /// Sends until `stop`, then what is due then, so that a drained build's final word goes out.
     pub async fn run(self, stop: CancellationToken) {
-        let mut changes = self.store.changes();
+        let mut changes = self.store.outbox_changes();
         let mut sending = Sending::default();
         if !self.begin(&sending, &stop).await {
             return;

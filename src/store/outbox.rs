@@ -15,6 +15,7 @@ mod token;
 use std::time::Duration;
 
 use super::builds::Numbered;
+use super::news::Topic;
 use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{StoreError, row};
 use crate::domain::build::BuildId;
@@ -140,8 +141,9 @@ impl Speaker {
         .bind(&status.sentence)
         .bind(fate.as_str())
         .bind(now.0)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        connection.tell(Topic::Outbox);
         Ok(())
     }
 
@@ -215,6 +217,7 @@ pub(super) async fn insert_first(
             values.push_bind(now.0).push_bind(now.0);
         });
         insert.build().execute(&mut *connection).await?;
+        connection.tell(Topic::Outbox);
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! Keeps what one claimed build tells: in the store, in its log, for who looks on. And settles it, once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{BuildLog, StepLog};
@@ -17,6 +19,9 @@ use crate::runner::Happening;
 use crate::store::{Claim, Claimed, StoreError};
 
 use super::Worker;
+
+/// How long to wait before a store that could not be used is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The listener of one claimed build.
 pub(super) struct Keeper<'a> {
@@ -77,30 +82,30 @@ impl<'a> Keeper<'a> {
         let store = &self.worker.store;
         match happening {
             Happening::Sandbox(name) => {
-                stored(store.set_sandbox(&self.claim, &name).await)?;
+                self.stored(|| store.set_sandbox(&self.claim, &name)).await?;
                 let line = format!("sandbox: {name}\n");
                 self.build.sandbox = name;
                 written(log.state(&self.build))?;
                 self.say(&line)
             }
             Happening::CheckedOut(sha) => {
-                stored(store.set_built_sha(&self.claim, &sha).await)?;
+                self.stored(|| store.set_built_sha(&self.claim, &sha)).await?;
                 self.build.built_sha = Some(sha);
                 written(log.state(&self.build))
             }
             Happening::SameAs(other) => {
-                stored(store.set_same_as(&self.claim, other).await)?;
+                self.stored(|| store.set_same_as(&self.claim, other)).await?;
                 self.build.same_as = Some(other);
                 written(log.state(&self.build))
             }
             Happening::Notice(text) => self.keep_notice(text).await,
             Happening::Decided(decision) => {
                 self.explanation.decisions.push(decision);
-                stored(store.set_explanation(&self.claim, &self.explanation).await)
+                self.stored(|| store.set_explanation(&self.claim, &self.explanation)).await
             }
             Happening::Planned { steps, decisions } => {
                 self.explanation.decisions = decisions;
-                stored(store.set_plan(&self.claim, &steps, &self.explanation).await)?;
+                self.stored(|| store.set_plan(&self.claim, &steps, &self.explanation)).await?;
                 self.build.steps = steps;
                 written(log.state(&self.build))
             }
@@ -120,7 +125,7 @@ impl<'a> Keeper<'a> {
         if !is_planned {
             return Ok(());
         }
-        stored(self.worker.store.set_explanation(&self.claim, &self.explanation).await)
+        self.stored(|| self.worker.store.set_explanation(&self.claim, &self.explanation)).await
     }
 
     /// A line of our own in the checkout's log, which is the first of every build.
@@ -149,9 +154,9 @@ impl<'a> Keeper<'a> {
             self.open.insert(place, written(log.begin(index, &step))?);
             tracing::info!(build = self.build.id.0, step = step.name, "step started");
         }
-        stored(self.worker.store.update_step(&self.claim, &step).await)?;
+        self.stored(|| self.worker.store.update_step(&self.claim, &step)).await?;
         if let Some(status) = self.step_status(&step) {
-            stored(self.worker.store.report(&self.claim, &[status]).await)?;
+            self.stored(|| self.worker.store.report(&self.claim, std::slice::from_ref(&status))).await?;
         }
         if let Some(kept) = self.build.steps.get_mut(place) {
             *kept = step;
@@ -183,7 +188,7 @@ impl<'a> Keeper<'a> {
             state: StatusState::from(verdict.outcome),
             sentence: sentence::one_line(sentence.as_deref().unwrap_or(&verdict.reason), sentence::MAX_CHARS),
         };
-        let mut wait = std::time::Duration::from_millis(200);
+        let mut wait = Duration::from_millis(200);
         loop {
             match self.worker.store.finish(&self.claim, &verdict, std::slice::from_ref(&status)).await {
                 Ok(true) => break,
@@ -209,6 +214,22 @@ impl<'a> Keeper<'a> {
         self.worker.hub.publish(self.build.id);
     }
 
+    /// Writes, through an outage that is worth waiting for. Whether what failed was written after all makes no
+    /// difference: it is written again, and says the same.
+    async fn stored<T, W>(&self, write: impl Fn() -> W) -> Result<(), Verdict>
+    where
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        let patience = Instant::now() + self.worker.store.patience();
+        loop {
+            match write().await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Unavailable(_)) if Instant::now() < patience => tokio::time::sleep(AGAIN).await,
+                Err(error) => return Err(Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1))),
+            }
+        }
+    }
+
     /// Gives the build back to the queue: we stop, another claim runs it again from the start.
     pub(super) async fn give_back(&mut self) {
         match self.worker.store.release(&self.claim).await {
@@ -219,11 +240,6 @@ impl<'a> Keeper<'a> {
         self.build.state = State::Queued;
         self.worker.hub.publish(self.build.id);
     }
-}
-
-fn stored<T>(result: Result<T, StoreError>) -> Result<(), Verdict> {
-    let why = |error: StoreError| Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1));
-    result.map(|_| ()).map_err(why)
 }
 
 fn written<T>(result: std::io::Result<T>) -> Result<T, Verdict> {

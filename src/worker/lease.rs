@@ -57,7 +57,7 @@ async fn hold(
     ending: &Ending,
     done: &CancellationToken,
 ) -> Option<LeaseEnd> {
-    let mut changes = store.changes();
+    let mut changes = store.build_changes();
     let mut hold = Hold::since(Duration::ZERO);
     loop {
         tokio::select! {
@@ -80,7 +80,7 @@ async fn hold(
                     return end_of(lease);
                 }
             }
-            () = changes.next() => {
+            () = changes.of(claim.build) => {
                 // A store that can't be read now is asked again by the next beat.
                 if let Ok(lease) = store.lease(claim).await && lease != Lease::Held {
                     return end_of(lease);

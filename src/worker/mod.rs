@@ -74,7 +74,7 @@ impl Worker {
     pub async fn run(self, ending: Ending) -> bool {
         let slots = Slots::new(self.agent.slots);
         let builds = TaskTracker::new();
-        let mut changes = self.store.changes();
+        let mut changes = self.store.queue_changes();
         while !ending.drain.is_cancelled() {
             let slot = tokio::select! {
                 slot = slots.take() => slot,
