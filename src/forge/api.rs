@@ -1,6 +1,8 @@
 //! A small synchronous client of the forges' APIs. Call it where blocking is allowed.
 
 mod answer;
+pub mod missed;
+pub mod pulls;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,8 @@ const WHOLE: Duration = Duration::from_secs(20);
 const REDIRECTS: usize = 3;
 /// Bytes of an answer that are read: enough for an error's message.
 const ANSWER: u64 = 64 * 1024;
+/// Bytes of a list that are read: GitHub tells 25 kB of each pull request.
+const LIST: u64 = 16 << 20;
 
 /// Speaks to the forges' APIs by the rules of `[network]`.
 ///
@@ -62,12 +66,12 @@ impl Client {
             "description": status.sentence,
             "target_url": target_url,
         });
-        let url = statuses_url(&forge.api_url, repo, commit);
+        let url = below(forge, &of_repo(repo, &["statuses", commit.as_str()]));
         self.post(url, &headers, body.to_string().as_bytes()).map_err(|error| error.without(token))
     }
 
     fn post(&self, url: Url, headers: &[(&'static str, String)], body: &[u8]) -> Result<(), PostError> {
-        self.ask(url, |agent, url| {
+        self.ask(url, ANSWER, |agent, url| {
             let request = agent.post(url.as_str()).header("content-type", "application/json");
             headers.iter().fold(request, |request, (name, value)| request.header(*name, value)).send(body)
         })
@@ -76,12 +80,19 @@ impl Client {
 
     /// Reads `{api_url}/{path}` with the forge's token: the answer's headers and the beginning of its body.
     fn get(&self, forge: &Forge, path: &[&str]) -> Result<(HeaderMap, String), PostError> {
+        self.read(forge, &Question { path, query: &[], unless: None, most: ANSWER })
+    }
+
+    /// The same with a query, a condition, or more of the body.
+    fn read(&self, forge: &Forge, question: &Question<'_>) -> Result<(HeaderMap, String), PostError> {
         let (token, headers) = authorization(forge)?;
-        let mut url = forge.api_url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
+        let mut url = below(forge, question.path);
+        if !question.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(question.query);
         }
-        let asked = self.ask(url, |agent, url| {
+        let unless = question.unless.map(|tag| ("if-none-match", tag.to_owned()));
+        let headers: Headers = headers.into_iter().chain(unless).collect();
+        let asked = self.ask(url, question.most, |agent, url| {
             let request = agent.get(url.as_str());
             headers.iter().fold(request, |request, (name, value)| request.header(*name, value)).call()
         });
@@ -92,13 +103,14 @@ impl Client {
     fn ask(
         &self,
         mut url: Url,
+        most: u64,
         send: impl Fn(&Agent, &Url) -> Result<http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<(HeaderMap, String), PostError> {
         let agent = self.agent(&url)?;
         for _ in 0..=REDIRECTS {
             let mut response = send(&agent, &url).map_err(|error| PostError::unreachable(&url, &describe(&error)))?;
             // A body that can't be read changes nothing: the status line has been said.
-            let text = response.body_mut().with_config().limit(ANSWER).read_to_string().unwrap_or_default();
+            let text = response.body_mut().with_config().limit(most).read_to_string().unwrap_or_default();
             match answer::location(response.status(), response.headers(), &url)? {
                 Some(next) => url = next,
                 None => {
@@ -129,6 +141,39 @@ impl Client {
     }
 }
 
+/// What is read from an API.
+struct Question<'q> {
+    /// Below `api_url`.
+    path: &'q [&'q str],
+    query: &'q [(&'q str, &'q str)],
+    /// The `ETag` of an answer that is known; answered 304, which is [`PostError::Refused`], while it holds.
+    unless: Option<&'q str>,
+    /// Bytes of the body that are read; one that is longer counts as none.
+    most: u64,
+}
+
+/// An address of the forge's API.
+fn below(forge: &Forge, path: &[&str]) -> Url {
+    let mut url = forge.api_url.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+/// `repos/{owner}/{repo}/…`, alike at every kind so far.
+fn of_repo<'r>(repo: &'r RepoPath, rest: &[&'r str]) -> Vec<&'r str> {
+    std::iter::once("repos").chain(repo.as_str().split('/')).chain(rest.iter().copied()).collect()
+}
+
+/// Reads the body of an answer; one that is not as documented may be so another time.
+fn parsed<T: serde::de::DeserializeOwned>(what: &str, body: &str) -> Result<T, PostError> {
+    serde_json::from_str(body).map_err(|error| PostError::Retry {
+        after: None,
+        why: format!("the forge's answer is no {what}: line {} column {}", error.line(), error.column()),
+    })
+}
+
 /// Names and values.
 type Headers = Vec<(&'static str, String)>;
 
@@ -144,15 +189,6 @@ fn authorization(forge: &Forge) -> Result<(&str, Headers), PostError> {
         ForgeKind::Gitea | ForgeKind::Forgejo => super::gitea::status::headers(token),
     };
     Ok((token, headers))
-}
-
-/// `{api_url}/repos/{owner}/{repo}/statuses/{sha}`, alike at every kind so far.
-fn statuses_url(api_url: &Url, repo: &RepoPath, commit: &CommitId) -> Url {
-    let mut url = api_url.clone();
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().push("repos").extend(repo.as_str().split('/')).push("statuses").push(commit.as_str());
-    }
-    url
 }
 
 /// The error and its causes in one line, without the address (which the caller names).
