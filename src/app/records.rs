@@ -62,6 +62,7 @@ pub(super) fn arrival(taken: Taken, context: String) -> Arrival {
         heard: taken.heard,
         rules: taken.rules.map(Arc::new),
         context,
+        found: None,
     }
 }
 

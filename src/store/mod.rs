@@ -14,6 +14,7 @@ mod deliveries;
 mod examine;
 mod explanations;
 mod facts;
+mod heads;
 mod outbox;
 mod queue;
 mod requests;
@@ -23,6 +24,7 @@ mod schema;
 mod scopes;
 mod sqlite;
 mod steps;
+mod sweeps;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -35,11 +37,13 @@ pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
+pub use heads::Head;
 pub use outbox::{OutboxHealth, OutboxItem};
 pub use queue::{Claim, Claimed, Lease, MAX_CLAIMS, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};
 pub use retention::Forgotten;
 pub use scopes::DroppedScope;
+pub use sweeps::LookedAt;
 
 use clock::Clock;
 use sqlite::lock::ProcessLock;
@@ -195,8 +199,7 @@ impl Store {
     /// Whether the store can be read, and (after a write failed) written again: for readiness.
     pub async fn check(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.inner.readers).await?;
-        let failing = self.inner.outage.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if !failing {
+        if !self.is_failing() {
             return Ok(());
         }
         // A blob of some pages, so that a disk with a few bytes left is not taken for one with space.
@@ -210,6 +213,11 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// Whether the last write failed, as on a full disk. It is known to be over with the next one that succeeds.
+    pub fn is_failing(&self) -> bool {
+        self.inner.outage.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Tells when something was queued, cancelled, finished, or is due to be sent. Whoever waits polls too, now and
