@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::lists::Lists;
 use super::{Kind, git};
 use crate::git_http::Asked;
 
@@ -57,6 +58,8 @@ pub(super) struct Memory {
     pub(super) trouble: Mutex<Vec<Trouble>>,
     pub(super) open: Mutex<Vec<TcpStream>>,
     pub(super) ended: Mutex<bool>,
+    /// What it tells when it is asked.
+    pub(super) lists: Lists,
 }
 
 /// What a lock guards.
@@ -70,7 +73,7 @@ impl Memory {
         let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
         while let Some(asked) = Asked::read(&mut reader) {
             let at = Instant::now();
-            if let Some(told) = account(&asked) {
+            if let Some(told) = account(&asked).or_else(|| self.told(&asked)) {
                 if stream.write_all(&told).is_err() {
                     return;
                 }
@@ -153,7 +156,7 @@ impl Memory {
         201
     }
 
-    fn wrong(&self, what: String) {
+    pub(super) fn wrong(&self, what: String) {
         held(&self.wrong).push(what);
     }
 }

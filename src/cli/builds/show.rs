@@ -79,7 +79,7 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
 
 fn asked_by(build: &Build) -> String {
     let without = if build.use_cache { "" } else { ", without caches" };
-    format!("{}, {}, attempt {}{without}", build.cause.as_str(), build.trust.as_str(), build.attempt)
+    format!("{}, {}, attempt {}{without}", build.cause.words(), build.trust.as_str(), build.attempt)
 }
 
 /// What mends a step, under its name.
