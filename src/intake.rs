@@ -8,6 +8,9 @@
 //! built". The same kind of event asking for a finished commit again (a reopened pull request, a ref that was
 //! moved back) makes a new attempt.
 //!
+//! What the sweep found (a push whose delivery never came) obeys the same rules. It makes a build only while nothing newer was
+//! heard of its ref, and whichever comes second, sweep or delivery, finds the build of the first.
+//!
 //! `branches` is matched against the branch that was pushed, and for a pull request against the branch it wants
 //! to go into. The close of a pull request ends a fork's builds; on a branch of the repository itself it ends only those
 //! that no push has asked for. With its pull request, or with its branch, what a scope's builds kept for later ones ends too.
@@ -36,6 +39,19 @@ pub struct Arrival {
     pub rules: Option<Arc<RepoRules>>,
     /// The context of the build's status, from `[statuses]`.
     pub context: String,
+    /// Set when no delivery told it: the sweep found it by asking the forge.
+    pub found: Option<Found>,
+}
+
+/// How something that was found is answered when a newer word came meanwhile: it is to be looked at again.
+pub const OUTRUN: &str = "a newer delivery came while the forge was asked";
+
+/// What the sweep found, and what it compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The heads that the forge's list was compared with, each with its number of changes at that moment, none where
+    /// nothing was known of it. When one of them changed since, the list is older than what is known.
+    pub stands_on: Vec<(RefName, Option<i64>)>,
 }
 
 /// Takes a delivery. When this returns, what it led to is on disk.
@@ -62,7 +78,16 @@ pub fn about(arrival: &Arrival) -> Option<About> {
         Event::Deleted { git_ref } | Event::PullRequestClosed { git_ref, .. } => (git_ref, None, true),
         Event::Ignored { .. } => return None,
     };
-    Some(About { repo, git_ref: git_ref.clone(), sha, unfinished })
+    let head = match &arrival.heard.event {
+        Event::PullRequest(PullRequest { number, .. }) | Event::PullRequestClosed { number, .. } => {
+            RefName::pull_request(*number)
+        }
+        _ => git_ref.clone(),
+    };
+    let stands_on = arrival.found.as_ref().map(|found| found.stands_on.clone()).unwrap_or_default();
+    // What was found must see the delivery before it, so it is taken as one that looks at the ref's builds.
+    let unfinished = unfinished || arrival.found.is_some();
+    Some(About { repo, git_ref: git_ref.clone(), sha, unfinished, head, stands_on })
 }
 
 fn repo(arrival: &Arrival) -> Option<RepoId> {
@@ -77,6 +102,9 @@ pub fn decide(arrival: &Arrival, facts: &Facts) -> Decision {
             because: format!("repeat of delivery {}", arrival.delivery.id),
             first: first.clone(),
         };
+    }
+    if facts.outrun {
+        return Decision::Outrun { because: OUTRUN.to_owned() };
     }
     if let Event::Ignored { because } = &arrival.heard.event {
         return ignore(because.clone());
@@ -137,7 +165,7 @@ fn pushed(arrival: &Arrival, rules: &RepoRules, repo: RepoId, push: &Push, facts
         before: push.before.clone(),
         git_ref: push.git_ref.clone(),
         pull_request: None,
-        cause,
+        cause: cause_of(arrival, cause),
         pushed: true,
         trust: Trust::Trusted,
         state: State::Queued,
@@ -169,7 +197,7 @@ fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullR
         before: None,
         git_ref: request.git_ref.clone(),
         pull_request: Some(request.number),
-        cause: Cause::PullRequest,
+        cause: cause_of(arrival, Cause::PullRequest),
         pushed: false,
         trust: if request.fork { Trust::Fork } else { Trust::Member },
         state: if request.fork { State::Waiting } else { State::Queued },
@@ -192,13 +220,14 @@ fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullR
 /// Makes the build, unless there is one for the same commit of the same ref.
 fn one_build(arrival: &Arrival, rules: &RepoRules, build: NewBuild, forced: bool, facts: &Facts) -> Decision {
     if let Some(same) = &facts.same
-        && let Some(because) = serves(same, &build)
+        && let Some(because) = serves(same, &build, tells_again(arrival, same, facts))
     {
         return Decision::Already { build: same.id, because, pushed: build.pushed && !same.pushed };
     }
     let ends_older = ends_older(rules, &build.git_ref, build.default_branch.as_deref(), forced);
     if ends_older && let Some(newer) = delivered_before(&build, facts) {
-        return ignore(format!("superseded by #{newer}: a later push of {} arrived first", build.git_ref.short()));
+        let because = format!("superseded by #{newer}: a later push of {} arrived first", build.git_ref.short());
+        return Decision::Behind { because };
     }
     let supersedes = facts
         .unfinished
@@ -212,12 +241,22 @@ fn one_build(arrival: &Arrival, rules: &RepoRules, build: NewBuild, forced: bool
     Decision::Make { build: Box::new(build), supersedes }
 }
 
+fn cause_of(arrival: &Arrival, delivered: Cause) -> Cause {
+    if arrival.found.is_some() { Cause::Sweep } else { delivered }
+}
+
+/// Whether what is told was told before in another way: by the sweep where this is the late delivery of what it found, by a
+/// delivery where this is the sweep. The ref has not moved between; else somebody moved it back and wants a build.
+fn tells_again(arrival: &Arrival, same: &Known, facts: &Facts) -> bool {
+    arrival.found.is_some() || (same.cause == Cause::Sweep && facts.same_is_head)
+}
+
 /// Why an existing build of the same commit and ref serves the one that is asked for, if it does.
-fn serves(same: &Known, asked: &NewBuild) -> Option<String> {
+fn serves(same: &Known, asked: &NewBuild, told_again: bool) -> Option<String> {
     if same.state != State::Finished {
         return (!same.ending).then(|| "already building".to_owned());
     }
-    if same.pushed == asked.pushed {
+    if same.pushed == asked.pushed && !told_again {
         return None;
     }
     match (same.outcome, same.superseded_by) {
@@ -231,13 +270,15 @@ fn serves(same: &Known, asked: &NewBuild) -> Option<String> {
 }
 
 /// Forges do not promise their order. A push whose commit is the one that an unfinished build's push started from came
-/// before that push, however late it is delivered; unless it moves the ref back from there.
+/// before that push, however late it is delivered; unless it moves the ref back from there. A push that starts where the
+/// sweep knew the ref to be is one of those that led to what the sweep found there.
 fn delivered_before(build: &NewBuild, facts: &Facts) -> Option<BuildId> {
-    facts
-        .unfinished
-        .iter()
-        .find(|known| known.before.as_ref() == Some(&build.sha) && build.before.as_ref() != Some(&known.sha))
-        .map(|known| known.id)
+    let before = |known: &&Known| {
+        let began_at_it = known.before.as_ref() == Some(&build.sha) && build.before.as_ref() != Some(&known.sha);
+        let led_to_it = known.cause == Cause::Sweep && build.before.is_some() && known.before == build.before;
+        began_at_it || (led_to_it && build.cause != Cause::Sweep)
+    };
+    facts.unfinished.iter().find(before).map(|known| known.id)
 }
 
 /// Whether a new build of a ref ends the older ones.

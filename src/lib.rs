@@ -20,7 +20,7 @@
 //! 8. **It is watched.** Each line goes to disk ([`blobs`]) and wakes who follows ([`live`], [`runner::follow`]).
 //! 9. **It gets its final word.** The verdict and its status are written in one transaction; [`reporter`] sends the
 //!    status until the forge has it. Then, and not before, what it left for the next builds is kept. [`sweeper`] mends
-//!    what a crash left behind.
+//!    what a crash left behind, and finds the push whose delivery never came.
 //!
 //! The folders are floors: a file imports from its own folder and from floors below it, which `tests/floors.rs` checks.
 

@@ -1,6 +1,7 @@
 //! What an operator meets who writes, misspells and checks a configuration.
 
 use std::path::Path;
+use std::time::Duration;
 
 use hookmill::config::load::{self, LoadError, Loaded};
 use hookmill::config::problem::Kind;
@@ -122,7 +123,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
         ("[data]\nblobs_url = \"s3://bucket\"", "blobs_url"),
-        ("[defaults]\npoll = \"1m\"", "poll"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
         ("[defaults]\nforks = \"build\"", "forks"),
         ("[[defaults.secret]]\nname = \"A\"", "secret"),
@@ -333,6 +333,35 @@ fn forges_and_repositories_that_cannot_work_are_refused() {
     check(&repo(twice), "a second [[repo]] for \"acme/a\"");
     let unsigned = repo("forge = \"github\"\nname = \"acme/a\"").replace("hook_secret = ", "# ");
     check(&unsigned, "nobody can sign for \"acme/a\"");
+}
+
+#[test]
+fn asking_takes_a_webhooks_place() {
+    let forge = "[[forge]]\nname = \"github\"\nkind = \"github\"\ntoken = \"0123456789abcdef\"\n";
+    let repo = |keys: &str| format!("{forge}[[repo]]\nforge = \"github\"\nname = \"acme/shop\"\n{keys}\n");
+    let read = |text: &str| load::from_text(text, Path::new("/"));
+    let poll = |text: &str| {
+        let server = read(text).unwrap_or_else(|problems| panic!("{text}: {problems}")).server;
+        server.forges.rules(&"github/acme/shop".parse().expect("legal")).expect("configured").poll
+    };
+    assert_eq!(poll(&repo("poll = \"1m\"")), Some(Duration::from_secs(60)), "no secret is needed");
+    assert_eq!(poll(&repo("hook_secret = \"0123456789abcdef\"")), None);
+    let defaults = format!("[defaults]\npoll = \"90s\"\nhook_secret = \"0123456789abcdef\"\n{}", repo(""));
+    assert_eq!(poll(&defaults), Some(Duration::from_secs(90)));
+    assert_eq!(poll(&defaults.replace("acme/shop\"", "acme/shop\"\npoll = \"off\"")), None);
+
+    let refused = |text: &str, part: &str| {
+        let problems = read(text).expect_err(text);
+        assert!(problems.to_string().contains(part), "{part} in {problems}");
+    };
+    refused(&repo("poll = \"9s\""), "`repo.poll` must be 10s or longer");
+    refused(&repo("poll = \"often\""), "`repo.poll` is \"off\" or a duration, not \"often\"");
+    refused(&repo("poll = \"off\""), "nobody can sign for \"acme/shop\"");
+    refused("[server]\nsweep = \"1s\"", "`server.sweep` must be 10s or longer");
+    let sweep = |text: &str| read(text).expect("good").server.sweep;
+    assert_eq!((sweep(""), sweep("[server]\nsweep = \"off\"")), (Some(Duration::from_secs(300)), None));
+    let glob = read(&repo("poll = \"1m\"").replace("acme/shop", "acme/*")).expect("good").warnings;
+    assert!(glob.iter().any(|problem| problem.message.starts_with("poll can't begin with \"acme/*\"")), "{glob:?}");
 }
 
 /// The binary, far from this machine's own configuration.

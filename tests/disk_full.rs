@@ -136,6 +136,32 @@ fn a_full_store_acknowledges_nothing_until_there_is_space() {
     Database::open(&disk.at.join("hookmill.db")).is_whole();
 }
 
+/// A forge does not deliver again what was answered 503.
+#[test]
+fn a_push_that_could_not_be_taken_is_found_once_there_is_space() {
+    let forge = Forge::start();
+    let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
+    let repo = forge.repo("acme/shop");
+    let server = Server::start_with(&forge, Settings { sweep: "5m", ..all_on(&disk.at) });
+    builds_and_passes(&forge, &server, &repo, &repo.push("main", NO_OP));
+    disk.fill();
+    let mut kept = Vec::new();
+    let refused = loop {
+        let moved = repo.push("main", &[("n", &kept.len().to_string())]);
+        match server.deliver(&repo.pushed(&moved)).code {
+            503 => break moved,
+            _ => kept.push(moved),
+        }
+        assert!(kept.len() < 500, "it never was full");
+    };
+    disk.free();
+    assert_eq!(forge.final_status(&refused.after, "hookmill").state, "success");
+    let builds = server.builds();
+    let mine: Vec<_> = builds.iter().filter(|build| build["sha"] == refused.after.as_str()).collect();
+    assert_eq!((mine.len(), &mine[0]["event"]), (1, &"sweep".into()), "{mine:#?}");
+    forge.finish();
+}
+
 #[test]
 fn a_build_that_runs_while_the_disk_is_full_gets_its_word_afterwards() {
     let forge = Forge::start();

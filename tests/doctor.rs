@@ -13,7 +13,7 @@ mod server;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use forge::{Forge, TOKEN};
+use forge::{Forge, Kind, TOKEN};
 use serde_json::Value;
 use server::{EXE, Server};
 
@@ -91,6 +91,33 @@ fn a_running_server_with_a_good_token_is_well() {
     assert_eq!(finding(&document, "forges", "gitea")["state"], "good");
     let git = finding(&document, "outside", &forge.git.origin());
     assert!(text(git, "detail").contains("git of github"), "{git}");
+}
+
+#[test]
+fn the_heads_of_each_named_repository_are_asked_for() {
+    let forge = Forge::start();
+    let server = Server::start(&forge);
+    let repo = forge.repo_of(Kind::Github, "acme/shop");
+    repo.push("main", &[("README.md", "# Shop\n")]);
+    let named = "[[repo]]\nforge = \"github\"\nname = \"acme/shop\"\n\n[[repo]]\nforge = \"github\"\nname = \"acme/absent\"\n\n\
+                 [[forge]]\nname = \"gitea\"";
+    let config = changed(&server, "[[forge]]\nname = \"gitea\"", named);
+    let (code, document) = findings(&["--config", &config], None);
+    assert_eq!(code, Some(1), "{document:#}");
+    let listed = finding(&document, "heads", "github/acme/shop");
+    assert!(text(listed, "detail").ends_with("lists 1 branches, main by default"), "{listed}");
+    let hook = finding(&document, "heads", "github/acme/shop hook");
+    assert!(hook["state"] == "warning" && text(hook, "fix").contains("hook add --print"), "{hook}");
+    let absent = finding(&document, "heads", "github/acme/absent");
+    assert!(absent["state"] == "fault" && text(absent, "detail").contains("HTTP 404"), "{absent}");
+
+    forge.hook(&repo, &server.url());
+    let (_, document) = findings(&["--config", &config], None);
+    assert_eq!(finding(&document, "heads", "github/acme/shop hook")["state"], "good", "{document:#}");
+    forge.answer_questions(Some(404));
+    let (_, document) = findings(&["--config", &config], None);
+    let hook = finding(&document, "heads", "github/acme/shop hook");
+    assert!(hook["state"] == "warning" && text(hook, "fix").contains("admin:repo_hook"), "{hook}");
 }
 
 #[test]

@@ -19,10 +19,16 @@ const FLOORS: [(&str, &[&str]); 7] = [
 
 /// Arrows within a floor that are part of the design.
 ///
-/// `confine` starts processes and looks at trees; the flow is read from `worker` down to `runner`;
-/// the join puts everything together.
-const EXCEPTIONS: [(&str, &str); 5] =
-    [("confine", "process"), ("confine", "tree"), ("worker", "runner"), ("main", "app"), ("main", "telemetry")];
+/// `confine` starts processes and looks at trees; the flow is read from `worker` down to `runner`, and what the sweeper finds
+/// goes through the intake like a delivery; the join puts everything together.
+const EXCEPTIONS: [(&str, &str); 6] = [
+    ("confine", "process"),
+    ("confine", "tree"),
+    ("worker", "runner"),
+    ("sweeper", "intake"),
+    ("main", "app"),
+    ("main", "telemetry"),
+];
 
 fn floor_of(room: &str) -> Option<usize> {
     FLOORS.iter().position(|(_, rooms)| rooms.contains(&room))

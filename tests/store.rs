@@ -100,6 +100,7 @@ fn rules() -> RepoRules {
         network: false,
         scripts: true,
         git_dependencies: false,
+        poll: None,
         registries: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
@@ -132,6 +133,7 @@ fn arrival(id: &str, event: Event) -> Arrival {
         heard: Heard { repo: None, default_branch: Some("main".into()), event },
         rules: Some(Arc::new(rules())),
         context: "hookmill".into(),
+        found: None,
     }
 }
 

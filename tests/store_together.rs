@@ -60,6 +60,7 @@ fn commit(n: u64) -> CommitId {
 fn rules() -> RepoRules {
     let minute = Duration::from_secs(60);
     RepoRules {
+        poll: None,
         hook_secrets: Vec::new(),
         clone_url: url::Url::parse("http://127.0.0.1/acme/shop.git").expect("legal"),
         branches: vec!["**".into()],
@@ -86,6 +87,7 @@ fn rules() -> RepoRules {
 
 fn arrival(repo: &str, id: &str, event: Event) -> Arrival {
     Arrival {
+        found: None,
         delivery: Delivery {
             forge: "github".parse().expect("legal"),
             repo: Some(repo.parse().expect("legal")),

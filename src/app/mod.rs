@@ -98,12 +98,13 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
 
 /// Runs the parts until a signal, then ends them in order: no claims, no doors, and the last words of the reporter.
 async fn run(parts: Parts, is_right: bool, listener: Listener, mut signals: Signals) -> Ended {
-    let Parts { sweeper, worker, reporter, router, hub, tools, reload } = parts;
+    let Parts { sweeper, missed, worker, reporter, router, hub, tools, reload } = parts;
     let (doors, last_words) = (CancellationToken::new(), CancellationToken::new());
     let ending = Ending::default();
     let tasks = TaskTracker::new();
     let door = tasks.spawn(listener::serve(listener, router, doors.clone()));
     tasks.spawn(sweeper.clone().run(doors.clone()));
+    tasks.spawn(missed.run(doors.clone()));
     tasks.spawn(reporter.run(last_words.clone()));
     // Before the first build needs it, and not before the door is open.
     tasks.spawn(async move { tools.toolchain().await });

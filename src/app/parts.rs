@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
@@ -20,6 +21,7 @@ use crate::reporter::{Pace, Reporter};
 use crate::runner::{self, Pending, Toolbox};
 use crate::store::Store;
 use crate::sweeper::Sweeper;
+use crate::sweeper::missed::{Missed, SweepTally};
 use crate::web::hook::{Hooks, NotTaken, Refusals, TakeFn};
 use crate::web::{self, Pages, Site};
 use crate::worker::Worker;
@@ -34,6 +36,7 @@ const READERS: usize = 512;
 /// The parts of a server, ready to run.
 pub(super) struct Parts {
     pub(super) sweeper: Sweeper,
+    pub(super) missed: Missed,
     pub(super) worker: Worker,
     pub(super) reporter: Reporter,
     pub(super) router: Router,
@@ -72,10 +75,25 @@ impl Parts {
             tally: caches.clone(),
             retention: retention_seen,
         };
+        let client = Arc::new(Client::new(&server.network));
+        let (sweeps, refused) = (SweepTally::default(), Arc::<AtomicBool>::default());
+        let missed = Missed {
+            exe: exe.clone(),
+            store: store.clone(),
+            forges: forges_seen.clone(),
+            statuses: statuses_seen.clone(),
+            network: Arc::clone(&server.network),
+            client: Arc::clone(&client),
+            web: Arc::clone(&server.web),
+            every: server.sweep,
+            refused: Arc::clone(&refused),
+            holder: server.agent.name.clone(),
+            tally: sweeps.clone(),
+        };
         let reporter = Reporter {
             store: store.clone(),
             forges: forges_seen.clone(),
-            client: Arc::new(Client::new(&server.network)),
+            client,
             web: Arc::clone(&server.web),
             links: links.clone(),
             sender: sender(&server.agent.name),
@@ -105,7 +123,7 @@ impl Parts {
             hub: hub.clone(),
             busy: Arc::default(),
         };
-        let take = take_by(store.clone(), statuses_seen);
+        let take = take_by(store.clone(), statuses_seen, refused);
         let records = Arc::new(StoreRecords {
             store: store.clone(),
             layers: Arc::clone(layers),
@@ -114,6 +132,7 @@ impl Parts {
             answers: take.answers,
             data_dir: server.data_dir.clone(),
             caches: caches.clone(),
+            sweeps,
         });
         let refusals = Refusals::default();
         let seen = refusals.clone();
@@ -128,7 +147,7 @@ impl Parts {
         let router = web::under_public_path(&site(&server, &links), web::router(Arc::clone(&pages)).merge(hooks));
         let store = store.clone();
         let reload = Reload { config, started_with: server, forges, statuses, retention, pages, links, store };
-        Parts { sweeper, worker, reporter, router, hub, tools, reload }
+        Parts { sweeper, missed, worker, reporter, router, hub, tools, reload }
     }
 }
 
@@ -151,15 +170,17 @@ struct Take {
     answers: Arc<records::Answers>,
 }
 
-fn take_by(store: Store, statuses: watch::Receiver<Arc<Statuses>>) -> Take {
+/// `refused` is set when a delivery can't be taken.
+fn take_by(store: Store, statuses: watch::Receiver<Arc<Statuses>>, refused: Arc<AtomicBool>) -> Take {
     let answers = Arc::<records::Answers>::default();
     let counted = Arc::clone(&answers);
     let take: TakeFn = Arc::new(move |taken| {
-        let (store, counted) = (store.clone(), Arc::clone(&counted));
+        let (store, counted, refused) = (store.clone(), Arc::clone(&counted), Arc::clone(&refused));
         let context = statuses.borrow().context.clone();
         Box::pin(async move {
             let answered = intake::take(&store, records::arrival(taken, context)).await;
             counted.count(&answered);
+            refused.fetch_or(answered.is_err(), Ordering::Relaxed);
             answered.map(records::answer).map_err(|error| NotTaken { why: error.to_string() })
         })
     });

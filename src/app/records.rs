@@ -12,6 +12,7 @@ use crate::domain::spec::Explanation;
 use crate::intake::Arrival;
 use crate::live::cache_tally::CacheTally;
 use crate::store::{self, Accepted, CancelAnswer, Filter, RerunAnswer, Store, StoreError};
+use crate::sweeper::missed::SweepTally;
 use crate::web::hook::{self, Taken};
 use crate::web::{self, Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
 
@@ -29,6 +30,7 @@ pub(super) struct StoreRecords {
     pub(super) answers: Arc<Answers>,
     pub(super) data_dir: PathBuf,
     pub(super) caches: CacheTally,
+    pub(super) sweeps: SweepTally,
 }
 
 /// How deliveries were answered since the start.
@@ -65,6 +67,7 @@ pub(super) fn arrival(taken: Taken, context: String) -> Arrival {
         heard: taken.heard,
         rules: taken.rules.map(Arc::new),
         context,
+        found: None,
     }
 }
 
@@ -160,7 +163,14 @@ impl Records for StoreRecords {
 
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>> {
         Box::pin(async move {
-            vec![self.store_part().await, self.agent(), self.outbox_part().await, self.sandbox(), self.disk()]
+            vec![
+                self.store_part().await,
+                self.agent(),
+                self.outbox_part().await,
+                self.sandbox(),
+                self.disk(),
+                self.sweep(),
+            ]
         })
     }
 
@@ -175,6 +185,7 @@ impl Records for StoreRecords {
             ];
             by_state.extend(builds.finished.iter().map(|(outcome, count)| (State::Finished, Some(*outcome), *count)));
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let sweeps = self.sweeps.counts();
             Ok(Counts {
                 builds: by_state,
                 deliveries: vec![
@@ -189,6 +200,9 @@ impl Records for StoreRecords {
                 slots_busy: self.busy.load(Ordering::Relaxed) as u64,
                 caches: self.caches.levels().iter().map(|of| (of.level, of.hits, of.misses)).collect(),
                 snapshot_bytes: self.caches.kept_bytes(),
+                looks: sweeps.looks.into_iter().collect(),
+                missed: sweeps.found.into_iter().collect(),
+                sent_again: sweeps.sent_again,
             })
         })
     }
@@ -216,6 +230,11 @@ impl StoreRecords {
 
     fn sandbox(&self) -> Part {
         Part { name: "sandbox", ok: self.layers.is_full(), needed: false, detail: self.layers.name() }
+    }
+
+    fn sweep(&self) -> Part {
+        let (ok, detail) = self.sweeps.health();
+        Part { name: "sweep", ok, needed: false, detail }
     }
 
     fn disk(&self) -> Part {

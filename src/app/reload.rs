@@ -75,8 +75,9 @@ fn same_network(before: &Network, now: &Network) -> bool {
 
 /// Names what a reload can't change.
 fn warn_of_restarts(before: &Server, now: &Server) {
-    let fixed: [(&str, bool); 6] = [
+    let fixed: [(&str, bool); 7] = [
         ("server.listen", before.web.listen == now.web.listen),
+        ("server.sweep", before.sweep == now.sweep),
         ("store.url", before.store == now.store),
         ("data.dir", before.data_dir == now.data_dir),
         ("agent", before.agent.slots == now.agent.slots && before.agent.name == now.agent.name),

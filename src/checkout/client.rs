@@ -4,12 +4,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Done, Job, Refusal, RefusalKind, Source};
+use super::{Answer, AskHeads, Done, Heads, Job, Refusal, RefusalKind, Source};
 use crate::domain::outcome::{Outcome, Verdict};
+use crate::domain::time::brief;
 
 /// An answer holds the manifests of a tree; more than this is not one of ours.
 const MAX_ANSWER: u64 = 256 << 20;
@@ -71,37 +73,35 @@ impl CheckoutError {
 /// See [`CheckoutError`]. Dropping the future kills the child.
 pub async fn run(exe: &Path, job: &Job, deadline: Duration, cancel: CancellationToken) -> Result<Done, CheckoutError> {
     let job = Job { deadline, ..job.clone() };
-    let mut group = Group::spawn(exe, &job).map_err(CheckoutError::Start)?;
-    let child = &mut group.0;
-    let mut stdin = child.stdin.take().expect("piped");
-    let mut stdout = child.stdout.take().expect("piped");
-    let mut stderr = child.stderr.take().expect("piped");
-    let mut line = serde_json::to_vec(&job).expect("a struct of strings and numbers is JSON");
-    line.push(b'\n');
-    let exchange = async {
-        let told = async {
-            // A child that died at once closes its end; its exit status says more than EPIPE.
-            let _ = stdin.write_all(&line).await;
-            let _ = stdin.flush().await;
-        };
-        let ((), answer, complaint) =
-            tokio::join!(told, read(&mut stdout, MAX_ANSWER), read(&mut stderr, MAX_COMPLAINT));
-        (answer, complaint)
+    // A person's own git configuration says which of their files are ignored.
+    let kept: &[&str] = match job.source {
+        Source::Remote(_) => OUTSIDE,
+        Source::Local(_) => &["PATH", "HOME", "XDG_CONFIG_HOME"],
     };
-    let result = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(CheckoutError::Cancelled),
-        () = tokio::time::sleep(deadline + GRACE) => Err(Refusal::timed_out(deadline).into()),
-        (answer, complaint) = exchange => Ok((answer, complaint)),
-    };
-    group.kill();
-    let status = group.0.wait().await.map_err(CheckoutError::Start)?;
-    drop(stdin);
-    let (answer, complaint) = result?;
-    match serde_json::from_slice(&answer) {
+    let said = Group::spawn(command(exe, "checkout", kept))?.ask(&job, deadline + GRACE, cancel).await?;
+    match serde_json::from_slice(&said.answer) {
         Ok(Answer::Done(done)) => Ok(*done),
         Ok(Answer::Refused(refusal)) => Err(refusal.into()),
-        Err(_) => Err(crashed(status, &complaint)),
+        Err(_) => Err(said.crashed()),
+    }
+}
+
+/// Asks git where a repository's branches and tags stand, in a child process like that of [`run`].
+///
+/// # Errors
+/// See [`CheckoutError`]. Dropping the future kills the child.
+pub async fn heads(exe: &Path, ask: &AskHeads, deadline: Duration) -> Result<Heads, CheckoutError> {
+    let group = Group::spawn(command(exe, "heads", OUTSIDE))?;
+    let said = group.ask(ask, deadline, CancellationToken::new()).await.map_err(|error| match error {
+        CheckoutError::Refused(refusal) if refusal.kind == RefusalKind::TimedOut => {
+            let text = format!("{} did not list its refs within {}", ask.clone_url, brief(deadline));
+            Refusal::new(RefusalKind::TimedOut, text).into()
+        }
+        other => other,
+    })?;
+    match serde_json::from_slice::<Result<Heads, Refusal>>(&said.answer) {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(said.crashed()),
     }
 }
 
@@ -111,33 +111,34 @@ pub async fn run(exe: &Path, job: &Job, deadline: Duration, cancel: Cancellation
 /// # Errors
 /// See [`CheckoutError`].
 pub async fn consolidate(exe: &Path, mirror: &Path, deadline: Duration) -> Result<usize, CheckoutError> {
-    let mut group = Group(command(exe, "consolidate").arg(mirror).spawn().map_err(CheckoutError::Start)?);
-    let child = &mut group.0;
-    // Open for as long as we want the answer.
-    let stdin = child.stdin.take().expect("piped");
-    let mut stdout = child.stdout.take().expect("piped");
-    let mut stderr = child.stderr.take().expect("piped");
-    let exchange = async { tokio::join!(read(&mut stdout, MAX_COMPLAINT), read(&mut stderr, MAX_COMPLAINT)) };
-    let said = tokio::time::timeout(deadline, exchange).await;
-    group.kill();
-    let status = group.0.wait().await.map_err(CheckoutError::Start)?;
-    drop(stdin);
-    let (answer, complaint) = said.map_err(|_| Refusal::timed_out(deadline))?;
-    match serde_json::from_slice::<Result<usize, Refusal>>(&answer) {
+    let mut command = command(exe, "consolidate", &[]);
+    command.arg(mirror);
+    let said = Group::spawn(command)?.ask(&(), deadline, CancellationToken::new()).await?;
+    match serde_json::from_slice::<Result<usize, Refusal>>(&said.answer) {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(crashed(status, &complaint)),
+        Err(_) => Err(said.crashed()),
     }
 }
 
-fn crashed(status: std::process::ExitStatus, complaint: &[u8]) -> CheckoutError {
-    let text = String::from_utf8_lossy(complaint);
-    // Rust's allocator says this before it aborts; libgit2 turns the same into an error.
-    if text.contains("memory allocation of") {
-        let text = "the checkout needed more memory than a checkout may use (1 GiB)";
-        return Refusal::new(RefusalKind::Unacceptable, text).into();
+/// What a child said, and how it ended.
+struct Said {
+    answer: Vec<u8>,
+    complaint: Vec<u8>,
+    status: std::process::ExitStatus,
+}
+
+impl Said {
+    /// Why there is no answer.
+    fn crashed(&self) -> CheckoutError {
+        let text = String::from_utf8_lossy(&self.complaint);
+        // Rust's allocator says this before it aborts; libgit2 turns the same into an error.
+        if text.contains("memory allocation of") {
+            let text = "the checkout needed more memory than a checkout may use (1 GiB)";
+            return Refusal::new(RefusalKind::Unacceptable, text).into();
+        }
+        let last = text.lines().rfind(|line| !line.trim().is_empty()).map(|line| format!(": {}", line.trim()));
+        CheckoutError::Crashed { how: self.status.to_string(), complaint: last.unwrap_or_default() }
     }
-    let last = text.lines().rfind(|line| !line.trim().is_empty()).map(|line| format!(": {}", line.trim()));
-    CheckoutError::Crashed { how: status.to_string(), complaint: last.unwrap_or_default() }
 }
 
 async fn read(from: &mut (impl AsyncRead + Unpin), most: u64) -> Vec<u8> {
@@ -147,12 +148,17 @@ async fn read(from: &mut (impl AsyncRead + Unpin), most: u64) -> Vec<u8> {
     bytes
 }
 
-/// Our own binary with one of its inner tasks, in a process group of its own and with nothing of our environment.
-fn command(exe: &Path, task: &str) -> Command {
+/// What a child that goes outside keeps of our environment.
+const OUTSIDE: &[&str] = &["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Our own binary with one of its inner tasks, in a process group of its own and with no more of our environment than
+/// the variables `kept`.
+fn command(exe: &Path, task: &str, kept: &[&str]) -> Command {
     let mut command = Command::new(exe);
     command
         .args(["internal", task])
         .env_clear()
+        .envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -165,19 +171,44 @@ fn command(exe: &Path, task: &str) -> Command {
 struct Group(Child);
 
 impl Group {
-    fn spawn(exe: &Path, job: &Job) -> std::io::Result<Group> {
-        let mut command = command(exe, "checkout");
-        // A person's own git configuration says which of their files are ignored.
-        let kept: &[&str] = match job.source {
-            Source::Remote(_) => &["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"],
-            Source::Local(_) => &["PATH", "HOME", "XDG_CONFIG_HOME"],
+    fn spawn(mut command: Command) -> Result<Group, CheckoutError> {
+        command.spawn().map(Group).map_err(CheckoutError::Start)
+    }
+
+    /// Hands the child one line of JSON and waits for all that it says, or kills it.
+    async fn ask(
+        mut self,
+        question: &impl Serialize,
+        deadline: Duration,
+        cancel: CancellationToken,
+    ) -> Result<Said, CheckoutError> {
+        let mut stdin = self.0.stdin.take().expect("piped");
+        let mut stdout = self.0.stdout.take().expect("piped");
+        let mut stderr = self.0.stderr.take().expect("piped");
+        let mut line = serde_json::to_vec(question).expect("a struct of strings and numbers is JSON");
+        line.push(b'\n');
+        let exchange = async {
+            let told = async {
+                // A child that died at once closes its end; its exit status says more than EPIPE.
+                let _ = stdin.write_all(&line).await;
+                let _ = stdin.flush().await;
+            };
+            let ((), answer, complaint) =
+                tokio::join!(told, read(&mut stdout, MAX_ANSWER), read(&mut stderr, MAX_COMPLAINT));
+            (answer, complaint)
         };
-        for name in kept {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        command.spawn().map(Group)
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(CheckoutError::Cancelled),
+            () = tokio::time::sleep(deadline) => Err(Refusal::timed_out(deadline).into()),
+            (answer, complaint) = exchange => Ok((answer, complaint)),
+        };
+        self.kill();
+        let status = self.0.wait().await.map_err(CheckoutError::Start)?;
+        // Open for as long as we wanted the answer.
+        drop(stdin);
+        let (answer, complaint) = result?;
+        Ok(Said { answer, complaint, status })
     }
 
     fn kill(&mut self) {

@@ -89,6 +89,17 @@ pub struct Credential {
     pub origin: url::Url,
 }
 
+impl Credential {
+    /// A forge's token, for the origin of this address and no other.
+    pub fn of_token(token: &[u8], clone_url: &url::Url) -> Credential {
+        Credential {
+            username: "x-access-token".to_owned(),
+            token: String::from_utf8_lossy(token).into_owned(),
+            origin: clone_url.clone(),
+        }
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credential({}…@{})", self.username, self.origin)
@@ -180,15 +191,15 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-mod url_as_text {
+pub(super) mod url_as_text {
     use serde::{Deserialize, Deserializer, Serializer};
     use url::Url;
 
-    pub(super) fn serialize<S: Serializer>(url: &Url, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::checkout) fn serialize<S: Serializer>(url: &Url, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(url.as_str())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    pub(in crate::checkout) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
         Url::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }

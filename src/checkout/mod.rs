@@ -6,7 +6,8 @@
 //! `submodules` fetches what `gitmodules` names; `budget` and `names` judge the tree while `diff`
 //! walks it, and `contents` gets what `attributes` ask for (`lfs`, `convert`), all before anything is
 //! written; `workspace` changes the paths through `writer`, and `gitdir` the `.git` that the steps
-//! see; `listing` says what a plan can be made from. Now and then, `consolidate` makes one pack of a mirror's many. The answer is [`Done`] or a [`Refusal`].
+//! see; `listing` says what a plan can be made from. Now and then, `consolidate` makes one pack of a
+//! mirror's many, and `heads` asks where everything stands. The answer is [`Done`] or a [`Refusal`].
 //!
 //! A child process, because libgit2 can't be interrupted and has no bound on memory: a server that
 //! sends a byte a second or a tree of 10^9 files costs a process, not the agent.
@@ -21,6 +22,7 @@ mod diff;
 mod gitdir;
 mod gitmodules;
 mod guard;
+mod heads;
 mod history;
 mod job;
 mod lfs;
@@ -40,6 +42,7 @@ mod writer;
 pub use budget::Budget;
 pub use consolidate::{consolidate, crowded};
 pub use guard::{prepare, prepare_unattended};
+pub use heads::{AskHeads, Heads, heads};
 pub use job::{Answer, Base, Credential, Done, Job, Local, Needless, Network, Remote, Source};
 pub use mirror::folder_name;
 pub use refusal::{Refusal, RefusalKind};

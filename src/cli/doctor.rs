@@ -2,6 +2,7 @@
 
 mod addresses;
 mod finding;
+mod heads;
 mod machine;
 mod server;
 
@@ -81,6 +82,7 @@ async fn examine(exe: &Path, loaded: &Loaded, configured: bool) -> Vec<Finding> 
         findings.extend(server::store(settings).await);
         findings.extend(server::hooks(settings).await);
         findings.extend(server::forges(settings).await);
+        findings.extend(heads::heads(exe, settings).await);
     }
     findings.extend(addresses::all(settings, &toolchain, configured).await);
     findings

@@ -188,12 +188,19 @@ pub(super) fn repos(
         }
         // A glob's own text stands for the names that it matches: a wider glob matches it too.
         let mut above = chain(&blocks, defaults, &block.forge, &block.pattern);
-        if forge.hook_secrets.is_empty() && !above.any(|rules| rules.hook_secrets.is_some()) {
+        let polls = above.clone().find_map(|rules| rules.poll).flatten().is_some();
+        if forge.hook_secrets.is_empty() && !polls && !above.any(|rules| rules.hook_secrets.is_some()) {
             let message =
                 format!("nobody can sign for {:?}: it has no hook secret, and {} has none", block.pattern, block.forge);
-            findings.push(
-                Problem::at(Kind::Wrong, place, message).fix("write hook_secret_file = \"…\" here or in the [[forge]]"),
-            );
+            let fix =
+                "write hook_secret_file = \"…\" here or in the [[forge]]; or poll = \"1m\", which needs no webhook";
+            findings.push(Problem::at(Kind::Wrong, place, message).fix(fix));
+        }
+        if polls && block.exact.is_none() {
+            let message =
+                format!("poll can't begin with {:?}: which repositories it names is not known", block.pattern);
+            let fix = "give each its own [[repo]] with its whole name; the others are asked once they were heard of";
+            findings.push(Problem::at(Kind::Warning, place, message).fix(fix));
         }
     }
     blocks
@@ -302,6 +309,7 @@ impl Forges {
             network: all.clone().find_map(|rules| rules.network).unwrap_or(false),
             scripts: all.clone().find_map(|rules| rules.scripts).unwrap_or(true),
             git_dependencies: all.clone().find_map(|rules| rules.git_dependencies).unwrap_or(false),
+            poll: all.clone().find_map(|rules| rules.poll).flatten(),
             env: all.clone().find_map(|rules| rules.env.clone()).unwrap_or_default(),
             registries: self.registries.iter().filter(|registry| registry.serves(repo)).cloned().collect(),
             limits: exact_first.iter().rev().fold(limits, |base, rules| rules.limits.over(&base)),

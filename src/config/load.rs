@@ -276,8 +276,10 @@ impl Layers {
         let blocks = blocks::repos(repos, &by_name, &defaults, around, found);
         let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
         let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
+        let (web, sweep) = parts::server(self.section("server", found), around);
         Server {
-            web: Arc::new(parts::web(self.section("server", found), around)),
+            web: Arc::new(web),
+            sweep,
             store: Arc::new(store_url::read(self.section("store", found), around)),
             data_dir: parts::data_dir(self.section("data", found)),
             agent: Arc::new(agent),

@@ -2,6 +2,7 @@
 //! absent all the same, its fault was reported and what is returned is never used.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -15,8 +16,12 @@ use super::section::{Located, Section};
 use super::server::{Agent, Listen, Network, Read, Require, Retention, Sandbox, StatusMode, Statuses, Toolchain, Web};
 use super::surroundings::Surroundings;
 
-/// `[server]`.
-pub(super) fn web(mut section: Section<'_>, around: &Surroundings) -> Web {
+/// The sweep lists the heads of every repository; more often is what `poll` of one repository is for.
+const SHORTEST_SWEEP: Duration = Duration::from_secs(10);
+
+/// `[server]`: the door and the pages, and how often what was missed is looked for.
+pub(super) fn server(mut section: Section<'_>, around: &Surroundings) -> (Web, Option<Duration>) {
+    let sweep = section.duration_or_off("sweep", SHORTEST_SWEEP).flatten();
     let listen = section.text("listen");
     let public_url = section.text("public_url");
     if let (Some(listen), Some(url)) = (&listen, &public_url)
@@ -38,7 +43,7 @@ pub(super) fn web(mut section: Section<'_>, around: &Surroundings) -> Web {
             .unwrap_or(Read::Token),
     };
     section.finish();
-    web
+    (web, sweep)
 }
 
 fn listen_address(section: &mut Section<'_>, text: &Located<String>) -> Option<Listen> {

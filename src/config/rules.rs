@@ -1,6 +1,7 @@
 //! The keys that `[[repo]]` and `[defaults]` share.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use url::Url;
 
@@ -10,7 +11,9 @@ use super::secret::{self, Secret};
 use super::section::{Located, Section};
 use super::server::{Forks, Supersede};
 use super::surroundings::Surroundings;
-use super::values;
+
+/// A forge is not asked for heads more often: each time is a child process and a connection.
+const SHORTEST_POLL: Duration = Duration::from_secs(10);
 
 /// The rules that one block names; the others come from wider blocks.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +28,8 @@ pub(super) struct PartialRules {
     pub(super) network: Option<bool>,
     pub(super) scripts: Option<bool>,
     pub(super) git_dependencies: Option<bool>,
+    /// `Some(None)` is `"off"`.
+    pub(super) poll: Option<Option<Duration>>,
     pub(super) env: Option<BTreeMap<String, String>>,
     pub(super) limits: PartialLimits,
 }
@@ -38,7 +43,6 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
         section.refuse(key, "git over ssh; use https and the forge's token");
     }
     section.word("pull_requests", &[("head", Some(())), ("merge", None)]);
-    poll(&mut section);
     let rules = PartialRules {
         hook_secrets: secret::hook_secrets(&mut section, around),
         clone_url: clone_url(&mut section),
@@ -54,6 +58,7 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
         network: section.flag("network"),
         scripts: section.word("scripts", &[("all", Some(true)), ("none", Some(false))]),
         git_dependencies: section.flag("git_dependencies"),
+        poll: section.duration_or_off("poll", SHORTEST_POLL),
         env: section.variables("env"),
         limits: match section.table("limits") {
             Some(table) => PartialLimits::read(Section::new(section.key("limits"), table, section.findings)),
@@ -62,22 +67,6 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
     };
     section.finish();
     rules
-}
-
-fn poll(section: &mut Section<'_>) {
-    let Some(text) = section.text("poll") else { return };
-    if text.value == "off" {
-        return;
-    }
-    if values::duration(&text.value).is_ok() {
-        section.not_built(
-            &text.place,
-            "asking the forge for new heads (poll)",
-            "write poll = \"off\", and set a webhook",
-        );
-    } else {
-        section.wrong(&text.place, format!("`poll` is \"off\" or a duration, not {:?}", text.value), "write \"off\"");
-    }
 }
 
 fn clone_url(section: &mut Section<'_>) -> Option<Url> {

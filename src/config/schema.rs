@@ -47,6 +47,8 @@ pub(super) enum Shape {
     /// A number, or this word.
     CountOr(&'static str),
     Duration,
+    /// A duration, or this word.
+    DurationOr(&'static str),
     Size,
     /// One of these words.
     Word(Vec<String>),
@@ -151,7 +153,8 @@ impl Sketch {
             Shape::Count => json!({"type": "integer", "minimum": 0}),
             Shape::Positive => json!({"type": "integer", "minimum": 1}),
             Shape::CountOr(word) => json!({"anyOf": [{"const": word}, {"type": "integer", "minimum": 0}]}),
-            Shape::Duration => json!({"type": "string", "pattern": "^([0-9]+ *[a-z]+ *)+$"}),
+            Shape::Duration => duration(),
+            Shape::DurationOr(word) => json!({"anyOf": [{"const": word}, duration()]}),
             Shape::Size => size(),
             Shape::Word(words) => json!({"enum": words}),
             // A table that nothing reads is one that is refused.
@@ -187,6 +190,10 @@ impl Sketch {
     fn known(&self, section: &str) -> Option<Value> {
         self.asked.keys.contains_key(section).then(|| Value::Object(self.section(section)))
     }
+}
+
+fn duration() -> Value {
+    json!({"type": "string", "pattern": "^([0-9]+ *[a-z]+ *)+$"})
 }
 
 fn size() -> Value {

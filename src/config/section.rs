@@ -191,6 +191,34 @@ impl<'f> Section<'f> {
         }
     }
 
+    /// A duration of at least `shortest`, or `"off"`, which is `Some(None)`.
+    pub(super) fn duration_or_off(&mut self, key: &'static str, shortest: Duration) -> Option<Option<Duration>> {
+        let text = self.text(key);
+        self.refine(key, Shape::DurationOr("off"));
+        let text = text?;
+        if text.value == "off" {
+            return Some(None);
+        }
+        let name = self.key(key);
+        match values::duration(&text.value) {
+            Ok(duration) if duration >= shortest => Some(Some(duration)),
+            Ok(_) => {
+                let shortest = humantime::format_duration(shortest);
+                self.wrong(
+                    &text.place,
+                    format!("`{name}` must be {shortest} or longer"),
+                    format!("write \"{shortest}\""),
+                );
+                None
+            }
+            Err(_) => {
+                let message = format!("`{name}` is \"off\" or a duration, not {:?}", text.value);
+                self.wrong(&text.place, message, "write \"off\", or a number with a unit, like \"1m\"");
+                None
+            }
+        }
+    }
+
     pub(super) fn size(&mut self, key: &'static str) -> Option<u64> {
         let node = self.take_as(key, Shape::Size)?.node;
         self.size_of(key, &node)

@@ -36,6 +36,8 @@ pub struct Server {
     pub statuses: Arc<Statuses>,
     /// For the sweeper.
     pub retention: Arc<Retention>,
+    /// For the sweeper: `[server] sweep`, how often the forge is asked for what no delivery told of; `None` never.
+    pub sweep: Option<Duration>,
     /// Who may knock, and by which rules.
     pub forges: Arc<Forges>,
 }
@@ -281,6 +283,8 @@ pub struct RepoRules {
     pub scripts: bool,
     /// Whether installs of trusted and member builds may read the forge's private repositories.
     pub git_dependencies: bool,
+    /// How often the forge is asked for new heads, where that takes a webhook's place.
+    pub poll: Option<Duration>,
     /// Added to every step's environment.
     pub env: BTreeMap<String, String>,
     /// The package registries that are meant for it, each with its token.

@@ -106,6 +106,16 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// What people are told of it: the word, and what it means where that is not plain.
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::Sweep => "sweep (found by asking the forge; no delivery told of it)",
+            other => other.as_str(),
+        }
+    }
+}
+
 impl std::str::FromStr for Cause {
     type Err = super::repo::BadName;
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -179,6 +179,11 @@ impl RefName {
         self.0.strip_prefix("refs/tags/")
     }
 
+    /// The pull request's number, if this is the ref of one.
+    pub fn as_pull_request(&self) -> Option<u64> {
+        self.0.strip_prefix("refs/pull/")?.strip_suffix("/head")?.parse().ok()
+    }
+
     /// What a person calls it: `main`, `v1.2`, `pull request 7`.
     pub fn short(&self) -> String {
         if let Some(name) = self.as_branch().or_else(|| self.as_tag()) {
@@ -295,6 +300,8 @@ mod tests {
             assert!(!ok::<RefName>(bad), "{bad}");
         }
         assert_eq!(RefName::pull_request(7).short(), "pull request 7");
+        assert_eq!(RefName::pull_request(7).as_pull_request(), Some(7));
+        assert_eq!(RefName::branch("pull/7/head").expect("legal").as_pull_request(), None);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod answer;
 mod limits;
+pub mod missed;
+pub mod pulls;
 pub mod token;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 const REDIRECTS: usize = 3;
 /// Bytes of an answer that are read: enough for an error's message.
 const ANSWER: u64 = 64 * 1024;
+/// Bytes of a list that are read: GitHub tells 25 kB of each pull request.
+const LIST: u64 = 16 << 20;
 
 /// Speaks to the forges' APIs by the rules of `[network]`.
 ///
@@ -68,7 +72,7 @@ impl Client {
             "description": status.sentence,
             "target_url": target_url,
         });
-        let url = statuses_url(&forge.api_url, repo, commit);
+        let url = below(forge, &of_repo(repo, &["statuses", commit.as_str()]));
         let posted = self.post(url, &headers, body.to_string().as_bytes()).and_then(|(headers, text)| {
             answer::echoes(&text, &status.context)?;
             Ok(Accepted::read(&headers, SystemTime::now()))
@@ -82,7 +86,7 @@ impl Client {
         headers: &[(&'static str, String)],
         body: &[u8],
     ) -> Result<(HeaderMap, String), PostError> {
-        self.ask(url, |agent, url, left| {
+        self.ask(url, ANSWER, |agent, url, left| {
             let request = agent.post(url.as_str()).header("content-type", "application/json");
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
             request.config().timeout_global(Some(left)).build().send(body)
@@ -91,12 +95,19 @@ impl Client {
 
     /// Reads `{api_url}/{path}` with the forge's token: the answer's headers and the beginning of its body.
     fn get(&self, forge: &Forge, path: &[&str]) -> Result<(HeaderMap, String), PostError> {
+        self.read(forge, &Question { path, query: &[], unless: None, most: ANSWER })
+    }
+
+    /// The same with a query, a condition, or more of the body.
+    fn read(&self, forge: &Forge, question: &Question<'_>) -> Result<(HeaderMap, String), PostError> {
         let (token, headers) = authorization(forge)?;
-        let mut url = forge.api_url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
+        let mut url = below(forge, question.path);
+        if !question.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(question.query);
         }
-        let asked = self.ask(url, |agent, url, left| {
+        let unless = question.unless.map(|tag| ("if-none-match", tag.to_owned()));
+        let headers: Headers = headers.into_iter().chain(unless).collect();
+        let asked = self.ask(url, question.most, |agent, url, left| {
             let request = agent.get(url.as_str());
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
             request.config().timeout_global(Some(left)).build().call()
@@ -109,6 +120,7 @@ impl Client {
     fn ask(
         &self,
         mut url: Url,
+        most: u64,
         send: impl Fn(&Agent, &Url, Duration) -> Result<http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<(HeaderMap, String), PostError> {
         let agent = self.agent(&url)?;
@@ -118,7 +130,7 @@ impl Client {
             let answered = send(&agent, &url, left);
             let mut response = answered.map_err(|error| PostError::unreachable(&url, &describe(&error)))?;
             // An error's status line has been said, whatever follows it; what was accepted is known by its body.
-            let text = response.body_mut().with_config().limit(ANSWER).read_to_string().unwrap_or_default();
+            let text = response.body_mut().with_config().limit(most).read_to_string().unwrap_or_default();
             match answer::location(response.status(), response.headers(), &url)? {
                 Some(next) => url = next,
                 None => {
@@ -148,6 +160,40 @@ impl Client {
     }
 }
 
+/// What is read from an API.
+struct Question<'q> {
+    /// Below `api_url`.
+    path: &'q [&'q str],
+    query: &'q [(&'q str, &'q str)],
+    /// The `ETag` of an answer that is known; answered 304, which is [`PostError::Refused`], while it holds.
+    unless: Option<&'q str>,
+    /// Bytes of the body that are read; one that is longer counts as none.
+    most: u64,
+}
+
+/// An address of the forge's API.
+fn below(forge: &Forge, path: &[&str]) -> Url {
+    let mut url = forge.api_url.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+/// `repos/{owner}/{repo}/…`, alike at every kind so far.
+fn of_repo<'r>(repo: &'r RepoPath, rest: &[&'r str]) -> Vec<&'r str> {
+    std::iter::once("repos").chain(repo.as_str().split('/')).chain(rest.iter().copied()).collect()
+}
+
+/// Reads the body of an answer; one that is not as documented may be so another time.
+fn parsed<T: serde::de::DeserializeOwned>(what: &str, body: &str) -> Result<T, PostError> {
+    serde_json::from_str(body).map_err(|error| PostError::Retry {
+        after: None,
+        scope: Scope::Forge,
+        why: format!("the forge's answer is no {what}: line {} column {}", error.line(), error.column()),
+    })
+}
+
 /// Names and values.
 type Headers = Vec<(&'static str, String)>;
 
@@ -163,15 +209,6 @@ fn authorization(forge: &Forge) -> Result<(&str, Headers), PostError> {
         ForgeKind::Gitea | ForgeKind::Forgejo => super::gitea::status::headers(token),
     };
     Ok((token, headers))
-}
-
-/// `{api_url}/repos/{owner}/{repo}/statuses/{sha}`, alike at every kind so far.
-fn statuses_url(api_url: &Url, repo: &RepoPath, commit: &CommitId) -> Url {
-    let mut url = api_url.clone();
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().push("repos").extend(repo.as_str().split('/')).push("statuses").push(commit.as_str());
-    }
-    url
 }
 
 /// The error and its causes in one line, without the address (which the caller names).

@@ -65,8 +65,9 @@ struct PullRequestEvent {
     repository: Repository,
 }
 
+/// A pull request in an event, and in the API's lists.
 #[derive(Deserialize)]
-struct PullRequest {
+pub(super) struct PullRequest {
     number: u64,
     title: Option<String>,
     user: Option<Person>,
@@ -203,20 +204,7 @@ impl PullRequestEvent {
 
     /// It has a head that nobody built yet.
     fn needs_build(self) -> Result<Heard, BadPayload> {
-        let pull = self.pull_request;
-        let (git_ref, fork) = pull.runs_under()?;
-        let base_branch = RefName::branch(&pull.base.git_ref).map_err(bad_name(Self::NAME))?;
-        let head = pull.head.sha.unwrap_or_default().parse().map_err(bad_name(Self::NAME))?;
-        let event = Event::PullRequest(event::PullRequest {
-            number: pull.number,
-            head,
-            git_ref,
-            fork,
-            base_branch: base_branch.as_branch().unwrap_or_default().to_owned(),
-            base: pull.base.sha.and_then(|sha| sha.parse().ok()),
-            title: pull.title.as_deref().and_then(one_line),
-            author: pull.user.and_then(Person::named),
-        });
+        let event = Event::PullRequest(self.pull_request.needs_build()?);
         self.repository.heard(Self::NAME, event)
     }
 
@@ -229,6 +217,24 @@ impl PullRequestEvent {
 }
 
 impl PullRequest {
+    /// What a build of its head needs.
+    pub(super) fn needs_build(self) -> Result<event::PullRequest, BadPayload> {
+        const NAME: &str = PullRequestEvent::NAME;
+        let (git_ref, fork) = self.runs_under()?;
+        let base_branch = RefName::branch(&self.base.git_ref).map_err(bad_name(NAME))?;
+        let head = self.head.sha.unwrap_or_default().parse().map_err(bad_name(NAME))?;
+        Ok(event::PullRequest {
+            number: self.number,
+            head,
+            git_ref,
+            fork,
+            base_branch: base_branch.as_branch().unwrap_or_default().to_owned(),
+            base: self.base.sha.and_then(|sha| sha.parse().ok()),
+            title: self.title.as_deref().and_then(one_line),
+            author: self.user.and_then(Person::named),
+        })
+    }
+
     /// The ref of its builds, and whether it is a fork's.
     fn runs_under(&self) -> Result<(RefName, bool), BadPayload> {
         let same = match (&self.head.repo, &self.base.repo) {
@@ -242,6 +248,28 @@ impl PullRequest {
         }
         let branch = RefName::branch(&self.head.git_ref).map_err(bad_name(PullRequestEvent::NAME))?;
         Ok((branch, false))
+    }
+}
+
+/// A commit as the API tells it.
+#[derive(Deserialize)]
+pub(super) struct ListedCommit {
+    commit: Described,
+    author: Option<Person>,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    message: String,
+    author: Option<Person>,
+}
+
+impl ListedCommit {
+    /// Whether its message asks for no build, its first line, and its author.
+    pub(super) fn words(self) -> (bool, Option<String>, Option<String>) {
+        let message = self.commit.message;
+        let author = self.author.and_then(Person::named).or_else(|| self.commit.author.and_then(Person::named));
+        (asks_for_no_build(&message), one_line(&message), author)
     }
 }
 

@@ -5,6 +5,8 @@ use std::process::{ExitCode, exit};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use crate::checkout::{self, Answer, Job, Refusal, RefusalKind};
 use crate::domain::time::brief;
 
@@ -15,7 +17,7 @@ const MAX_JOB: u64 = 1 << 20;
 static ANSWERING: Mutex<()> = Mutex::new(());
 
 pub(super) fn main() -> ExitCode {
-    let job = match read_job() {
+    let job: Job = match read_line() {
         Ok(job) => job,
         Err(error) => {
             eprintln!("hookmill internal checkout: the job on standard input can't be read: {error}");
@@ -34,7 +36,8 @@ pub(super) fn main() -> ExitCode {
     tell(&answer)
 }
 
-fn read_job() -> io::Result<Job> {
+/// What the parent asks: one line of JSON.
+pub(super) fn read_line<T: DeserializeOwned>() -> io::Result<T> {
     let mut line = Vec::new();
     io::stdin().lock().take(MAX_JOB).read_until(b'\n', &mut line)?;
     Ok(serde_json::from_slice(&line)?)

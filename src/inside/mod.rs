@@ -4,6 +4,7 @@
 
 mod checkout;
 mod consolidate;
+mod heads;
 #[cfg(target_os = "linux")]
 mod holder;
 
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 pub fn enter(args: &[OsString]) -> ExitCode {
     match args.split_first() {
         Some((word, _)) if word == "checkout" => checkout::main(),
+        Some((word, _)) if word == "heads" => heads::main(),
         Some((word, [mirror])) if word == "consolidate" => consolidate::main(mirror.as_ref()),
         #[cfg(target_os = "linux")]
         Some((word, rest)) if word == "holder" => holder::enter(rest),

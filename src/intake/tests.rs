@@ -26,6 +26,7 @@ fn rules() -> RepoRules {
         network: false,
         scripts: true,
         git_dependencies: false,
+        poll: None,
         registries: Vec::new(),
         env: Default::default(),
         limits: Limits {
@@ -54,6 +55,7 @@ fn arrival(event: Event) -> Arrival {
         heard: Heard { repo: None, default_branch: Some("main".into()), event },
         rules: Some(Arc::new(rules())),
         context: "hookmill".into(),
+        found: None,
     }
 }
 
@@ -133,7 +135,7 @@ fn nothing() -> Facts {
 
 fn same(build: Known) -> Facts {
     let unfinished = if build.state == State::Finished { Vec::new() } else { vec![build.clone()] };
-    Facts { first_answer: None, unfinished, same: Some(build) }
+    Facts { unfinished, same: Some(build), ..Facts::default() }
 }
 
 fn older(builds: impl IntoIterator<Item = Known>) -> Facts {
@@ -145,6 +147,8 @@ fn say(decision: &Decision) -> String {
     match decision {
         Decision::Repeat { because, first } => format!("repeat {:?}: {because}", first.builds),
         Decision::Ignore { because } => format!("ignore: {because}"),
+        Decision::Behind { because } => format!("behind: {because}"),
+        Decision::Outrun { because } => format!("outrun: {because}"),
         Decision::Already { build, because, pushed } => {
             format!("#{build} {because}{}", if *pushed { ", now pushed" } else { "" })
         }
@@ -279,10 +283,80 @@ fn the_newest_push_ends_older_builds_by_rule() {
 fn a_push_that_is_delivered_late_does_not_end_its_successor() {
     let successor = Known { before: Some(commit('a')), ..known(3, 'c', State::Queued) };
     let late = arrival(branch_push('a'));
-    check(&late, &older([successor.clone()]), "ignore: superseded by #3: a later push of topic arrived first");
+    check(&late, &older([successor.clone()]), "behind: superseded by #3: a later push of topic arrived first");
     let back = arrival(Event::Push(push("refs/heads/topic", 'c', 'a')));
     check(&back, &older([successor.clone()]), "queued push trusted · ends #3: Superseded by aaaaaaa, pushed 40s later");
     check(&arrival(main_push('a')), &older([successor]), "queued push trusted");
+}
+
+fn found(event: Event) -> Arrival {
+    Arrival { found: Some(Found { stands_on: Vec::new() }), ..arrival(event) }
+}
+
+fn by_sweep(build: Known) -> Known {
+    Known { cause: Cause::Sweep, ..build }
+}
+
+#[test]
+fn what_the_sweep_found_is_built_by_the_same_rules_and_once() {
+    check(&found(branch_push('a')), &nothing(), "queued sweep trusted");
+    check(&found(Event::PullRequest(request(false, 'a'))), &nothing(), "queued sweep member");
+    check(&found(Event::PullRequest(request(true, 'a'))), &nothing(), "waiting sweep fork");
+    check(&found(Event::Push(push("refs/tags/v1", '0', 'a'))), &nothing(), "ignore: tags are not built (tags = false)");
+    check(
+        &found(branch_push('a')),
+        &older([known(3, 'c', State::Queued)]),
+        "queued sweep trusted · ends #3: Superseded by aaaaaaa, pushed 40s later",
+    );
+    check(&found(branch_push('a')), &same(known(5, 'a', State::Queued)), "#5 already building");
+    check(&found(branch_push('a')), &same(finished(5, 'a', Outcome::Failed)), "#5 already built");
+    check(&found(branch_push('a')), &same(finished(5, 'a', Outcome::Broken)), "queued sweep trusted");
+    let gone = Event::Deleted { git_ref: "refs/heads/topic".parse().expect("legal") };
+    check(
+        &found(gone),
+        &older([known(1, 'a', State::Queued)]),
+        "cancel #1: branch topic was deleted · drops trusted · drops member",
+    );
+    let outrun = Facts { outrun: true, ..nothing() };
+    check(&found(branch_push('a')), &outrun, "outrun: a newer delivery came while the forge was asked");
+}
+
+#[test]
+fn a_delivery_that_comes_after_the_sweep_makes_no_second_build() {
+    let still_there = |build| Facts { same_is_head: true, ..same(by_sweep(build)) };
+    let late = arrival(branch_push('a'));
+    check(&late, &still_there(known(5, 'a', State::Running)), "#5 already building");
+    check(&late, &still_there(finished(5, 'a', Outcome::Passed)), "#5 already built");
+    check(&late, &still_there(finished(5, 'a', Outcome::Cancelled)), "queued push trusted");
+    // Somebody moved the ref back to it.
+    check(&late, &same(by_sweep(finished(5, 'a', Outcome::Passed))), "queued push trusted");
+    let of_a_request = by_request(by_sweep(finished(5, 'a', Outcome::Passed)));
+    let late_request = arrival(Event::PullRequest(request(false, 'a')));
+    check(
+        &late_request,
+        &Facts { same_is_head: true, ..same(Known { cause: Cause::Sweep, ..of_a_request }) },
+        "#5 already built",
+    );
+
+    // One of the pushes that led to what the sweep found.
+    let led_to = Known { before: Some(commit('0')), ..by_sweep(known(3, 'c', State::Queued)) };
+    check(&late, &older([led_to.clone()]), "behind: superseded by #3: a later push of topic arrived first");
+    let next = arrival(Event::Push(push("refs/heads/topic", 'c', 'a')));
+    check(&next, &older([led_to]), "queued push trusted · ends #3: Superseded by aaaaaaa, pushed 40s later");
+}
+
+#[test]
+fn what_was_found_names_what_it_was_compared_with() {
+    let stands_on = vec![("refs/pull/7/head".parse().expect("legal"), Some(4))];
+    let swept = Arrival {
+        found: Some(Found { stands_on: stands_on.clone() }),
+        ..arrival(Event::PullRequest(request(false, 'a')))
+    };
+    let about = about(&swept).expect("it is about a ref");
+    assert_eq!((about.head.as_str(), about.git_ref.as_str()), ("refs/pull/7/head", "refs/heads/topic"));
+    assert_eq!((about.stands_on, about.unfinished), (stands_on, true));
+    let delivered = super::about(&arrival(main_push('a'))).expect("it is about a ref");
+    assert_eq!((delivered.head.as_str(), delivered.unfinished), ("refs/heads/main", false));
 }
 
 #[test]

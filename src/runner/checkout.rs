@@ -104,11 +104,7 @@ fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {
             sha: job.build.sha.clone(),
             base: base(job),
             passed: job.passed.clone(),
-            credential: token.as_ref().map(|token| Credential {
-                username: "x-access-token".to_owned(),
-                token: String::from_utf8_lossy(token.expose()).into_owned(),
-                origin: clone_url.clone(),
-            }),
+            credential: token.as_ref().map(|token| Credential::of_token(token.expose(), clone_url)),
             network: checkout::Network::from(&*parts.network),
         })),
         Source::Folder { dir, rev } => checkout::Source::Local(Local { dir: dir.clone(), rev: rev.clone() }),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Now;
 use super::facts::{self, Facts};
 use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
-use super::{Store, StoreError, builds, outbox, requests, row, scopes};
+use super::{Store, StoreError, builds, heads, outbox, requests, row, scopes};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::repo::{CommitId, ForgeName, RefName, RepoId, RepoPath};
 use crate::domain::snapshot::Scope;
@@ -54,6 +54,11 @@ pub struct About {
     pub sha: Option<CommitId>,
     /// Whether the decision looks at the ref's unfinished builds. Where it does not, there may be thousands of them.
     pub unfinished: bool,
+    /// What the commit is a word on: the ref, or `refs/pull/<n>/head` for a pull request.
+    pub head: RefName,
+    /// For what the sweep found: the heads that its list was compared with, each with its [`Head::changes`](super::Head::changes) of that
+    /// moment, none where nothing was known. Empty for a delivery.
+    pub stands_on: Vec<(RefName, Option<i64>)>,
 }
 
 /// The rules, asked with the facts within the transaction. They may be asked more than once.
@@ -71,6 +76,16 @@ pub enum Decision {
     },
     /// Nothing to do.
     Ignore {
+        /// The sentence of the answer.
+        because: String,
+    },
+    /// It came late: its ref has moved on, so it is no word on where that stands. Otherwise as [`Decision::Ignore`].
+    Behind {
+        /// The sentence of the answer.
+        because: String,
+    },
+    /// The sweep found it, and a newer word came while it listed: store nothing.
+    Outrun {
         /// The sentence of the answer.
         because: String,
     },
@@ -292,7 +307,9 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
                 answer.ignored = Some(because.clone());
                 answer.builds.clone_from(&first.builds);
             }
-            Decision::Ignore { because } => answer.ignored = Some(because.clone()),
+            Decision::Ignore { because } | Decision::Behind { because } | Decision::Outrun { because } => {
+                answer.ignored = Some(because.clone());
+            }
             Decision::Already { build, because, pushed } => {
                 answer.ignored = Some(because.clone());
                 answer.builds.push(*build);
@@ -330,6 +347,7 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
         requests::end(connection, end, now).await?;
     }
     scopes::drop(connection, &dropped).await?;
+    heads::heard(connection, round, &decisions).await?;
     insert_deliveries(connection, round, &decisions, &answers).await?;
     Ok(answers)
 }
@@ -344,7 +362,7 @@ async fn insert_deliveries(
         .iter()
         .zip(decisions)
         .zip(answers)
-        .filter(|((_, decision), _)| !matches!(decision, Decision::Repeat { .. }))
+        .filter(|((_, decision), _)| !matches!(decision, Decision::Repeat { .. } | Decision::Outrun { .. }))
         .map(|((one, _), answer)| (&one.delivery, answer))
         .collect();
     for chunk in stored.chunks(MAX_ROWS) {

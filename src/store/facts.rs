@@ -1,7 +1,7 @@
-//! What the decision on a delivery is made from: loaded for many deliveries in three statements.
+//! What the decision on a delivery is made from: loaded for many deliveries in few statements.
 
 use super::deliveries::{About, Accepted, Pending, answer};
-use super::sql::{Connection, MAX_ROWS, QueryBuilder, Row};
+use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{StoreError, row};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::outcome::Outcome;
@@ -17,6 +17,10 @@ pub struct Facts {
     pub unfinished: Vec<Known>,
     /// The newest build of the same repository, ref and commit, finished or not.
     pub same: Option<Known>,
+    /// There is such a build, and what it is asked for (the ref, the pull request) still stands at its commit.
+    pub same_is_head: bool,
+    /// A newer word came on what the sweep's list was compared with.
+    pub outrun: bool,
 }
 
 /// A build, as far as decisions look at it.
@@ -48,13 +52,14 @@ pub struct Known {
     pub created_at: Timestamp,
 }
 
-/// What is known about each member of a round, in three statements for all of them.
+/// What is known about each member of a round, in three statements for all of them and a fourth for what the sweep found.
 pub(super) async fn load(connection: &mut Connection, round: &[&Pending]) -> Result<Vec<Facts>, StoreError> {
     let mut facts = vec![Facts::default(); round.len()];
     for (chunk, facts) in round.chunks(MAX_ROWS).zip(facts.chunks_mut(MAX_ROWS)) {
         load_answers(connection, chunk, facts).await?;
         load_unfinished(connection, chunk, facts).await?;
         load_same(connection, chunk, facts).await?;
+        load_outrun(connection, chunk, facts).await?;
     }
     Ok(facts)
 }
@@ -82,7 +87,9 @@ pub(super) const UNFINISHED: &str = concat!(
 pub(super) const SAME: &str = concat!(
     ") SELECT ",
     known_columns!(),
-    " FROM asked CROSS JOIN builds b WHERE b.sha = asked.sha AND b.forge = asked.forge AND b.repo = asked.repo \
+    ", h.sha AS head FROM asked CROSS JOIN builds b \
+     LEFT JOIN heads h ON h.forge = asked.forge AND h.repo = asked.repo AND h.name = asked.head \
+     WHERE b.sha = asked.sha AND b.forge = asked.forge AND b.repo = asked.repo \
      AND b.git_ref = asked.git_ref ORDER BY b.id"
 );
 
@@ -123,14 +130,34 @@ async fn load_same(connection: &mut Connection, round: &[&Pending], facts: &mut 
     if asked.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::new("WITH asked (n, forge, repo, git_ref, sha) AS (");
+    let mut statement = QueryBuilder::new("WITH asked (n, forge, repo, git_ref, sha, head) AS (");
     statement.push_values(&asked, |mut values, (n, about, sha)| {
         values.push_bind(*n).push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
-        values.push_bind(about.git_ref.to_string()).push_bind(sha.to_string());
+        values.push_bind(about.git_ref.to_string()).push_bind(sha.to_string()).push_bind(about.head.to_string());
     });
     for from in &statement.push(SAME).build().fetch_all(connection).await? {
+        let facts = &mut facts[row::number::<usize>(from, "n")?];
         // The rows rise, so the newest is the one that stays.
-        facts[row::number::<usize>(from, "n")?].same = Some(known(from)?);
+        let same = known(from)?;
+        facts.same_is_head = row::parsed_if::<CommitId>(from, "head")?.is_some_and(|head| head == same.sha);
+        facts.same = Some(same);
+    }
+    Ok(())
+}
+
+/// Only what the sweep found stands on anything.
+async fn load_outrun(connection: &mut Connection, round: &[&Pending], facts: &mut [Facts]) -> Result<(), StoreError> {
+    for (n, about) in asked(round) {
+        for (name, changes) in &about.stands_on {
+            let now: Option<i64> =
+                sql::query_scalar("SELECT changes FROM heads WHERE forge = $1 AND repo = $2 AND name = $3")
+                    .bind(about.repo.forge.as_str())
+                    .bind(about.repo.path.folded())
+                    .bind(name.as_str())
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            facts[usize::try_from(n).unwrap_or_default()].outrun |= now != *changes;
+        }
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod deliveries;
 mod examine;
 mod explanations;
 mod facts;
+mod heads;
 mod locks;
 mod news;
 mod open;
@@ -29,6 +30,7 @@ mod scopes;
 mod sql;
 mod sqlite;
 mod steps;
+mod sweeps;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -42,6 +44,7 @@ pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
+pub use heads::Head;
 pub use news::{BuildChanges, Changes, Moved};
 pub use open::OpenError;
 pub use outbox::{ForgeNews, HostBudget, OutboxHealth, OutboxItem, RowNews, Settled, Taken, Told, Undelivered};
@@ -50,6 +53,7 @@ pub use queue::{Claim, Claimed, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};
 pub use retention::Forgotten;
 pub use scopes::DroppedScope;
+pub use sweeps::LookedAt;
 
 use crate::config::server::StoreUrl;
 use crate::domain::build::BuildId;
@@ -134,7 +138,7 @@ impl Store {
     /// Whether the store can be read, and (after a write failed) written again: for readiness.
     pub async fn check(&self) -> Result<(), StoreError> {
         sql::query("SELECT 1").execute(&self.inner.readers).await?;
-        if !self.inner.outage.is_on() {
+        if !self.is_failing() {
             return Ok(());
         }
         // A blob of some pages, so that a disk with a few bytes left is not taken for one with space.
@@ -148,6 +152,11 @@ impl Store {
             })
         })
         .await
+    }
+
+    /// Whether the last write failed, as on a full disk. It is known to be over with the next one that succeeds.
+    pub fn is_failing(&self) -> bool {
+        self.inner.outage.is_on()
     }
 
     /// Tells when something was queued, cancelled, finished, or is due to be sent; here or, on a shared database, by

@@ -49,7 +49,7 @@ async fn the_busy_statements_read_no_table() {
     let statements = [
         two("asked (n, forge, repo, delivery)", facts::ANSWERS),
         two("asked (n, forge, repo, git_ref)", facts::UNFINISHED),
-        two("asked (n, forge, repo, git_ref, sha)", facts::SAME),
+        two("asked (n, forge, repo, git_ref, sha, head)", facts::SAME),
         two("said (forge, repo, sha, context)", &format!("{}0)", outbox::REPLACE)),
         queue::CLAIM.to_owned(),
         outbox::DUE_FORGES.to_owned(),
@@ -59,7 +59,7 @@ async fn the_busy_statements_read_no_table() {
     for statement in statements {
         let explain = sql::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
         let plan = joined(explain.fetch_all(&mut connection).await.expect("explains"));
-        for table in ["deliveries", "builds", "outbox", "d", "b"] {
+        for table in ["deliveries", "builds", "outbox", "heads", "d", "b", "h"] {
             assert!(
                 !plan.contains(&format!("SCAN {table};")) && !plan.ends_with(&format!("SCAN {table}")),
                 "{statement}: {plan}"

@@ -1,6 +1,6 @@
 //! What is too old is forgotten.
 
-use super::{Store, StoreError, row, scopes, sql};
+use super::{Store, StoreError, heads, row, scopes, sql};
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 
@@ -18,7 +18,7 @@ pub struct Forgotten {
 
 impl Store {
     /// Forgets builds that finished before `builds_before` (unless a status of theirs is still to be sent), and
-    /// deliveries that were received before `deliveries_before`, and scopes that ended more than 30 days ago. Numbers of builds are never given again.
+    /// deliveries that were received before `deliveries_before`, and scopes and refs that ended more than 30 days ago. Numbers of builds are never given again.
     pub async fn forget(
         &self,
         builds_before: Timestamp,
@@ -32,7 +32,7 @@ impl Store {
             }
             forgotten.builds.extend(ids.into_iter().map(BuildId));
         }
-        self.forget_dropped_scopes().await?;
+        self.forget_ended().await?;
         loop {
             let count = self.forget_deliveries(deliveries_before).await?;
             if count == 0 {
@@ -60,10 +60,16 @@ impl Store {
         .await
     }
 
-    async fn forget_dropped_scopes(&self) -> Result<(), StoreError> {
+    async fn forget_ended(&self) -> Result<(), StoreError> {
         let told = row::stored(u64::try_from(scopes::TOLD.as_millis()).unwrap_or(u64::MAX));
         let before = Timestamp(self.inner.clock.wall().0.saturating_sub(told));
-        self.write(false, move |connection| Box::pin(async move { scopes::forget(connection, before).await })).await
+        self.write(false, move |connection| {
+            Box::pin(async move {
+                scopes::forget(connection, before).await?;
+                heads::forget(connection, before).await
+            })
+        })
+        .await
     }
 
     async fn forget_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {

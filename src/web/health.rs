@@ -85,6 +85,20 @@ fn exposition(counts: &Counts, log_bytes: u64) -> String {
     }
     registry.register("cache_lookups", "Snapshots that builds looked for since the start", lookups);
 
+    let (looks, missed) = (Family::<[(&'static str, &'static str); 1], Counter>::default(), Family::default());
+    let found: &Family<[(&'static str, &'static str); 1], Counter> = &missed;
+    for &(result, count) in &counts.looks {
+        looks.get_or_create(&[("result", result)]).inc_by(count);
+    }
+    for &(kind, count) in &counts.missed {
+        found.get_or_create(&[("kind", kind)]).inc_by(count);
+    }
+    registry.register("sweep_looks", "Looks at a repository for what no delivery told of, since the start", looks);
+    registry.register("sweep_found", "What they found", missed);
+    let sent_again: Counter = Counter::default();
+    sent_again.inc_by(counts.sent_again);
+    registry.register("deliveries_sent_again", "Failed deliveries that a forge was asked to send again", sent_again);
+
     let snapshots = Gauge::<u64, AtomicU64>::default();
     snapshots.set(counts.snapshot_bytes);
     registry.register_with_unit("snapshots", "Kept for later builds on this agent's disk", Unit::Bytes, snapshots);
@@ -115,6 +129,9 @@ mod tests {
             slots_busy: 1,
             caches: vec![(Level::Packages, 5, 2)],
             snapshot_bytes: 81_000_000,
+            looks: vec![("ok", 6)],
+            missed: vec![("push", 3)],
+            sent_again: 2,
             ..Counts::default()
         };
         let text = exposition(&counts, 99);
@@ -125,6 +142,9 @@ mod tests {
             r#"hookmill_slots{state="free"} 1"#,
             r#"hookmill_cache_lookups_total{level="packages",result="hit"} 5"#,
             r#"hookmill_cache_lookups_total{level="packages",result="miss"} 2"#,
+            r#"hookmill_sweep_looks_total{result="ok"} 6"#,
+            r#"hookmill_sweep_found_total{kind="push"} 3"#,
+            "hookmill_deliveries_sent_again_total 2",
             "hookmill_snapshots_bytes 81000000",
             "hookmill_log_bytes_total 99",
             "# EOF",

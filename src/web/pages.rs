@@ -272,7 +272,7 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
     let page = BuildPage {
         frame: Frame::new(&site, headers, uri, title),
         commit_url: commit_url(&site, &build),
-        event: build.cause.as_str(),
+        event: build.cause.words(),
         trust: build.trust.as_str(),
         waited: build.started_at.map(|start| crate::domain::time::brief(start.since(build.created_at))),
         sandbox: super::ansi::shown(&build.sandbox),

@@ -247,4 +247,10 @@ pub struct Counts {
     pub caches: Vec<(Level, u64, u64)>,
     /// What this process's agent keeps for later builds, in bytes.
     pub snapshot_bytes: u64,
+    /// Looks for what was missed since the start, by how they ended: `ok`, `failed`.
+    pub looks: Vec<(&'static str, u64)>,
+    /// What they found, by kind: `push`, `tag`, `pull_request`, `deleted`, `closed`.
+    pub missed: Vec<(&'static str, u64)>,
+    /// Failed deliveries that a forge was asked to send again.
+    pub sent_again: u64,
 }

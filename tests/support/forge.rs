@@ -2,6 +2,7 @@
 //! the deliveries that they send. It remembers every request in order, and [`Forge::finish`] fails a test in which one
 //! came that it had not to come.
 
+mod lists;
 mod statuses;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::git_http::GitServer;
 
+use lists::{Attempt, Hook, Lists, Pull};
 use statuses::{Memory, held};
 pub(crate) use statuses::{Posted, Status, Trouble};
 
@@ -93,6 +95,7 @@ impl Forge {
             released: Condvar::new(),
             open: Mutex::default(),
             ended: Mutex::new(false),
+            lists: Lists::default(),
         });
         let served = Arc::clone(&memory);
         let accepting = thread::spawn(move || {
@@ -179,6 +182,47 @@ impl Forge {
     pub(crate) fn nothing_wrong(&self) {
         let wrong = held(&self.memory.wrong).clone();
         assert!(wrong.is_empty(), "the forge was asked what it must not be asked:\n{}", wrong.join("\n"));
+    }
+
+    /// Lists a pull request as open, or moves its head; nobody is told.
+    pub(crate) fn opens(&self, repo: &Repo, number: u64, branch: &str, sha: &str, fork: bool) {
+        self.closes(repo, number);
+        let listed = repo.pull_request("opened", number, branch, sha, fork).payload["pull_request"].clone();
+        held(&self.memory.lists.pulls).push(Pull { kind: repo.kind, repo: repo.name.clone(), number, listed });
+    }
+
+    /// Lists a pull request no more; nobody is told.
+    pub(crate) fn closes(&self, repo: &Repo, number: u64) {
+        held(&self.memory.lists.pulls).retain(|pull| (&pull.repo, pull.number) != (&repo.name, number));
+    }
+
+    /// Answers every question with this code, or as it should again. Statuses are taken all the same.
+    pub(crate) fn answer_questions(&self, code: Option<u16>) {
+        *held(&self.memory.lists.trouble) = code;
+    }
+
+    /// The questions that it was asked: pull requests, commits, hooks.
+    pub(crate) fn questions(&self) -> Vec<String> {
+        held(&self.memory.lists.asked).clone()
+    }
+
+    /// The repository's hook leads to this server.
+    pub(crate) fn hook(&self, repo: &Repo, server: &str) {
+        let address = format!("{server}/hooks/{}/{}", repo.kind.name(), repo.name);
+        *held(&self.memory.lists.hook) = Some(Hook { repo: repo.name.clone(), address });
+    }
+
+    /// Notes in the account of deliveries how one was answered; 0 for not at all.
+    pub(crate) fn delivered(&self, delivery: &Delivery, status: u16) {
+        let attempt = Attempt { delivery: delivery.clone(), status, redelivery: false };
+        held(&self.memory.lists.attempts).push(attempt);
+    }
+
+    /// How deliveries were answered that were sent again, in order: id and code.
+    pub(crate) fn sent_again(&self) -> Vec<(String, u16)> {
+        let attempts = held(&self.memory.lists.attempts);
+        let again = attempts.iter().filter(|attempt| attempt.redelivery);
+        again.map(|attempt| (attempt.delivery.id.clone(), attempt.status)).collect()
     }
 
     /// Every request to the statuses API so far, in order, whatever was answered.

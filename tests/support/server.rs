@@ -27,6 +27,8 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub(crate) struct Settings {
     /// How many builds run at once.
     pub(crate) slots: usize,
+    /// `[server] sweep`. Off, so that what a test pushes is heard of by its deliveries alone.
+    pub(crate) sweep: &'static str,
     /// Lines of the one `[[repo]]` block, which is for everything of `acme`.
     pub(crate) repo: String,
     /// Further lines of each `[[forge]]` block.
@@ -43,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             slots: 1,
+            sweep: "off",
             repo: String::new(),
             forge: String::new(),
             tables: String::new(),
@@ -233,6 +236,22 @@ impl Server {
         reply.json()
     }
 
+    /// A figure of `/metrics`, by the beginning of its line.
+    pub(crate) fn figure(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").body;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |count| count.trim().parse().unwrap_or_else(|_| panic!("{name} in {text}")))
+    }
+
+    /// Waits until the sweep has looked at so many repositories since the start.
+    pub(crate) fn looked(&self, times: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.figure("hookmill_sweep_looks_total{result=\"ok\"}") < times {
+            assert!(Instant::now() < deadline, "it did not look {times} times: {}", self.get("/readyz").body);
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Every build that there is, the newest first.
     pub(crate) fn builds(&self) -> Vec<Value> {
         self.get("/api/v1/builds?limit=200").json()["builds"].as_array().expect("a list").clone()
@@ -307,12 +326,13 @@ fn reply(answered: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Rep
 
 /// The configuration as anybody could have written it; git is where a forge's pages would be.
 fn configuration(forge: &Forge, settings: &Settings, port: u16) -> String {
-    let Settings { slots, repo, forge: keys, tables, .. } = settings;
+    let Settings { slots, sweep, repo, forge: keys, tables, .. } = settings;
     let mut text = format!(
         r#"[server]
 listen = "127.0.0.1:{port}"
 public_url = "http://127.0.0.1:{port}"
 admin_token = "{ADMIN}"
+sweep = "{sweep}"
 
 [store]
 url = "sqlite://./data/hookmill.db"

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 use serde_json::{Value, json};
 
+use super::lists::Lists;
 use super::{Kind, git};
 use crate::git_http::Asked;
 
@@ -76,6 +77,8 @@ pub(super) struct Memory {
     pub(super) released: Condvar,
     pub(super) open: Mutex<Vec<TcpStream>>,
     pub(super) ended: Mutex<bool>,
+    /// What it tells when it is asked.
+    pub(super) lists: Lists,
 }
 
 /// What a lock guards.
@@ -89,7 +92,7 @@ impl Memory {
         let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
         while let Some(asked) = Asked::read(&mut reader) {
             let at = Instant::now();
-            if let Some(told) = self.account(&asked) {
+            if let Some(told) = self.account(&asked).or_else(|| self.told(&asked)) {
                 if stream.write_all(&told).is_err() {
                     return;
                 }
@@ -224,7 +227,7 @@ impl Memory {
         201
     }
 
-    fn wrong(&self, what: String) {
+    pub(super) fn wrong(&self, what: String) {
         held(&self.wrong).push(what);
     }
 }

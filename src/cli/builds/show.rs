@@ -106,7 +106,7 @@ pub(super) fn not_told(id: i64, told: &[Told]) -> Vec<String> {
 
 fn asked_by(build: &Build) -> String {
     let without = if build.use_cache { "" } else { ", without caches" };
-    format!("{}, {}, attempt {}{without}", build.cause.as_str(), build.trust.as_str(), build.attempt)
+    format!("{}, {}, attempt {}{without}", build.cause.words(), build.trust.as_str(), build.attempt)
 }
 
 /// What mends a step, under its name.

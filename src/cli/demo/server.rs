@@ -210,6 +210,7 @@ fn configuration(settings: &Settings<'_>, port: u16) -> String {
 [server]
 listen = "127.0.0.1:{port}"
 public_url = "http://127.0.0.1:{port}"
+sweep = "off"
 
 [store]
 url = "sqlite://./data/hookmill.db"

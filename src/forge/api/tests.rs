@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::config::secret::Secret;
 use crate::domain::status::StatusState;
+use crate::domain::time::Timestamp;
 
 /// Answers one connection after the other with the given answers, and tells each request (head and body).
 fn forge_that_answers(answers: Vec<String>) -> (Url, Receiver<String>) {
@@ -126,6 +127,54 @@ fn another_port_gets_no_token() {
     assert!(matches!(error, PostError::Retry { after: None, scope: Scope::Forge, .. }), "{error:?}");
     assert!(error.to_string().contains("correct the forge's api_url"), "{error}");
     assert!(stolen.try_recv().is_err(), "nothing was sent there");
+}
+
+fn github(api_url: Url) -> Forge {
+    Forge {
+        name: "test".parse().expect("a name"),
+        kind: ForgeKind::Github,
+        web_url: api_url.clone(),
+        api_url,
+        token: Some(Secret::new("t0ken-of-the-forge")),
+        read_token: None,
+        hook_secrets: vec![],
+    }
+}
+
+#[test]
+fn an_account_of_deliveries_is_read_page_by_page_at_our_own_address_only() {
+    let (elsewhere, stolen) = forge_that_answers(vec![answer("200 OK", "[]")]);
+    let page = |id: u64, at: &str| {
+        format!(r#"[{{"id":{id},"guid":"g-{id}","delivered_at":"{at}","status_code":null,"event":"push","more":1}}]"#)
+    };
+    let next = format!("200 OK\r\nLink: <{elsewhere}/x?per_page=100&cursor=v1_a%2Bb>; rel=\"next\"");
+    let (url, requests) = forge_that_answers(vec![
+        answer(&next, &page(3, "2026-11-29T10:00:00Z")),
+        answer(&next, &page(2, "2026-11-20T10:00:00Z")),
+    ]);
+    let since = Timestamp(1_795_942_800_000 - 86_400_000);
+    let repo = "acme/shop".parse().expect("a repository");
+    let attempts = Client::new(&Network::default()).attempts(&github(url), &repo, 7, since).expect("readable");
+    let seen: Vec<(u64, bool)> = attempts.iter().map(|attempt| (attempt.id, attempt.is_taken())).collect();
+    assert_eq!(seen, [(3, false)], "the second page is too old, and the last");
+    let (first, second) = (requests.recv().expect("first"), requests.recv().expect("second"));
+    assert!(first.starts_with("GET /api/v1/repos/acme/shop/hooks/7/deliveries?per_page=100 "), "{first}");
+    assert!(second.contains("deliveries?per_page=100&cursor=v1_a%2Bb "), "{second}");
+    assert!(stolen.try_recv().is_err(), "nothing was asked elsewhere");
+}
+
+#[test]
+fn a_list_that_has_not_changed_is_not_read_again() {
+    let tagged = answer("200 OK\r\nETag: \"one\"", "[]");
+    let (url, requests) = forge_that_answers(vec![tagged, answer("304 Not Modified", "")]);
+    let (forge, repo) = (github(url), "acme/shop".parse().expect("a repository"));
+    let client = Client::new(&Network::default());
+    let first = client.open_pulls(&forge, &repo, None).expect("readable").expect("a list");
+    assert_eq!((first.open.len(), first.tag.as_deref()), (0, Some("\"one\"")));
+    assert_eq!(client.open_pulls(&forge, &repo, first.tag.as_deref()).expect("readable"), None);
+    assert!(!requests.recv().expect("first").contains("if-none-match"));
+    let second = requests.recv().expect("second");
+    assert!(second.contains("if-none-match: \"one\"\r\n") && second.contains("state=open"), "{second}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use serde::Deserialize;
 
-use super::{Client, PostError};
+use super::{Client, PostError, of_repo};
 use crate::config::server::{Forge, ForgeKind};
 use crate::domain::repo::RepoPath;
 
@@ -70,8 +70,7 @@ impl Client {
     /// # Errors
     /// As for statuses; a repository that the token does not see is an answer.
     pub fn rights(&self, forge: &Forge, repo: &RepoPath) -> Result<Rights, PostError> {
-        let path: Vec<&str> = std::iter::once("repos").chain(repo.as_str().split('/')).collect();
-        match self.get(forge, &path) {
+        match self.get(forge, &of_repo(repo, &[])) {
             Ok((_, body)) => Ok(rights(&body)),
             Err(PostError::Refused { status: 403 | 404, .. }) => Ok(Rights { read: false, write: false }),
             Err(error) => Err(error),

@@ -30,6 +30,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, sql: include_str!("migrations/0002_explanations.sql") },
     Migration { version: 3, sql: include_str!("migrations/0003_mend.sql") },
     Migration { version: 4, sql: include_str!("migrations/0004_caches.sql") },
+    Migration { version: 5, sql: include_str!("migrations/0005_heads.sql") },
     Migration { version: 6, sql: include_str!("migrations/0006_outbox.sql") },
 ];
 

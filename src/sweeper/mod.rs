@@ -1,4 +1,7 @@
-//! Puts right what was left behind: by a crash at start, by time every few seconds.
+//! Puts right what was left behind: by a crash at start, by time every few seconds. What no delivery told of is found by
+//! [`missed`].
+
+pub mod missed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
