@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-/// Answers by an OpenAPI description, and refuses what does not follow it (Apache-2.0).
+/// Answers by a published description, and refuses what does not follow it (Apache-2.0).
 const PRISM: &str = "@stoplight/prism-cli@5.16.0";
 /// GitHub's own description of its REST API (MIT).
 const GITHUB: &str = "@octokit/openapi@23.0.2";
