@@ -28,7 +28,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
@@ -164,6 +164,8 @@ struct Inner {
     clock: Clock,
     link_key: [u8; 32],
     outage: Arc<Mutex<Option<String>>>,
+    /// Done once for each opened store: see [`Store::take_back`].
+    taken_back: OnceCell<u64>,
 }
 
 impl Store {
@@ -184,7 +186,9 @@ impl Store {
         let changes = watch::Sender::new(0);
         let clock = Clock::start(options.wall_clock);
         let writer = Writer::start(connection, lock, clock.clone(), changes.clone(), Arc::clone(&outage));
-        Ok(Store { inner: Arc::new(Inner { writer, readers, changes, clock, link_key, outage }) })
+        Ok(Store {
+            inner: Arc::new(Inner { writer, readers, changes, clock, link_key, outage, taken_back: OnceCell::new() }),
+        })
     }
 
     /// The key of status links (an HMAC key), made once for each database.

@@ -97,12 +97,16 @@ impl Store {
     }
 
     /// Takes back what earlier senders of this store were sending when they ended. Only a store that belongs to one
-    /// process can know that they have; in a shared one their leases end by time. Call it before the first
-    /// [`Store::take`].
+    /// process can know that they have; in a shared one their leases end by time. Every sender calls it before its first
+    /// [`Store::take`]; it is done once.
     pub async fn take_back(&self) -> Result<u64, StoreError> {
         if !ONE_PROCESS {
             return Ok(0);
         }
+        self.inner.taken_back.get_or_try_init(|| self.free_all()).await.copied()
+    }
+
+    async fn free_all(&self) -> Result<u64, StoreError> {
         self.write(true, move |connection| {
             Box::pin(async move {
                 let returned = sqlx::query(
