@@ -195,6 +195,8 @@ impl Records for StoreRecords {
                 ],
                 outbox_pending: outbox.unsent,
                 outbox_dead: outbox.dead,
+                paused: outbox.paused.iter().map(|(forge, wait, _)| (forge.to_string(), wait.as_secs())).collect(),
+                token_ends: outbox.tokens.iter().map(|(forge, ends)| (forge.to_string(), *ends)).collect(),
                 queued: builds.queued,
                 slots: self.slots as u64,
                 slots_busy: self.busy.load(Ordering::Relaxed) as u64,

@@ -112,7 +112,7 @@ impl Client {
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
             request.config().timeout_global(Some(left)).build().call()
         });
-        asked.map_err(|error| error.without(token))
+        asked.and_then(answer::from_an_api).map_err(|error| error.without(token))
     }
 
     /// One request and the redirects that stay at its origin, and so with its agent; each is sent with the time that is

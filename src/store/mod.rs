@@ -37,6 +37,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use builds::{Counts, Filter, Seen};
@@ -117,6 +118,8 @@ struct Inner {
     clock: Clock,
     link_key: [u8; 32],
     outage: Outage,
+    /// Done once for each opened store: see [`Store::take_back`].
+    taken_back: OnceCell<u64>,
     _listener: Option<AbortOnDropHandle<()>>,
 }
 
@@ -127,7 +130,9 @@ impl Store {
         let (clock, news, outage) = (Clock::start(options.wall_clock), News::new(), Outage::default());
         let shared = Shared { clock: clock.clone(), news: news.clone(), outage: outage.clone() };
         let Opened { readers, writer, link_key, listener } = open::open(&at.into(), options.max_pages, &shared).await?;
-        Ok(Store { inner: Arc::new(Inner { writer, readers, news, clock, link_key, outage, _listener: listener }) })
+        let taken_back = OnceCell::new();
+        let inner = Inner { writer, readers, news, clock, link_key, outage, taken_back, _listener: listener };
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     /// The key of status links (an HMAC key), made once for each database.

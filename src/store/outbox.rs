@@ -27,7 +27,7 @@ use crate::domain::time::Timestamp;
 pub use account::{OutboxHealth, Told, Undelivered};
 pub use settling::{ForgeNews, RowNews, Settled};
 #[cfg(test)]
-pub(super) use taking::{DUE_FORGES, TAKEABLE};
+pub(super) use taking::{DUE_FORGES, NEXT};
 pub use taking::{HostBudget, Taken};
 
 /// A status that is to be sent now.

@@ -40,6 +40,17 @@ async fn listings_go_by_an_index_and_sort_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_sent_next_is_found_without_sorting_what_waits() {
+    let (_folder, mut connection) = empty().await;
+    let statement = format!("EXPLAIN QUERY PLAN {}", outbox::NEXT);
+    let plan = joined(sql::query(AssertSqlSafe(statement)).fetch_all(&mut connection).await.expect("explains"));
+    assert!(plan.contains("USING INDEX outbox_in_order") && !plan.contains("TEMP B-TREE"), "{plan}");
+    let statement = format!("EXPLAIN QUERY PLAN {}", outbox::DUE_FORGES);
+    let plan = joined(sql::query(AssertSqlSafe(statement)).fetch_all(&mut connection).await.expect("explains"));
+    assert!(!plan.contains("SCAN o;") && !plan.contains("SCAN d"), "{plan}");
+}
+
+#[tokio::test]
 async fn the_busy_statements_read_no_table() {
     let (_folder, mut connection) = empty().await;
     let two = |columns: &str, after: &str| {
@@ -53,7 +64,7 @@ async fn the_busy_statements_read_no_table() {
         two("said (forge, repo, sha, context)", &format!("{}0)", outbox::REPLACE)),
         queue::CLAIM.to_owned(),
         outbox::DUE_FORGES.to_owned(),
-        outbox::TAKEABLE.to_owned(),
+        outbox::NEXT.to_owned(),
         outbox::NEWEST_SPOKE.to_owned(),
     ];
     for statement in statements {

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::{Map, json};
 
+use crate::domain::time::Timestamp;
+
 use super::Pages;
 use super::answer::Refused;
 use super::records::Counts;
@@ -47,7 +49,7 @@ pub(super) async fn metrics(State(pages): State<Arc<Pages>>, headers: HeaderMap)
 
 type Gauges<const N: usize> = Family<[(&'static str, &'static str); N], Gauge<u64, AtomicU64>>;
 
-// Labels are words of ours only. A repository's or branch's name as a label would let strangers make series.
+// Labels are words of ours, or of whoever configured the server. A repository's or branch's name as a label would let strangers make series.
 fn exposition(counts: &Counts, log_bytes: u64) -> String {
     let mut registry = Registry::with_prefix("hookmill");
     let builds = Gauges::default();
@@ -67,6 +69,20 @@ fn exposition(counts: &Counts, log_bytes: u64) -> String {
     outbox.get_or_create(&[("state", "pending")]).set(counts.outbox_pending);
     outbox.get_or_create(&[("state", "dead")]).set(counts.outbox_dead);
     registry.register("statuses", "Statuses that wait to be sent, or were given up", outbox);
+
+    let by_forge = |of: &[(String, u64)]| {
+        let family = Family::<[(&'static str, String); 1], Gauge<u64, AtomicU64>>::default();
+        for (forge, value) in of {
+            family.get_or_create(&[("forge", forge.clone())]).set(*value);
+        }
+        family
+    };
+    let paused = by_forge(&counts.paused);
+    registry.register_with_unit("forge_pause", "How long forges are left alone still", Unit::Seconds, paused);
+    let ends = |(forge, at): &(String, Timestamp)| (forge.clone(), u64::try_from(at.0 / 1000).unwrap_or(0));
+    let ends = by_forge(&counts.token_ends.iter().map(ends).collect::<Vec<_>>());
+    let help = "When forges' tokens end, since 1970, where they say so";
+    registry.register_with_unit("forge_token_end_timestamp", help, Unit::Seconds, ends);
 
     let queued = Gauge::<u64, AtomicU64>::default();
     queued.set(counts.queued);
@@ -125,6 +141,8 @@ mod tests {
         let counts = Counts {
             builds: vec![(State::Finished, Some(Outcome::Passed), 3), (State::Queued, None, 1)],
             deliveries: vec![("202", 4)],
+            paused: vec![("github".into(), 61)],
+            token_ends: vec![("github".into(), Timestamp(1_800_000_000_500))],
             slots: 2,
             slots_busy: 1,
             caches: vec![(Level::Packages, 5, 2)],
@@ -146,6 +164,8 @@ mod tests {
             r#"hookmill_sweep_found_total{kind="push"} 3"#,
             "hookmill_deliveries_sent_again_total 2",
             "hookmill_snapshots_bytes 81000000",
+            r#"hookmill_forge_pause_seconds{forge="github"} 61"#,
+            r#"hookmill_forge_token_end_timestamp_seconds{forge="github"} 1800000000"#,
             "hookmill_log_bytes_total 99",
             "# EOF",
         ] {

@@ -237,6 +237,10 @@ pub struct Counts {
     pub outbox_pending: u64,
     /// Statuses that were given up.
     pub outbox_dead: u64,
+    /// Forges that are left alone, and for how many seconds still.
+    pub paused: Vec<(String, u64)>,
+    /// When forges' tokens end, where they say so.
+    pub token_ends: Vec<(String, Timestamp)>,
     /// Builds that wait for a slot.
     pub queued: u64,
     /// Slots of this process's agent.

@@ -109,7 +109,7 @@ impl Bench {
             body_bytes: 2,
             body_sha256: [0; 32],
         };
-        let arrival = Arrival { delivery, heard, rules, context: "hookmill".to_owned() };
+        let arrival = Arrival { delivery, heard, rules, found: None, context: "hookmill".to_owned() };
         let accepted = intake::take(&self.store, arrival).await.expect("taken");
         *accepted.builds.first().unwrap_or_else(|| panic!("no build: {accepted:?}"))
     }

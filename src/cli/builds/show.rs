@@ -95,7 +95,7 @@ pub(super) fn not_told(id: i64, told: &[Told]) -> Vec<String> {
         let why = told.last_error.as_deref().map(|why| format!(": {}", one_line(why))).unwrap_or_default();
         let what = format!("{} {}", one_line(&told.context), one_line(&told.state));
         match told.fate.as_str() {
-            "due" => Some(format!("The forge has not taken {what} yet{why}")),
+            "due" if !why.is_empty() => Some(format!("The forge has not taken {what} yet{why}")),
             "dead" => Some(format!("The forge did not take {what}{why}\n  help: hookmill builds resend {id}")),
             _ => None,
         }

@@ -104,6 +104,16 @@ pub(super) fn echoes(body: &str, context: &str) -> Result<(), PostError> {
     )))
 }
 
+/// Refuses a page for people where an API had to answer, whatever its code was.
+pub(super) fn from_an_api<T>((headers, body): (T, String)) -> Result<(T, String), PostError> {
+    match page(&body) {
+        None => Ok((headers, body)),
+        Some(page) => Err(PostError::away(format!(
+            "the answer is {page}: a proxy or captive portal in between, or api_url is not the API's"
+        ))),
+    }
+}
+
 /// Where to ask instead, when the answer is a redirect.
 ///
 /// Only to the same scheme, host and port: our token is for that one alone.

@@ -49,6 +49,18 @@ pub struct Settled {
     pub give_up: Duration,
 }
 
+/// Makes what was given up due again, as if it were new; answers with the forges.
+macro_rules! revive {
+    ($column:literal) => {
+        concat!(
+            "UPDATE outbox SET fate = 'due', next_attempt = $2, created_at = $2, attempts = 0, taken_by = NULL, \
+             taken_until = NULL WHERE ",
+            $column,
+            " = $1 AND fate = 'dead' RETURNING forge"
+        )
+    };
+}
+
 impl Store {
     /// Writes what became of a status that `sender` took. An older one that failed is not tried again once a newer one
     /// of its key is there. When the lease was over by then, a newer one may have been heard before it: that one is
@@ -100,30 +112,12 @@ impl Store {
 
     /// Sends again what was given up of a build; says how many statuses that are.
     pub async fn resend(&self, build: BuildId) -> Result<u64, StoreError> {
-        self.revive("build_id = $1", Which::Build(build)).await
-    }
-
-    /// Sends again what a forge was never told; says how many statuses that are.
-    pub async fn resend_all(&self, forge: &ForgeName) -> Result<u64, StoreError> {
-        self.revive("forge = $1", Which::Forge(forge.to_string())).await
-    }
-
-    async fn revive(&self, which: &'static str, value: Which) -> Result<u64, StoreError> {
         let clock = self.inner.clock.clone();
         self.write(true, move |connection| {
             Box::pin(async move {
                 let now = clock.steady();
-                // One of our own two conditions is put into the statement, never a value.
-                let statement = sqlx::AssertSqlSafe(format!(
-                    "UPDATE outbox SET fate = 'due', next_attempt = $2, created_at = $2, attempts = 0, \
-                     taken_by = NULL, taken_until = NULL WHERE {which} AND fate = 'dead' RETURNING forge"
-                ));
-                let query = sql::query_scalar::<String>(statement);
-                let query = match value {
-                    Which::Build(build) => query.bind(build.0),
-                    Which::Forge(forge) => query.bind(forge),
-                };
-                let forges = query.bind(now.0).fetch_all(&mut *connection).await?;
+                let query = sql::query_scalar(revive!("build_id")).bind(build.0).bind(now.0);
+                let forges: Vec<String> = query.fetch_all(&mut *connection).await?;
                 if let Some(forge) = forges.first() {
                     forgive(connection, forge, now).await?;
                 }
@@ -132,11 +126,21 @@ impl Store {
         })
         .await
     }
-}
 
-enum Which {
-    Build(BuildId),
-    Forge(String),
+    /// Sends again what a forge was never told; says how many statuses that are.
+    pub async fn resend_all(&self, forge: &ForgeName) -> Result<u64, StoreError> {
+        let (forge, clock) = (forge.to_string(), self.inner.clock.clone());
+        self.write(true, move |connection| {
+            Box::pin(async move {
+                let now = clock.steady();
+                let query = sql::query_scalar(revive!("forge")).bind(&forge).bind(now.0);
+                let forges: Vec<String> = query.fetch_all(&mut *connection).await?;
+                forgive(connection, &forge, now).await?;
+                Ok(forges.len() as u64)
+            })
+        })
+        .await
+    }
 }
 
 struct Settling {

@@ -14,20 +14,38 @@ use crate::store::{Store, StoreError, row};
 /// Candidates that are looked at for one that may be sent: beyond final words there may be pendings that wait.
 const LOOKED_AT: i64 = 32;
 
-pub(in crate::store) const DUE_FORGES: &str = "SELECT DISTINCT o.forge FROM outbox o \
-     WHERE o.fate = 'due' AND o.next_attempt <= $1 AND coalesce(o.taken_until, 0) <= $1 \
-     AND o.forge NOT IN (SELECT forge FROM pauses WHERE until > $1)";
+/// Steps from forge to forge: there may be ten thousand rows of each.
+pub(in crate::store) const DUE_FORGES: &str = "WITH RECURSIVE f (forge) AS ( \
+     SELECT min(o.forge) FROM outbox o WHERE o.fate = 'due' UNION ALL \
+     SELECT (SELECT min(o.forge) FROM outbox o WHERE o.fate = 'due' AND o.forge > f.forge) FROM f \
+     WHERE f.forge IS NOT NULL) \
+     SELECT f.forge FROM f WHERE f.forge IS NOT NULL AND f.forge NOT IN (SELECT forge FROM pauses WHERE until > $1) \
+     AND EXISTS (SELECT 1 FROM outbox d WHERE d.forge = f.forge AND d.fate = 'due' AND d.next_attempt <= $1 \
+     AND coalesce(d.taken_until, 0) <= $1)";
 
 /// The rows of a forge that may be taken: due, not under way, the newest of their key, and no other row of the key under
-/// way. In a probe ($3) those come first that were tried least, so that one bad row does not stand before all others.
-pub(in crate::store) const TAKEABLE: &str = "SELECT o.id, o.build_id, o.forge, b.repo_shown, o.sha, o.context, \
-     o.state, o.sentence, o.attempts, o.created_at FROM outbox o JOIN builds b ON b.id = o.build_id \
-     WHERE o.fate = 'due' AND o.forge = $1 AND o.next_attempt <= $2 AND coalesce(o.taken_until, 0) <= $2 \
-     AND NOT EXISTS (SELECT 1 FROM outbox k WHERE k.sha = o.sha AND k.forge = o.forge AND k.repo = o.repo \
-     AND k.context = o.context AND ((k.id > o.id AND k.fate <> 'dropped') \
-     OR (k.id < o.id AND k.fate = 'due' AND k.taken_until > $2))) \
-     ORDER BY CASE WHEN CAST($3 AS BIGINT) = 1 THEN o.attempts ELSE 0 END, \
-     CASE WHEN o.state = 'pending' THEN 1 ELSE 0 END, o.id LIMIT $4";
+/// way; in this order.
+macro_rules! takeable {
+    ($order:literal) => {
+        concat!(
+            "SELECT o.id, o.build_id, o.forge, b.repo_shown, o.sha, o.context, o.state, o.sentence, o.attempts, \
+             o.created_at FROM outbox o JOIN builds b ON b.id = o.build_id \
+             WHERE o.fate = 'due' AND o.forge = $1 AND o.next_attempt <= $2 AND coalesce(o.taken_until, 0) <= $2 \
+             AND NOT EXISTS (SELECT 1 FROM outbox k WHERE k.sha = o.sha AND k.forge = o.forge AND k.repo = o.repo \
+             AND k.context = o.context AND ((k.id > o.id AND k.fate <> 'dropped') \
+             OR (k.id < o.id AND k.fate = 'due' AND k.taken_until > $2))) ORDER BY ",
+            $order,
+            "CASE WHEN o.state = 'pending' THEN 1 ELSE 0 END, o.id LIMIT $3"
+        )
+    };
+}
+
+/// Final words first.
+pub(in crate::store) const NEXT: &str = takeable!("");
+
+/// For the one question to a forge that is away: those first that were tried least, so that one bad row does not stand
+/// before all others.
+const LEAST_TRIED: &str = takeable!("o.attempts, ");
 
 /// The bounds of the host behind a forge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,9 +95,13 @@ impl Store {
     }
 
     /// Takes back what earlier senders of this store were sending when they ended. Only a store that belongs to one
-    /// process can know that they have; in a shared one their leases end by time. Call it before the first
-    /// [`Store::take`].
+    /// process can know that they have; in a shared one their leases end by time. Every sender calls it before its first
+    /// [`Store::take`]; it is done once.
     pub async fn take_back(&self) -> Result<u64, StoreError> {
+        self.inner.taken_back.get_or_try_init(|| self.free_all()).await.copied()
+    }
+
+    async fn free_all(&self) -> Result<u64, StoreError> {
         self.write(true, move |connection| {
             Box::pin(async move {
                 if connection.is_shared() {
@@ -124,13 +146,9 @@ impl Taking {
             }
             limit = limit.min(1);
         }
-        let candidates: Vec<Row> = sql::query(TAKEABLE)
-            .bind(&self.forge)
-            .bind(self.now.0)
-            .bind(i64::from(paused_until.is_some()))
-            .bind(LOOKED_AT)
-            .fetch_all(&mut *connection)
-            .await?;
+        let next = if paused_until.is_some() { LEAST_TRIED } else { NEXT };
+        let candidates: Vec<Row> =
+            sql::query(next).bind(&self.forge).bind(self.now.0).bind(LOOKED_AT).fetch_all(&mut *connection).await?;
         if candidates.is_empty() {
             return Ok(Taken::default());
         }
@@ -162,8 +180,8 @@ impl Taking {
     /// Whether a request to the forge is under way, whoever sends it.
     async fn is_asking(&self, connection: &mut Connection) -> Result<bool, StoreError> {
         let asking: i64 = sql::query_scalar(
-            "SELECT CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE forge = $1 AND fate = 'due' AND taken_until > $2) \
-             THEN 1 ELSE 0 END",
+            "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE forge = $1 AND fate = 'due' AND taken_until > $2) \
+             THEN 1 ELSE 0 END AS BIGINT)",
         )
         .bind(&self.forge)
         .bind(self.now.0)

@@ -1,8 +1,9 @@
 -- Whose request for a status is under way, and until when it certainly has ended, whatever became of its sender.
 ALTER TABLE outbox ADD COLUMN taken_by TEXT;
 ALTER TABLE outbox ADD COLUMN taken_until BIGINT;
+-- In the order of sending: final words first.
 DROP INDEX outbox_in_order;
-CREATE INDEX outbox_in_order ON outbox (forge, id) WHERE fate = 'due';
+CREATE INDEX outbox_in_order ON outbox (forge, (CASE WHEN state = 'pending' THEN 1 ELSE 0 END), id) WHERE fate = 'due';
 
 -- A forge is left alone until the later of its own word and our caution; only the caution ends early.
 ALTER TABLE pauses ADD COLUMN asked_until BIGINT NOT NULL DEFAULT 0;
