@@ -166,11 +166,8 @@ async fn a_commit_heard_by_two_hooks_at_both_doors_is_one_build() {
     let shared = Shared::new().await;
     let stores = [shared.open().await, shared.open().await];
     for n in 0..50 {
-        let mut door = 0;
         let mut taking = Vec::new();
-        for store in &stores {
-            door += 1;
-            let store = store.clone();
+        for (door, store) in stores.iter().cloned().enumerate() {
             taking.push(tokio::spawn(async move {
                 take(&store, "acme/shop", &format!("hook-{door}-{n}"), push(&format!("b{n}"), n + 1)).await
             }));
