@@ -12,6 +12,7 @@ use super::problem::{Findings, Kind, Problem, Problems, display_name};
 use super::registries;
 use super::section::Section;
 use super::server::{Forges, Server};
+use super::store_url;
 use super::surroundings::Surroundings;
 use super::values;
 
@@ -277,7 +278,7 @@ impl Layers {
         let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
         Server {
             web: Arc::new(parts::web(self.section("server", found), around)),
-            store: Arc::new(parts::store(self.section("store", found))),
+            store: Arc::new(store_url::read(self.section("store", found), around)),
             data_dir: parts::data_dir(self.section("data", found)),
             agent: Arc::new(agent),
             network: Arc::new(parts::network(self.section("network", found), around)),
