@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use hookmill::config::server::{RepoRules, Supersede};
+use hookmill::config::server::{RepoRules, StoreUrl, Supersede};
 use hookmill::domain::build::{Build, BuildId, State};
 use hookmill::domain::event::Event;
 use hookmill::domain::outbox::Fate;
@@ -21,6 +21,7 @@ use hookmill::intake;
 use hookmill::store::{Claim, Filter, Options, Returned, Store, WallClock};
 
 use super::payloads::{CONTEXT, arrival, branch, push, request, rules};
+use super::postgres::Cluster;
 use super::tables::{Claimed, Now, Row, Tables, Without};
 
 const SEQUENCES: u64 = 16;
@@ -47,9 +48,19 @@ struct Pair {
 #[tokio::test]
 async fn the_model_answers_as_the_store_does() {
     for seed in 0..SEQUENCES {
-        if let Err(difference) = compare(seed, Without::Nothing).await {
-            panic!("{difference}");
-        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let same = compare(seed, (&folder.path().join("hookmill.db")).into(), Without::Nothing).await;
+        same.unwrap_or_else(|difference| panic!("on SQLite: {difference}"));
+    }
+}
+
+#[tokio::test]
+async fn the_model_answers_as_the_store_on_postgresql_does() {
+    let cluster = Cluster::start();
+    for seed in 0..SEQUENCES {
+        let url = cluster.url(&cluster.make_database().await);
+        let same = compare(seed, StoreUrl::Postgres(url.parse().expect("legal")), Without::Nothing).await;
+        same.unwrap_or_else(|difference| panic!("on PostgreSQL: {difference}"));
     }
 }
 
@@ -57,7 +68,11 @@ async fn the_model_answers_as_the_store_does() {
 async fn a_model_that_lacks_a_rule_is_found_out() {
     for rule in [Without::Fence, Without::NewestOwnsTheCommit, Without::Settling, Without::UniqueDeliveries] {
         let mut seed = 0;
-        while compare(seed, rule).await.is_ok() {
+        loop {
+            let folder = tempfile::tempdir().expect("a folder");
+            if compare(seed, (&folder.path().join("hookmill.db")).into(), rule).await.is_err() {
+                break;
+            }
             seed += 1;
             assert!(seed < SEQUENCES, "the model without {rule:?} answered as the store in {seed} sequences");
         }
@@ -65,13 +80,11 @@ async fn a_model_that_lacks_a_rule_is_found_out() {
 }
 
 /// Does one sequence of operations on both.
-async fn compare(seed: u64, without: Without) -> Result<(), String> {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn compare(seed: u64, url: StoreUrl, without: Without) -> Result<(), String> {
     let wall = Arc::new(AtomicI64::new(MORNING));
     let read = Arc::clone(&wall);
     let wall_clock = WallClock::new(move || Timestamp(read.load(Ordering::Relaxed)));
-    let options = Options { wall_clock, ..Options::default() };
-    let store = Store::open(&folder.path().join("hookmill.db"), options).await.expect("opens");
+    let store = Store::open(url, Options { wall_clock, ..Options::default() }).await.expect("opens");
     let mut pair = Pair::new(seed, store, wall, without);
     let mut same = Ok(());
     for _ in 0..OPERATIONS {

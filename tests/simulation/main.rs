@@ -19,6 +19,9 @@ mod forge;
 mod ledger;
 mod mutations;
 mod payloads;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod tables;
 mod world;
 
