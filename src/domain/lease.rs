@@ -66,6 +66,11 @@ impl Hold {
         Self { until: asked + LEASE - STOPPING, next_beat: asked + HEARTBEAT }
     }
 
+    /// Whether somebody else may have the build by `now`. What was claimed is not begun then.
+    pub fn is_over(&self, now: Duration) -> bool {
+        now >= self.until
+    }
+
     /// When to renew next.
     pub fn next_beat(&self) -> Duration {
         self.next_beat
@@ -88,7 +93,7 @@ impl Hold {
     /// A renewal came to nothing, and it is `now`: the store may come back before the lease is over.
     pub fn unanswered(&mut self, now: Duration) -> Lease {
         self.next_beat = now + AGAIN;
-        if now < self.until { Lease::Held } else { Lease::Lost }
+        if self.is_over(now) { Lease::Lost } else { Lease::Held }
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::blobs::Logs;
 use crate::config::server::{Agent, Forges, Statuses, Web};
 use crate::domain::build::{Build, Cause};
-use crate::domain::lease::LEASE;
+use crate::domain::lease::{Hold, LEASE};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
@@ -150,6 +150,10 @@ impl Worker {
         give_back: CancellationToken,
     ) -> Option<Built> {
         let Claimed { build, claim, .. } = claimed.clone();
+        if Hold::since(Duration::ZERO).is_over(asked.elapsed()) {
+            tracing::warn!(build = build.id.0, "the store's answer came so late that somebody else may have the build");
+            return None;
+        }
         tracing::info!(build = build.id.0, repo = %build.repo, sha = build.sha.short(), slot, "build started");
         let stop = CancellationToken::new();
         let (tell, happenings) = Tell::channel();

@@ -52,7 +52,8 @@ impl World {
     fn stop(&mut self, who: usize) {
         let until = self.time + self.rng.u64(500..180_000);
         self.tell(|| format!("{} is stopped until {}", name(who), until / 1000));
-        self.processes[who].stopped_until = until;
+        let stopped_until = &mut self.processes[who].stopped_until;
+        *stopped_until = until.max(*stopped_until);
         self.processes[who].was_stopped = true;
     }
 
