@@ -103,7 +103,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
         ("[store]\nurl = \"postgres://user:hunter2@host/db\"", "PostgreSQL"),
         ("[store]\nurl_file = \"x\"", "url_file"),
-        ("[data]\nblobs_url = \"s3://bucket\"", "blobs_url"),
         ("[defaults]\npoll = \"1m\"", "poll"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
         ("[defaults]\nforks = \"build\"", "forks"),

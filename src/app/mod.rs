@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::load::LoadError;
+use crate::outside::Unusable;
 use crate::store::{self, OpenError, Store};
 use crate::sweeper::Sweeper;
 use crate::web::listener::{self, Listener};
@@ -36,6 +37,9 @@ pub enum ServeError {
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// What several machines share can't be reached with these settings.
+    #[error(transparent)]
+    Blobs(#[from] Unusable),
     /// The listener can't be opened.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -58,7 +62,7 @@ impl ServeError {
     /// The exit code: 2 configuration, 3 a part failed.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Config(_) | ServeError::Store(_) | ServeError::Listen { .. } => 2,
+            ServeError::Config(_) | ServeError::Store(_) | ServeError::Blobs(_) | ServeError::Listen { .. } => 2,
             ServeError::Part { .. } => 3,
         }
     }
@@ -87,8 +91,9 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
     let opening = Store::open(&server.store.sqlite, store::Options::default());
     let (store, layers) = tokio::join!(opening, start::layers(&exe, &server));
     let store = store?;
+    let depot = start::depot(&server)?;
     let listener = start::open_listener(&server).await?;
-    let parts = Parts::make(config.map(Path::to_owned), server, &store, exe, &layers);
+    let parts = Parts::make(config.map(Path::to_owned), server, &store, exe, &layers, depot);
     let is_right = put_right(&parts.sweeper).await;
     let ended = run(parts, is_right, listener, signals).await;
     store.close().await;
@@ -97,13 +102,16 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
 
 /// Runs the parts until a signal, then ends them in order: no claims, no doors, and the last words of the reporter.
 async fn run(parts: Parts, is_right: bool, listener: Listener, mut signals: Signals) -> Ended {
-    let Parts { sweeper, worker, reporter, router, hub, tools, reload } = parts;
+    let Parts { sweeper, worker, reporter, router, hub, tools, shipper, reload } = parts;
     let (doors, last_words) = (CancellationToken::new(), CancellationToken::new());
     let ending = Ending::default();
     let tasks = TaskTracker::new();
     let door = tasks.spawn(listener::serve(listener, router, doors.clone()));
     tasks.spawn(sweeper.clone().run(doors.clone()));
     tasks.spawn(reporter.run(last_words.clone()));
+    if let Some(shipper) = shipper {
+        tasks.spawn(shipper.run(last_words.clone()));
+    }
     // Before the first build needs it, and not before the door is open.
     tasks.spawn(async move { tools.toolchain().await });
     let working = tokio::spawn(work(worker, ending.clone(), sweeper, is_right));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
 
-use crate::blobs::{Artifacts, Logs};
+use crate::blobs::{Artifacts, Depot, Logs, Shipper};
 use crate::cache::Cache;
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
@@ -39,6 +39,8 @@ pub(super) struct Parts {
     pub(super) router: Router,
     pub(super) hub: Hub,
     pub(super) tools: Toolbox,
+    /// Where several machines share logs and artifacts.
+    pub(super) shipper: Option<Shipper>,
     pub(super) reload: Reload,
 }
 
@@ -50,6 +52,7 @@ impl Parts {
         store: &Store,
         exe: PathBuf,
         layers: &Arc<Layers>,
+        depot: Option<Depot>,
     ) -> Parts {
         let (forges, forges_seen) = watch::channel(Arc::clone(&server.forges));
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
@@ -61,12 +64,14 @@ impl Parts {
         let caches = CacheTally::default();
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
+        let shipper = depot.clone().map(|depot| Shipper::new(logs.clone(), artifacts.clone(), depot));
         let sweeper = Sweeper {
             exe: exe.clone(),
             store: store.clone(),
             data_dir: server.data_dir.clone(),
             logs: logs.clone(),
             artifacts: artifacts.clone(),
+            depot: depot.clone(),
             cache: cache.clone(),
             tally: caches.clone(),
             retention: retention_seen,
@@ -117,7 +122,7 @@ impl Parts {
         let pages = Arc::new(Pages::new(
             site(&server, &links),
             records,
-            web::Kept { logs, artifacts },
+            web::Kept { logs, artifacts, depot },
             hub.clone(),
             move || seen.list().into_iter().map(records::refusal).collect(),
         ));
@@ -125,7 +130,7 @@ impl Parts {
         let router = web::under_public_path(&site(&server, &links), web::router(Arc::clone(&pages)).merge(hooks));
         let store = store.clone();
         let reload = Reload { config, started_with: server, forges, statuses, retention, pages, links, store };
-        Parts { sweeper, worker, reporter, router, hub, tools, reload }
+        Parts { sweeper, worker, reporter, router, hub, tools, shipper, reload }
     }
 }
 

@@ -58,10 +58,11 @@ fn same_network(before: &Network, now: &Network) -> bool {
 
 /// Names what a reload can't change.
 fn warn_of_restarts(before: &Server, now: &Server) {
-    let fixed: [(&str, bool); 6] = [
+    let fixed: [(&str, bool); 7] = [
         ("server.listen", before.web.listen == now.web.listen),
         ("store.url", before.store.sqlite == now.store.sqlite),
         ("data.dir", before.data_dir == now.data_dir),
+        ("data.blobs_url", before.blobs == now.blobs),
         ("agent", before.agent.slots == now.agent.slots && before.agent.name == now.agent.name),
         ("network", same_network(&before.network, &now.network)),
         ("sandbox.require", before.sandbox.require == now.sandbox.require),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blobs::Depot;
 use crate::config::load::{self, Loaded};
 use crate::config::server::{Require, Server};
 use crate::config::surroundings::Surroundings;
@@ -35,6 +36,11 @@ pub(super) async fn open_listener(server: &Server) -> Result<Listener, ServeErro
         return listening.map(Listener::Tcp).map_err(failed("systemd's socket".into()));
     }
     Listener::bind(&server.web.listen).await.map_err(failed(server.web.listen.to_string()))
+}
+
+/// What several machines share, if the settings say so.
+pub(super) fn depot(server: &Server) -> Result<Option<Depot>, ServeError> {
+    Ok(server.blobs.as_ref().map(|blobs| Depot::new(blobs, &server.network)).transpose()?)
 }
 
 pub(super) async fn layers(exe: &Path, server: &Server) -> Arc<Layers> {

@@ -104,14 +104,6 @@ pub(super) fn store(mut section: Section<'_>) -> StoreUrl {
     StoreUrl { sqlite: sqlite.unwrap_or_default() }
 }
 
-/// `[data]`.
-pub(super) fn data_dir(mut section: Section<'_>) -> PathBuf {
-    section.refuse("blobs_url", "objects shared by several machines");
-    let dir = section.path("dir");
-    section.finish();
-    dir.map(|dir| dir.value).unwrap_or_default()
-}
-
 /// `[agent]`, with `[limits]`.
 pub(super) fn agent(mut section: Section<'_>, limits: &PartialLimits, around: &Surroundings) -> Agent {
     let limits = limits.complete();

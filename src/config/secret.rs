@@ -56,6 +56,9 @@ pub(super) const READ_TOKEN: Forms = Forms { plain: "read_token", file: "read_to
 /// What a forge signs its deliveries with.
 pub(super) const HOOK_SECRET: Forms = Forms { plain: "hook_secret", file: "hook_secret_file", env: "hook_secret_env" };
 
+/// What opens the bucket that several machines share.
+pub(super) const BLOBS_KEY: Forms = Forms { plain: "blobs_key", file: "blobs_key_file", env: "blobs_key_env" };
+
 /// One secret that goes into a header.
 pub(super) fn token(section: &mut Section<'_>, forms: &Forms, around: &Surroundings) -> Option<Secret> {
     let (form, entry) = given(section, forms, &Shape::Text)?;

@@ -248,7 +248,7 @@ impl Server {
         let pages = Pages::new(
             site.clone(),
             Arc::clone(&memory) as Arc<dyn Records>,
-            Kept { logs: logs.clone(), artifacts: setup.artifacts },
+            Kept { logs: logs.clone(), artifacts: setup.artifacts, depot: None },
             hub.clone(),
             refusals,
         );
