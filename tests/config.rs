@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hookmill::config::load::{self, LoadError, Loaded};
 use hookmill::config::problem::Kind;
-use hookmill::config::server::{Listen, Supersede};
+use hookmill::config::server::{Listen, StoreUrl, Supersede};
 use hookmill::config::surroundings::Surroundings;
 use tempfile::TempDir;
 
@@ -53,7 +53,7 @@ fn the_embedded_default_is_what_the_documentation_says() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(server.web.listen, Listen::Tcp("127.0.0.1:4665".parse().expect("an address")));
     assert_eq!(server.web.public_url.as_str(), "http://127.0.0.1:4665/");
-    assert_eq!(server.store.sqlite, Path::new("/srv/ci/data/hookmill.db"));
+    assert_eq!(server.store.sqlite(), Some(Path::new("/srv/ci/data/hookmill.db")));
     assert_eq!(server.data_dir, Path::new("/srv/ci/data"));
     assert_eq!(server.agent.slots, 1, "two cores, 8 GiB, builds of 4 GiB");
     assert_eq!(server.agent.limits.memory, 4 << 30);
@@ -96,13 +96,31 @@ fn a_fault_of_syntax_is_the_only_one() {
 }
 
 #[test]
+fn a_store_on_postgres_is_a_secret_in_any_of_three_forms() {
+    const URL: &str = "postgres://ci:hunter2@db.acme.dev/ci?sslmode=verify-full";
+    let dir = folder(&[("hookmill.toml", "[store]\nurl_file = \"url\"\n"), ("url", &format!("{URL}\n"))]);
+    let by_file = load_in(dir.path(), &[]).expect("legal").server.store;
+    let StoreUrl::Postgres(url) = &*by_file else { panic!("{by_file:?}") };
+    assert_eq!(url.expose(), URL);
+    assert_eq!(by_file.to_string(), "postgres://ci@db.acme.dev/ci?sslmode=verify-full");
+    let by_name = [("HOOKMILL_STORE__URL_ENV", "STORE"), ("STORE", URL)];
+    assert_eq!(load_in(dir.path(), &by_name).expect("legal").server.store, by_file);
+    let in_place = [("HOOKMILL_STORE__URL", URL)];
+    assert_eq!(load_in(dir.path(), &in_place).expect("legal").server.store, by_file);
+
+    let twice = "[store]\nurl = \"postgres://ci:hunter2@db/ci\"\nurl_file = \"url\"\n";
+    assert_eq!(faults(twice), ["3:1 `store.url` and `url_file` are both given"]);
+    let misspelt = "[store]\nurl = \"postgres://ci:hunter2@db/ci?password=hunter2&sslmod=require\"\n";
+    let told = load::from_text(misspelt, Path::new("/")).expect_err("a misspelt word").to_string();
+    assert!(told.contains("\"sslmod\"") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
 fn what_is_not_built_says_so_and_names_the_key() {
     for (text, key) in [
         ("[[forge]]\nname = \"a\"\nkind = \"gitlab\"\ntoken = \"0123456789abcdef\"", "gitlab"),
         ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
-        ("[store]\nurl = \"postgres://user:hunter2@host/db\"", "PostgreSQL"),
-        ("[store]\nurl_file = \"x\"", "url_file"),
         ("[defaults]\npoll = \"1m\"", "poll"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
         ("[defaults]\nforks = \"build\"", "forks"),

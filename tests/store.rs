@@ -1,15 +1,19 @@
 //! The store's promises: what was answered is on disk, one commit is one build, a stale holder writes nothing, and
-//! every build ends in exactly one final word.
+//! every build ends in exactly one final word. On SQLite here, on PostgreSQL in `store_postgres.rs`.
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/postgres.rs"]
+mod postgres;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use hookmill::config::server::{Forks, RepoRules, Supersede};
+use hookmill::config::server::{Forks, PostgresUrl, RepoRules, StoreUrl, Supersede};
 use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, State, Step, StepKind, StepState};
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::outcome::{Outcome, Verdict};
@@ -25,17 +29,56 @@ use hookmill::store::{
     RerunAnswer, Returned, Store, StoreError, WallClock,
 };
 
+use postgres::Cluster;
+
 const LEASE: Duration = Duration::from_secs(60);
 const DAY: i64 = 86_400_000;
 
-async fn open(path: &Path) -> Store {
-    Store::open(path, Options::default()).await.expect("opens")
+/// A place for one database, gone with the test.
+struct Place {
+    folder: tempfile::TempDir,
+    database: Option<(Arc<Cluster>, String)>,
 }
 
-async fn fresh() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(&folder.path().join("data/hookmill.db")).await;
-    (folder, store)
+impl Place {
+    async fn new() -> Place {
+        let folder = tempfile::tempdir().expect("a folder");
+        if env!("CARGO_CRATE_NAME") != "store_postgres" {
+            return Place { folder, database: None };
+        }
+        let cluster = Cluster::shared();
+        let database = cluster.make_database().await;
+        Place { folder, database: Some((cluster, database)) }
+    }
+
+    fn url(&self) -> StoreUrl {
+        match &self.database {
+            None => StoreUrl::from(&self.file()),
+            Some((cluster, database)) => StoreUrl::Postgres(cluster.url(database).parse().expect("legal")),
+        }
+    }
+
+    /// As text, to be handed to another process.
+    fn text(&self) -> String {
+        match self.url() {
+            StoreUrl::Sqlite(path) => path.display().to_string(),
+            StoreUrl::Postgres(url) => url.expose().to_owned(),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("data/hookmill.db")
+    }
+}
+
+async fn open(place: &Place) -> Store {
+    Store::open(place.url(), Options::default()).await.expect("opens")
+}
+
+async fn fresh() -> (Place, Store) {
+    let place = Place::new().await;
+    let store = open(&place).await;
+    (place, store)
 }
 
 fn commit(n: u64) -> CommitId {
@@ -381,6 +424,16 @@ async fn whose_verdict_was_taken_and_what_was_kept_are_written_by_the_holder() {
     assert_eq!(build.kept, kept);
 }
 
+#[tokio::test]
+async fn a_zero_byte_in_a_title_loses_no_push() {
+    let (_place, store) = fresh().await;
+    let Event::Push(mut pushed) = push("main", 1) else { unreachable!() };
+    pushed.title = Some("nothing\0 at all".into());
+    let id = take(&store, "a", Event::Push(pushed)).await.builds[0];
+    let title = store.build(id).await.expect("store").expect("there").title;
+    assert_eq!(title.as_deref(), Some("nothing\u{fffd} at all"));
+}
+
 /// On this runtime of one thread, both requests are in the channel before the writing task runs: one transaction.
 #[tokio::test]
 async fn a_bad_row_fails_alone() {
@@ -486,12 +539,12 @@ async fn giving_back_does_not_count_and_a_cancel_request_is_heeded() {
 
 #[tokio::test]
 async fn turning_the_wall_clock_loses_no_lease_and_delays_no_status() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let place = Place::new().await;
     let wall = Arc::new(AtomicI64::new(20_000 * DAY));
     let turned = Arc::clone(&wall);
     let wall_clock = WallClock::new(move || Timestamp(turned.load(Ordering::SeqCst)));
     let options = Options { wall_clock, ..Options::default() };
-    let store = Store::open(&folder.path().join("a.db"), options).await.expect("opens");
+    let store = Store::open(place.url(), options).await.expect("opens");
     queue(&store, 1).await;
     let claimed = claim(&store).await;
     for jump in [DAY, -2 * DAY] {
@@ -564,8 +617,7 @@ async fn a_commit_belongs_to_its_newest_build() {
 
 #[tokio::test]
 async fn pauses_keys_and_claims_survive_a_restart() {
-    let (folder, store) = fresh().await;
-    let path = folder.path().join("data/hookmill.db");
+    let (place, store) = fresh().await;
     let id = queue(&store, 1).await;
     claim(&store).await;
     let key = store.link_key();
@@ -574,7 +626,7 @@ async fn pauses_keys_and_claims_survive_a_restart() {
     store.close().await;
     assert_eq!(store.cancel(id, "jane").await, Err(StoreError::Closed));
 
-    let store = open(&path).await;
+    let store = open(&place).await;
     assert_eq!(store.link_key(), key);
     assert!(due(&store).await.is_empty(), "the forge is still left alone");
     assert_eq!(store.recover().await, Ok(vec![Returned::Queued(id)]));
@@ -582,59 +634,31 @@ async fn pauses_keys_and_claims_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn a_second_process_is_told_who_holds_the_store() {
-    let (folder, store) = fresh().await;
-    let path = folder.path().join("data/hookmill.db");
-    let refusal = Store::open(&path, Options::default()).await.expect_err("held");
+async fn a_second_process_is_told_who_holds_the_file_or_shares_the_server() {
+    let (place, store) = fresh().await;
+    let second = Store::open(place.url(), Options::default()).await;
+    if place.database.is_some() {
+        let id = queue(&store, 1).await;
+        assert_eq!(claim(&second.expect("opens beside it")).await.build.id, id);
+        return;
+    }
+    let refusal = second.expect_err("held");
     assert!(matches!(refusal, OpenError::Held { pid: Some(pid), .. } if pid == std::process::id()), "{refusal}");
     store.close().await;
-    open(&path).await;
+    open(&place).await;
 }
 
 #[tokio::test]
-async fn another_programs_file_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("text.db");
-    std::fs::write(&path, "not a database, but long enough to be looked at. ".repeat(100)).expect("written");
-    let refusal = Store::open(&path, Options::default()).await.expect_err("refused").to_string();
-    assert!(refusal.contains("text.db"), "{refusal}");
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn only_the_owner_may_read_the_database() {
-    use std::os::unix::fs::PermissionsExt;
-    let (folder, store) = fresh().await;
-    queue(&store, 1).await;
-    for name in ["hookmill.db", "hookmill.db-wal"] {
-        let mode = std::fs::metadata(folder.path().join("data").join(name)).expect("there").permissions().mode();
-        assert_eq!(mode & 0o077, 0, "{name}");
+async fn another_programs_database_is_refused() {
+    let place = Place::new().await;
+    if let Some((cluster, database)) = &place.database {
+        cluster.say(database, "CREATE TABLE schema_version (version TEXT); CREATE TABLE theirs (a TEXT)").await;
+    } else {
+        std::fs::create_dir(place.file().parent().expect("a folder")).expect("made");
+        std::fs::write(place.file(), "not a database, but long enough to be looked at. ".repeat(100)).expect("written");
     }
-}
-
-#[tokio::test]
-async fn a_full_disk_is_unavailable_and_recovers() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let options = Options { max_pages: Some(80), ..Options::default() };
-    let store = Store::open(&folder.path().join("a.db"), options).await.expect("opens");
-    let mut n = 0;
-    let error = loop {
-        n += 1;
-        assert!(n < 10_000, "the bound is never reached");
-        let ping = Event::Ignored { because: "ping".into() };
-        if let Err(error) = intake::take(&store, arrival(&format!("d{n}"), ping)).await {
-            break error;
-        }
-    };
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-    store.check().await.expect_err("not ready");
-    let kept = store.deliveries(10_000).await.expect("still readable").len();
-    assert_eq!(kept as u64, n - 1, "what was answered is there, the refused one is not");
-
-    let later = Timestamp(i64::MAX);
-    assert_eq!(store.forget(later, later).await.expect("deleting is possible").deliveries, n - 1);
-    store.check().await.expect("ready again");
-    assert!(take(&store, &format!("d{n}"), push("main", n)).await.made);
+    let refusal = Store::open(place.url(), Options::default()).await.expect_err("refused").to_string();
+    assert!(refusal.contains(place.url().to_string().trim_start_matches("sqlite://")), "{refusal}");
 }
 
 #[tokio::test]
@@ -781,8 +805,9 @@ async fn whatever_the_order_each_build_finishes_once_with_one_final_word() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "is started, and killed, by another test"]
 async fn child_that_accepts_until_it_is_killed() {
-    let Ok(path) = std::env::var("HOOKMILL_TEST_STORE") else { return };
-    let store = open(Path::new(&path)).await;
+    let Ok(text) = std::env::var("HOOKMILL_TEST_STORE") else { return };
+    let url = text.parse::<PostgresUrl>().map_or_else(|_| StoreUrl::from(&text), StoreUrl::Postgres);
+    let store = Store::open(url, Options::default()).await.expect("opens");
     let producers: Vec<_> = (0..8)
         .map(|producer| {
             let store = store.clone();
@@ -802,12 +827,12 @@ async fn child_that_accepts_until_it_is_killed() {
 
 #[tokio::test]
 async fn a_killed_process_has_kept_what_it_answered() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("a.db");
     for round in 1..=3 {
+        let place = Place::new().await;
+        let name = module_path!().split_once("::").map_or(String::new(), |(_, inner)| format!("{inner}::"));
         let mut child = Command::new(std::env::current_exe().expect("known"))
-            .args(["--exact", "child_that_accepts_until_it_is_killed", "--ignored", "--nocapture"])
-            .env("HOOKMILL_TEST_STORE", path.with_extension(format!("{round}.db")))
+            .args(["--exact", &format!("{name}child_that_accepts_until_it_is_killed"), "--ignored", "--nocapture"])
+            .env("HOOKMILL_TEST_STORE", place.text())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -824,7 +849,7 @@ async fn a_killed_process_has_kept_what_it_answered() {
         child.wait().expect("ends");
         assert!(!alive, "the child ended by itself");
 
-        let store = open(&path.with_extension(format!("{round}.db"))).await;
+        let store = open(&place).await;
         let records = store.deliveries(1_000_000).await.expect("store").into_iter();
         let stored: HashMap<String, Accepted> = records.map(|record| (record.delivery.id, record.answer)).collect();
         let queued = store.counts().await.expect("store").queued;
@@ -874,7 +899,7 @@ async fn deliveries_a_second() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn claims_a_second() {
-    let (folder, store) = fresh().await;
+    let (place, store) = fresh().await;
     let producers: Vec<_> = (0..100)
         .map(|producer| {
             let store = store.clone();
@@ -890,7 +915,7 @@ async fn claims_a_second() {
     }
     store.close().await;
     let began = Instant::now();
-    let store = open(&folder.path().join("data/hookmill.db")).await;
+    let store = open(&place).await;
     println!("opened with 10 000 builds in {:.1?}", began.elapsed());
     let began = Instant::now();
     store.builds(&Filter { limit: 50, ..Filter::default() }).await.expect("store");

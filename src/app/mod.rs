@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::load::LoadError;
+use crate::config::server::StoreUrl;
 use crate::outside::Unusable;
 use crate::store::{self, OpenError, Store};
 use crate::sweeper::Sweeper;
@@ -88,7 +89,7 @@ pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
     start::make_data_dir(&server.data_dir).map_err(part("the data directory can't be made"))?;
     let exe = std::env::current_exe().map_err(part("this program's own file can't be found"))?;
     // Both take some milliseconds, and a forge may be waiting.
-    let opening = Store::open(&server.store.sqlite, store::Options::default());
+    let opening = Store::open(StoreUrl::clone(&server.store), store::Options::default());
     let (store, layers) = tokio::join!(opening, start::layers(&exe, &server));
     let store = store?;
     let depot = start::depot(&server)?;

@@ -60,7 +60,7 @@ fn same_network(before: &Network, now: &Network) -> bool {
 fn warn_of_restarts(before: &Server, now: &Server) {
     let fixed: [(&str, bool); 7] = [
         ("server.listen", before.web.listen == now.web.listen),
-        ("store.url", before.store.sqlite == now.store.sqlite),
+        ("store.url", before.store == now.store),
         ("data.dir", before.data_dir == now.data_dir),
         ("data.blobs_url", before.blobs == now.blobs),
         ("agent", before.agent.slots == now.agent.slots && before.agent.name == now.agent.name),

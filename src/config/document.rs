@@ -169,7 +169,7 @@ fn mask_value(shown: &mut [u8], value: &Spanned<DeValue<'_>>, secret: bool) {
     }
 }
 
-/// Masks `user:password@` of addresses.
+/// Masks `user:password@` of addresses, and a `password=` after their `?`.
 fn mask_credentials(shown: &mut [u8]) {
     let mut from = 0;
     while let Some(at) = shown[from..].windows(3).position(|window| window == b"://") {
@@ -178,6 +178,13 @@ fn mask_credentials(shown: &mut [u8]) {
         if let Some(at) = shown[from..end].iter().rposition(|b| *b == b'@') {
             blank(&mut shown[from..from + at]);
         }
+    }
+    const WORD: &[u8] = b"password=";
+    let mut from = 0;
+    while let Some(at) = shown[from..].windows(WORD.len()).position(|window| window == WORD) {
+        from += at + WORD.len();
+        let end = shown[from..].iter().position(|b| b"&\"' \t\r\n".contains(b)).map_or(shown.len(), |end| from + end);
+        blank(&mut shown[from..end]);
     }
 }
 

@@ -13,6 +13,7 @@ use super::problem::{Findings, Kind, Problem, Problems, display_name};
 use super::registries;
 use super::section::Section;
 use super::server::{Forges, Server};
+use super::store_url;
 use super::surroundings::Surroundings;
 use super::values;
 
@@ -279,7 +280,7 @@ impl Layers {
         let (data_dir, blobs) = data::data(self.section("data", found), around);
         Server {
             web: Arc::new(parts::web(self.section("server", found), around)),
-            store: Arc::new(parts::store(self.section("store", found))),
+            store: Arc::new(store_url::read(self.section("store", found), around)),
             data_dir,
             blobs: blobs.map(Arc::new),
             agent: Arc::new(agent),

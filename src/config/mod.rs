@@ -21,5 +21,6 @@ pub mod schema;
 pub mod secret;
 mod section;
 pub mod server;
+mod store_url;
 pub mod surroundings;
 mod values;

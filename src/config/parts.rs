@@ -12,9 +12,7 @@ use super::problem::{Kind, Problem};
 use super::schema::Shape;
 use super::secret;
 use super::section::{Located, Section};
-use super::server::{
-    Agent, Listen, Network, Read, Require, Retention, Sandbox, StatusMode, Statuses, StoreUrl, Toolchain, Web,
-};
+use super::server::{Agent, Listen, Network, Read, Require, Retention, Sandbox, StatusMode, Statuses, Toolchain, Web};
 use super::surroundings::Surroundings;
 
 /// `[server]`.
@@ -80,28 +78,6 @@ pub(super) fn base_url(section: &mut Section<'_>, key: &str, text: &Located<Stri
 /// Stands for an address whose fault was reported.
 pub(super) fn nowhere() -> Url {
     Url::parse("http://invalid.").expect("a constant that parses")
-}
-
-/// `[store]`.
-pub(super) fn store(mut section: Section<'_>) -> StoreUrl {
-    for key in ["url_file", "url_env"] {
-        section.refuse(key, "an address that is kept apart is for PostgreSQL, and the store is SQLite only");
-    }
-    let sqlite = section.text("url").and_then(|text| {
-        let scheme = text.value.split(':').next().unwrap_or_default();
-        if matches!(scheme, "postgres" | "postgresql") {
-            section.not_built(&text.place, "a store on PostgreSQL", "use \"sqlite://./data/hookmill.db\"");
-            return None;
-        }
-        let path = text.value.strip_prefix("sqlite://").filter(|path| !path.is_empty() && !path.contains(['?', '#']));
-        if path.is_none() {
-            let fix = "write \"sqlite://./data/hookmill.db\", or \"sqlite:///absolute/path\"";
-            section.wrong(&text.place, "`store.url` is not the address of a SQLite file", fix);
-        }
-        Some(text.place.source.base.join(path?).components().collect())
-    });
-    section.finish();
-    StoreUrl { sqlite: sqlite.unwrap_or_default() }
 }
 
 /// `[agent]`, with `[limits]`.

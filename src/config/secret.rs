@@ -5,7 +5,7 @@ use std::path::Path;
 use super::document::{Entry, Node, Value};
 use super::problem::{Kind, Place, Problem};
 use super::schema::Shape;
-use super::section::Section;
+use super::section::{Located, Section};
 use super::surroundings::Surroundings;
 
 /// Below this, a secret can be guessed in the time that somebody has.
@@ -55,6 +55,20 @@ pub(super) const TOKEN: Forms = Forms { plain: "token", file: "token_file", env:
 pub(super) const READ_TOKEN: Forms = Forms { plain: "read_token", file: "read_token_file", env: "read_token_env" };
 /// What a forge signs its deliveries with.
 pub(super) const HOOK_SECRET: Forms = Forms { plain: "hook_secret", file: "hook_secret_file", env: "hook_secret_env" };
+/// The store's address, which may hold a password.
+pub(super) const STORE_URL: Forms = Forms { plain: "url", file: "url_file", env: "url_env" };
+
+/// A text that may hold a secret, and where it was asked for; how long it is says nothing about it.
+pub(super) fn located(section: &mut Section<'_>, forms: &Forms, around: &Surroundings) -> Option<Located<Secret>> {
+    let (form, entry) = given(section, forms, &Shape::Text)?;
+    let key = section.key(form);
+    let bytes = find(section, forms, form, &entry.node, around)?;
+    if std::str::from_utf8(&bytes).is_err() || bytes.is_empty() {
+        section.wrong(&entry.node.place, format!("`{key}` is empty or not a text"), "write one address");
+        return None;
+    }
+    Some(Located { place: entry.node.place, value: Secret(bytes) })
+}
 
 /// What opens the bucket that several machines share.
 pub(super) const BLOBS_KEY: Forms = Forms { plain: "blobs_key", file: "blobs_key_file", env: "blobs_key_env" };
@@ -105,6 +119,12 @@ fn given(section: &mut Section<'_>, forms: &Forms, shape: &Shape) -> Option<(&'s
 }
 
 fn read(section: &mut Section<'_>, forms: &Forms, form: &str, node: &Node, around: &Surroundings) -> Option<Secret> {
+    let bytes = find(section, forms, form, node, around)?;
+    let key = section.key(form);
+    judge(section, &key, &node.place, bytes)
+}
+
+fn find(section: &mut Section<'_>, forms: &Forms, form: &str, node: &Node, around: &Surroundings) -> Option<Vec<u8>> {
     let key = section.key(form);
     let (Value::Text(text) | Value::Word(text)) = &node.value else {
         section.wrong(&node.place, format!("`{key}` must be a string"), "put it into quotes");
@@ -123,7 +143,7 @@ fn read(section: &mut Section<'_>, forms: &Forms, form: &str, node: &Node, aroun
             section.wrong(&node.place, format!("`{key}`: {fault}"), fix);
             None
         }
-        Ok(bytes) => judge(section, &key, &node.place, bytes),
+        Ok(bytes) => Some(bytes),
     }
 }
 

@@ -13,6 +13,8 @@ use super::blocks::RepoBlock;
 use super::rules::PartialRules;
 use super::secret::Secret;
 
+pub use super::store_url::{PostgresUrl, StoreUrl};
+
 /// Everything, checked. Each part is shared with the one consumer it is for, never the whole.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -87,13 +89,6 @@ impl Web {
     pub fn base(&self) -> &str {
         self.public_url.as_str().trim_end_matches('/')
     }
-}
-
-/// `[store] url`, as written (`sqlite://…`), with the path made absolute.
-#[derive(Debug, Clone)]
-pub struct StoreUrl {
-    /// The database file (absolute).
-    pub sqlite: PathBuf,
 }
 
 /// `[data] blobs_url`: where logs and artifacts can be read from every machine.

@@ -1,9 +1,7 @@
 //! Builds as rows: made, read, listed and counted.
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::deliveries::NewBuild;
-use super::sqlite::{Connection, Database, MAX_ROWS, Row};
+use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{Store, StoreError, row, steps};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
@@ -54,7 +52,7 @@ impl Store {
     pub async fn build(&self, id: BuildId) -> Result<Option<Build>, StoreError> {
         let mut connection = self.inner.readers.acquire().await?;
         let found =
-            sqlx::query("SELECT * FROM builds WHERE id = $1").bind(id.0).fetch_optional(&mut *connection).await?;
+            sql::query("SELECT * FROM builds WHERE id = $1").bind(id.0).fetch_optional(&mut *connection).await?;
         let Some(found) = found else { return Ok(None) };
         let mut builds = [build(&found)?];
         steps::load(&mut connection, &mut builds).await?;
@@ -78,7 +76,7 @@ impl Store {
         git_ref: &RefName,
         limit: u32,
     ) -> Result<Vec<CommitId>, StoreError> {
-        let rows = sqlx::query(
+        let rows = sql::query(
             "SELECT coalesce(built_sha, sha) AS commit_id, max(id) AS newest FROM builds \
              WHERE forge = $1 AND repo = $2 AND git_ref = $3 AND outcome IN ('passed', 'skipped') \
              GROUP BY coalesce(built_sha, sha) ORDER BY newest DESC LIMIT $4",
@@ -96,7 +94,7 @@ impl Store {
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         let mut counts = Counts::default();
         let unfinished = "SELECT state, count(*) AS n FROM builds WHERE finished_at IS NULL GROUP BY state";
-        for from in &sqlx::query(unfinished).fetch_all(&self.inner.readers).await? {
+        for from in &sql::query(unfinished).fetch_all(&self.inner.readers).await? {
             let n = row::number(from, "n")?;
             match row::parsed(from, "state")? {
                 State::Waiting => counts.waiting = n,
@@ -107,7 +105,7 @@ impl Store {
         }
         let finished =
             "SELECT outcome, count(*) AS n FROM builds WHERE outcome IS NOT NULL GROUP BY outcome ORDER BY outcome";
-        for from in &sqlx::query(finished).fetch_all(&self.inner.readers).await? {
+        for from in &sql::query(finished).fetch_all(&self.inner.readers).await? {
             counts.finished.push((row::parsed(from, "outcome")?, row::number(from, "n")?));
         }
         Ok(counts)
@@ -117,13 +115,13 @@ impl Store {
     pub async fn repos(&self) -> Result<Vec<Seen>, StoreError> {
         let newest = "SELECT id, forge, repo_shown FROM builds \
                       WHERE id IN (SELECT max(id) FROM builds GROUP BY forge, repo) ORDER BY id DESC";
-        let rows = sqlx::query(newest).fetch_all(&self.inner.readers).await?;
+        let rows = sql::query(newest).fetch_all(&self.inner.readers).await?;
         rows.iter().map(|from| Ok(Seen { repo: row::repo(from)?, newest: BuildId(from.try_get("id")?) })).collect()
     }
 }
 
 /// The statement of a listing.
-pub(super) fn listing(select: &str, filter: &Filter) -> QueryBuilder<Database> {
+pub(super) fn listing(select: &'static str, filter: &Filter) -> QueryBuilder<'static> {
     let mut statement = QueryBuilder::new(select);
     statement.push(" WHERE id < ").push_bind(filter.before.map_or(i64::MAX, |id| id.0));
     if let Some(repo) = &filter.repo {
@@ -193,7 +191,7 @@ pub(super) struct Numbered<'b> {
 /// Takes `count` numbers; the first of them. They are never given again.
 pub(super) async fn reserve_ids(connection: &mut Connection, count: usize) -> Result<BuildId, StoreError> {
     let count = i64::try_from(count).expect("a batch is far smaller");
-    let last: i64 = sqlx::query_scalar("UPDATE counters SET value = value + $1 WHERE name = 'build' RETURNING value")
+    let last: i64 = sql::query_scalar("UPDATE counters SET value = value + $1 WHERE name = 'build' RETURNING value")
         .bind(count)
         .fetch_one(connection)
         .await?;
@@ -203,7 +201,7 @@ pub(super) async fn reserve_ids(connection: &mut Connection, count: usize) -> Re
 /// Inserts new builds, many in one statement.
 pub(super) async fn insert(connection: &mut Connection, new: &[Numbered<'_>]) -> Result<(), StoreError> {
     for chunk in new.chunks(MAX_ROWS) {
-        let mut statement = QueryBuilder::<Database>::new(
+        let mut statement = QueryBuilder::new(
             "INSERT INTO builds (id, forge, repo, repo_shown, sha, base_sha, before_sha, git_ref, branch, pull_request, \
              cause, pushed, trust, attempt, rerun_of, state, reason, approved_by, created_at, base_branch, \
              default_branch, title, author, use_cache, context) ",
@@ -231,6 +229,6 @@ pub(super) async fn insert(connection: &mut Connection, new: &[Numbered<'_>]) ->
 
 /// Notes that a push wants a build that a pull request asked for.
 pub(super) async fn mark_pushed(connection: &mut Connection, id: BuildId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE builds SET pushed = 1 WHERE id = $1").bind(id.0).execute(connection).await?;
+    sql::query("UPDATE builds SET pushed = 1 WHERE id = $1").bind(id.0).execute(connection).await?;
     Ok(())
 }

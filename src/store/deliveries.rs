@@ -4,11 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
-use sqlx::{QueryBuilder, Row as _};
 
 use super::clock::Now;
 use super::facts::{self, Facts};
-use super::sqlite::{Connection, Database, MAX_ROWS, Row};
+use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{Store, StoreError, builds, outbox, requests, row, scopes};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::repo::{CommitId, ForgeName, RefName, RepoId, RepoPath};
@@ -203,7 +202,7 @@ impl Store {
 
     /// The last deliveries, newest first.
     pub async fn deliveries(&self, limit: u32) -> Result<Vec<DeliveryRecord>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM deliveries ORDER BY id DESC LIMIT $1")
+        let rows = sql::query("SELECT * FROM deliveries ORDER BY id DESC LIMIT $1")
             .bind(i64::from(limit))
             .fetch_all(&self.inner.readers)
             .await?;
@@ -349,7 +348,7 @@ async fn insert_deliveries(
         .map(|((one, _), answer)| (&one.delivery, answer))
         .collect();
     for chunk in stored.chunks(MAX_ROWS) {
-        let mut statement = QueryBuilder::<Database>::new(
+        let mut statement = QueryBuilder::new(
             "INSERT INTO deliveries \
              (forge, repo, repo_shown, delivery, event, received_at, body_bytes, body_sha256, answer) ",
         );

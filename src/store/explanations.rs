@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::queue::Claim;
-use super::sqlite::{Connection, Row};
+use super::sql::{self, Connection, Row};
 use super::{Store, StoreError, row, steps};
 use crate::domain::build::BuildId;
 use crate::domain::spec::Explanation;
@@ -11,7 +11,7 @@ use crate::domain::spec::Explanation;
 impl Store {
     /// Why a build's plan is as it is. `None`: it was not planned yet, or by a version that kept no explanations.
     pub async fn explanation(&self, build: BuildId) -> Result<Option<Explanation>, StoreError> {
-        let row = sqlx::query("SELECT notices, decisions FROM explanations WHERE build_id = $1")
+        let row = sql::query("SELECT notices, decisions FROM explanations WHERE build_id = $1")
             .bind(build.0)
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -40,7 +40,7 @@ pub(super) async fn put(
     build: BuildId,
     explanation: &Explanation,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO explanations (build_id, notices, decisions) VALUES ($1, $2, $3) \
          ON CONFLICT (build_id) DO UPDATE SET notices = excluded.notices, decisions = excluded.decisions",
     )
@@ -54,7 +54,7 @@ pub(super) async fn put(
 
 /// Forgets it: the build will be planned anew.
 pub(super) async fn delete(connection: &mut Connection, build: BuildId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM explanations WHERE build_id = $1").bind(build.0).execute(connection).await?;
+    sql::query("DELETE FROM explanations WHERE build_id = $1").bind(build.0).execute(connection).await?;
     Ok(())
 }
 

@@ -1,9 +1,7 @@
 //! What the decision on a delivery is made from: loaded for many deliveries in three statements.
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::deliveries::{About, Accepted, Pending, answer};
-use super::sqlite::{Connection, Database, MAX_ROWS, Row};
+use super::sql::{Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{StoreError, row};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::outcome::Outcome;
@@ -70,7 +68,7 @@ pub(super) const ANSWERS: &str = ") SELECT asked.n, d.answer FROM asked CROSS JO
 macro_rules! known_columns {
     () => {
         "asked.n, b.id, b.sha, b.before_sha, b.state, b.outcome, b.cause, b.pushed, b.pull_request, b.superseded_by, \
-         b.attempt, b.cancel_reason IS NOT NULL AS ending, b.created_at"
+         b.attempt, CASE WHEN b.cancel_reason IS NULL THEN 0 ELSE 1 END AS ending, b.created_at"
     };
 }
 
@@ -89,7 +87,7 @@ pub(super) const SAME: &str = concat!(
 );
 
 async fn load_answers(connection: &mut Connection, round: &[&Pending], facts: &mut [Facts]) -> Result<(), StoreError> {
-    let mut statement = QueryBuilder::<Database>::new("WITH asked (n, forge, repo, delivery) AS (");
+    let mut statement = QueryBuilder::new("WITH asked (n, forge, repo, delivery) AS (");
     statement.push_values(round.iter().zip(0_i64..), |mut values, (one, n)| {
         let (forge, repo, id) = one.delivery.key();
         values.push_bind(n).push_bind(forge).push_bind(repo).push_bind(id);
@@ -109,7 +107,7 @@ async fn load_unfinished(
     if asked.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::<Database>::new("WITH asked (n, forge, repo, git_ref) AS (");
+    let mut statement = QueryBuilder::new("WITH asked (n, forge, repo, git_ref) AS (");
     statement.push_values(&asked, |mut values, (n, about)| {
         values.push_bind(*n).push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
         values.push_bind(about.git_ref.to_string());
@@ -125,7 +123,7 @@ async fn load_same(connection: &mut Connection, round: &[&Pending], facts: &mut 
     if asked.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::<Database>::new("WITH asked (n, forge, repo, git_ref, sha) AS (");
+    let mut statement = QueryBuilder::new("WITH asked (n, forge, repo, git_ref, sha) AS (");
     statement.push_values(&asked, |mut values, (n, about, sha)| {
         values.push_bind(*n).push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
         values.push_bind(about.git_ref.to_string()).push_bind(sha.to_string());

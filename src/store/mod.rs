@@ -6,7 +6,8 @@
 //! in as a pure function and asked within the transaction, so that no other delivery comes between question and
 //! answer. Logs are files and live elsewhere.
 //!
-//! The statements are those that SQLite and PostgreSQL both understand; what differs is in `sqlite`.
+//! The statements are those that SQLite and PostgreSQL both understand, said through `sql`; what differs is in `sqlite` and
+//! `postgres`.
 
 mod builds;
 mod clock;
@@ -14,18 +15,20 @@ mod deliveries;
 mod examine;
 mod explanations;
 mod facts;
+mod open;
 mod outbox;
+mod postgres;
 mod queue;
 mod requests;
 mod retention;
 mod row;
 mod schema;
 mod scopes;
+mod sql;
 mod sqlite;
 mod steps;
 mod writer;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -35,80 +38,18 @@ pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
+pub use open::OpenError;
 pub use outbox::{OutboxHealth, OutboxItem};
+pub use postgres::PostgresError;
 pub use queue::{Claim, Claimed, Lease, MAX_CLAIMS, Returned};
 pub use requests::{CancelAnswer, RerunAnswer};
 pub use retention::Forgotten;
 pub use scopes::DroppedScope;
 
+use crate::config::server::StoreUrl;
 use clock::Clock;
-use sqlite::lock::ProcessLock;
-use sqlite::{MIGRATIONS, Readers};
+use sql::Readers;
 use writer::Writer;
-
-/// Why a store could not be opened. The server ends with exit code 2.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error(
-        "{} is in use by {}; a SQLite store belongs to one process: stop that one, or give this one another [store] url",
-        path.display(),
-        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
-    )]
-    Held {
-        /// The database.
-        path: PathBuf,
-        /// The holder, if it wrote its id down.
-        pid: Option<u32>,
-    },
-    /// A newer binary made it.
-    #[error(
-        "{} has schema version {found}, and this hookmill knows up to version {known}: run a newer hookmill, \
-         or restore the backup made before the upgrade",
-        path.display()
-    )]
-    Newer {
-        /// The database.
-        path: PathBuf,
-        /// Its version.
-        found: i64,
-        /// This binary's version.
-        known: i64,
-    },
-    /// A SQLite database that is not ours.
-    #[error("{} is a database of another program: give [store] url a path of its own", path.display())]
-    Foreign {
-        /// The database.
-        path: PathBuf,
-    },
-    /// Its folder can't be made.
-    #[error("the folder of {} can't be made: {source}", path.display())]
-    Folder {
-        /// The database.
-        path: PathBuf,
-        /// The system's word.
-        source: std::io::Error,
-    },
-    /// The lock file beside it can't be written.
-    #[error("{} can't be locked: {source}", path.display())]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        /// The system's word.
-        source: std::io::Error,
-    },
-    /// The database can't be read or written.
-    #[error("{} can't be opened: {source}", path.display())]
-    Database {
-        /// The database.
-        path: PathBuf,
-        /// The engine's word.
-        source: sqlx::Error,
-    },
-    /// The system gave no random bytes.
-    #[error("the system gave no random bytes for the key of status links: {0}")]
-    Random(getrandom::Error),
-}
 
 /// Why the store did not do what it was asked. Nothing of the request was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +75,7 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sqlite::is_outage(&error) {
+        if sql::is_outage(&error) {
             StoreError::Unavailable(error.to_string())
         } else {
             StoreError::Refused(error.to_string())
@@ -167,23 +108,16 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the SQLite database at `path`, which is made when it is missing (folders too), brings its schema up,
-    /// and starts the writing task on the current tokio runtime.
-    pub async fn open(path: &Path, options: Options) -> Result<Store, OpenError> {
-        let opening = |source| OpenError::Database { path: path.to_owned(), source };
-        prepare(path)?;
-        let lock = ProcessLock::take(path)?;
-        let mut connection = sqlite::writer(path).await.map_err(opening)?;
-        schema::migrate(&mut connection, path, MIGRATIONS).await?;
-        if let Some(pages) = options.max_pages {
-            sqlite::limit_pages(&mut connection, pages).await.map_err(opening)?;
-        }
-        let link_key = make_link_key(&mut connection, path).await?;
-        let readers = sqlite::readers(path).await.map_err(opening)?;
+    /// Opens the database at an address (a path is a SQLite file, which is made when it is missing, folders too), brings
+    /// its schema up, and starts the writing task on the current tokio runtime.
+    pub async fn open(at: impl Into<StoreUrl>, options: Options) -> Result<Store, OpenError> {
+        let at = at.into();
+        let opened = open::open(&at, options.max_pages).await?;
         let outage = Arc::default();
         let changes = watch::Sender::new(0);
         let clock = Clock::start(options.wall_clock);
-        let writer = Writer::start(connection, lock, clock.clone(), changes.clone(), Arc::clone(&outage));
+        let writer = Writer::start(opened.connection, opened.lock, clock.clone(), changes.clone(), Arc::clone(&outage));
+        let (readers, link_key) = (opened.readers, opened.link_key);
         Ok(Store { inner: Arc::new(Inner { writer, readers, changes, clock, link_key, outage }) })
     }
 
@@ -194,7 +128,7 @@ impl Store {
 
     /// Whether the store can be read, and (after a write failed) written again: for readiness.
     pub async fn check(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.inner.readers).await?;
+        sql::query("SELECT 1").execute(&self.inner.readers).await?;
         let failing = self.inner.outage.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if !failing {
             return Ok(());
@@ -204,8 +138,8 @@ impl Store {
             Box::pin(async move {
                 let write = "INSERT INTO meta (name, value) VALUES ('probe', $1) \
                              ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-                sqlx::query(write).bind(vec![0_u8; 16_384]).execute(&mut *connection).await?;
-                sqlx::query("DELETE FROM meta WHERE name = 'probe'").execute(connection).await?;
+                sql::query(write).bind(vec![0_u8; 16_384]).execute(&mut *connection).await?;
+                sql::query("DELETE FROM meta WHERE name = 'probe'").execute(connection).await?;
                 Ok(())
             })
         })
@@ -243,36 +177,6 @@ impl Changes {
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// Makes the folder and an empty file that only we may read: it will hold the key of status links. SQLite gives its
-/// side files the same rights.
-fn prepare(path: &Path) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Folder { path: path.to_owned(), source };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(failed)?;
-    Ok(())
-}
-
-async fn make_link_key(connection: &mut sqlite::Connection, path: &Path) -> Result<[u8; 32], OpenError> {
-    let opening = |source| OpenError::Database { path: path.to_owned(), source };
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(OpenError::Random)?;
-    sqlx::query("INSERT INTO meta (name, value) VALUES ('link_key', $1) ON CONFLICT (name) DO NOTHING")
-        .bind(key.as_slice())
-        .execute(&mut *connection)
-        .await
-        .map_err(opening)?;
-    let stored: Vec<u8> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'link_key'")
-        .fetch_one(connection)
-        .await
-        .map_err(opening)?;
-    stored.try_into().map_err(|_| opening(sqlx::Error::Decode("the key of status links has not 32 bytes".into())))
 }
 
 #[cfg(test)]

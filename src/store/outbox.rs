@@ -8,10 +8,8 @@
 
 use std::time::Duration;
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::builds::Numbered;
-use super::sqlite::{Connection, Database, MAX_ROWS, Row};
+use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{Store, StoreError, row};
 use crate::domain::build::BuildId;
 use crate::domain::repo::{CommitId, ForgeName, RepoId};
@@ -67,7 +65,7 @@ impl Store {
     /// Who sends must not begin a second one of a commit and context while the first is under way.
     pub async fn due(&self, limit: u32) -> Result<Vec<OutboxItem>, StoreError> {
         let now = self.inner.clock.steady();
-        let rows = sqlx::query(DUE).bind(now.0).bind(i64::from(limit)).fetch_all(&self.inner.readers).await?;
+        let rows = sql::query(DUE).bind(now.0).bind(i64::from(limit)).fetch_all(&self.inner.readers).await?;
         rows.iter().map(|from| item(from, now)).collect()
     }
 
@@ -76,7 +74,7 @@ impl Store {
         let now = self.inner.clock.wall();
         self.write(false, move |connection| {
             Box::pin(async move {
-                sqlx::query("UPDATE outbox SET fate = 'sent', sent_at = $1, attempts = attempts + 1 WHERE id = $2")
+                sql::query("UPDATE outbox SET fate = 'sent', sent_at = $1, attempts = attempts + 1 WHERE id = $2")
                     .bind(now.0)
                     .bind(id)
                     .execute(connection)
@@ -92,7 +90,7 @@ impl Store {
         let (due, error) = (self.inner.clock.steady().plus(wait), error.to_owned());
         self.write(false, move |connection| {
             Box::pin(async move {
-                sqlx::query(
+                sql::query(
                     "UPDATE outbox SET next_attempt = $1, last_error = $2, attempts = attempts + 1 \
                      WHERE id = $3 AND fate = 'due'",
                 )
@@ -112,7 +110,7 @@ impl Store {
         let error = error.to_owned();
         self.write(false, move |connection| {
             Box::pin(async move {
-                sqlx::query(
+                sql::query(
                     "UPDATE outbox SET fate = 'dead', last_error = $1, attempts = attempts + 1 \
                      WHERE id = $2 AND fate = 'due'",
                 )
@@ -131,7 +129,7 @@ impl Store {
         let (forge, until, reason) = (forge.to_string(), self.inner.clock.steady().plus(wait), reason.to_owned());
         self.write(true, move |connection| {
             Box::pin(async move {
-                sqlx::query(
+                sql::query(
                     "INSERT INTO pauses (forge, until, reason) VALUES ($1, $2, $3) ON CONFLICT (forge) DO UPDATE \
                      SET until = excluded.until, reason = excluded.reason WHERE excluded.until > pauses.until",
                 )
@@ -151,7 +149,7 @@ impl Store {
         let forge = forge.to_string();
         self.write(true, move |connection| {
             Box::pin(async move {
-                sqlx::query("DELETE FROM pauses WHERE forge = $1").bind(forge).execute(connection).await?;
+                sql::query("DELETE FROM pauses WHERE forge = $1").bind(forge).execute(connection).await?;
                 Ok(())
             })
         })
@@ -162,19 +160,19 @@ impl Store {
     pub async fn outbox_health(&self) -> Result<OutboxHealth, StoreError> {
         let now = self.inner.clock.steady();
         let readers = &self.inner.readers;
-        let unsent = sqlx::query(
-            "SELECT count(*) AS unsent, coalesce(sum(attempts > 0), 0) AS failing, min(created_at) AS oldest \
-             FROM outbox WHERE fate = 'due'",
+        let unsent = sql::query(
+            "SELECT count(*) AS unsent, CAST(coalesce(sum(CASE WHEN attempts > 0 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+             AS failing, min(created_at) AS oldest FROM outbox WHERE fate = 'due'",
         )
         .fetch_one(readers)
         .await?;
-        let dead = sqlx::query("SELECT count(*) AS dead FROM outbox WHERE fate = 'dead'").fetch_one(readers).await?;
-        let last_error = sqlx::query_scalar(
+        let dead = sql::query("SELECT count(*) AS dead FROM outbox WHERE fate = 'dead'").fetch_one(readers).await?;
+        let last_error = sql::query_scalar(
             "SELECT last_error FROM outbox WHERE fate = 'due' AND last_error IS NOT NULL ORDER BY id DESC LIMIT 1",
         )
         .fetch_optional(readers)
         .await?;
-        let pauses = sqlx::query("SELECT forge, until, reason FROM pauses WHERE until > $1 ORDER BY forge")
+        let pauses = sql::query("SELECT forge, until, reason FROM pauses WHERE until > $1 ORDER BY forge")
             .bind(now.0)
             .fetch_all(readers)
             .await?;
@@ -247,7 +245,7 @@ impl Speaker {
         status: &Status,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let newer_spoke: bool = sqlx::query_scalar(NEWER_SPOKE)
+        let newer_spoke: bool = sql::query_scalar(NEWER_SPOKE)
             .bind(&self.forge)
             .bind(&self.repo)
             .bind(&self.sha)
@@ -256,7 +254,7 @@ impl Speaker {
             .fetch_one(&mut *connection)
             .await?;
         if !newer_spoke {
-            sqlx::query(
+            sql::query(
                 "DELETE FROM outbox WHERE forge = $1 AND repo = $2 AND sha = $3 AND context = $4 AND fate = 'due'",
             )
             .bind(&self.forge)
@@ -266,7 +264,7 @@ impl Speaker {
             .execute(&mut *connection)
             .await?;
         }
-        sqlx::query(
+        sql::query(
             "INSERT INTO outbox (build_id, forge, repo, sha, context, state, sentence, fate, created_at, next_attempt) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
         )
@@ -304,7 +302,7 @@ impl Speaker {
         sentence: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let pending: Vec<String> = sqlx::query_scalar(
+        let pending: Vec<String> = sql::query_scalar(
             "SELECT context FROM outbox WHERE state = 'pending' \
              AND id IN (SELECT max(id) FROM outbox WHERE build_id = $1 GROUP BY context) ORDER BY id",
         )
@@ -331,7 +329,7 @@ pub(super) async fn insert_first(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for chunk in new.chunks(MAX_ROWS) {
-        let mut replace = QueryBuilder::<Database>::new("WITH said (forge, repo, sha, context) AS (");
+        let mut replace = QueryBuilder::new("WITH said (forge, repo, sha, context) AS (");
         replace.push_values(chunk, |mut values, new| {
             let (repo, status) = (&new.build.repo, &new.build.status);
             values.push_bind(repo.forge.to_string()).push_bind(repo.path.folded());
@@ -339,7 +337,7 @@ pub(super) async fn insert_first(
         });
         replace.push(REPLACE).build().execute(&mut *connection).await?;
 
-        let mut insert = QueryBuilder::<Database>::new(
+        let mut insert = QueryBuilder::new(
             "INSERT INTO outbox \
              (build_id, forge, repo, sha, context, state, sentence, fate, created_at, next_attempt) ",
         );

@@ -1,8 +1,9 @@
 //! How SQLite finds the rows of the statements that run often or over many rows: by an index, never by reading a table.
 
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
-use super::sqlite::{Connection, MIGRATIONS, writer};
+use super::sql::{self, Connection, Row};
+use super::sqlite::{MIGRATIONS, writer};
 use super::{Filter, builds, facts, outbox, queue, schema};
 use crate::domain::build::State;
 use crate::domain::outcome::Outcome;
@@ -11,12 +12,12 @@ async fn empty() -> (tempfile::TempDir, Connection) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.db");
     let mut connection = writer(&path).await.expect("opens");
-    schema::migrate(&mut connection, &path, MIGRATIONS).await.expect("migrates");
+    schema::migrate(&mut connection, MIGRATIONS).await.expect("migrates");
     (folder, connection)
 }
 
-fn joined(rows: Vec<super::sqlite::Row>) -> String {
-    rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("; ")
+fn joined(rows: Vec<Row>) -> String {
+    rows.iter().map(|row| row.try_get::<String, _>("detail").expect("a text")).collect::<Vec<_>>().join("; ")
 }
 
 #[tokio::test]
@@ -55,7 +56,7 @@ async fn the_busy_statements_read_no_table() {
         outbox::NEWER_SPOKE.to_owned(),
     ];
     for statement in statements {
-        let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+        let explain = sql::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
         let plan = joined(explain.fetch_all(&mut connection).await.expect("explains"));
         for table in ["deliveries", "builds", "outbox", "d", "b"] {
             assert!(

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
-
 use super::clock::Now;
 use super::outbox::{Speaker, speaker_columns};
-use super::sqlite::{Connection, Row};
+use super::sql::{self, Connection, Row, Value};
 use super::{Store, StoreError, builds, row, steps};
 use crate::domain::build::{Build, BuildId, KeptLevel};
 use crate::domain::outcome::{Outcome, Verdict};
@@ -91,7 +89,7 @@ impl Store {
         let (agent, clock) = (agent.to_owned(), self.inner.clock.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let claimed = sqlx::query(CLAIM)
+                let claimed = sql::query(CLAIM)
                     .bind(agent)
                     .bind(clock.steady().plus(lease).0)
                     .bind(clock.wall().0)
@@ -108,7 +106,7 @@ impl Store {
         let (claim, clock) = (*claim, self.inner.clock.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let held = sqlx::query(
+                let held = sql::query(
                     "UPDATE builds SET lease_until = $1 WHERE id = $2 AND fence = $3 AND state = 'running' \
                      RETURNING cancel_reason, cancel_sentence, superseded_by",
                 )
@@ -126,7 +124,7 @@ impl Store {
     /// Whether a claim holds and whether its build is to be ended, without renewing it: cheap, for a holder that was
     /// told of a change.
     pub async fn lease(&self, claim: &Claim) -> Result<Lease, StoreError> {
-        let held = sqlx::query(
+        let held = sql::query(
             "SELECT cancel_reason, cancel_sentence, superseded_by FROM builds \
              WHERE id = $1 AND fence = $2 AND state = 'running'",
         )
@@ -152,7 +150,7 @@ impl Store {
     /// Writes whose verdict the build takes over. False: the claim is lost, nothing was written.
     pub async fn set_same_as(&self, claim: &Claim, other: BuildId) -> Result<bool, StoreError> {
         let statement = "UPDATE builds SET same_as = $1 WHERE id = $2 AND fence = $3 AND state = 'running'";
-        self.set(claim, statement, other.to_string()).await
+        self.set(claim, statement, other.0).await
     }
 
     /// Writes what a finished build left for later ones: that is kept after its end, so it has no lease any more. False:
@@ -163,11 +161,16 @@ impl Store {
         self.set(claim, statement, kept).await
     }
 
-    async fn set(&self, claim: &Claim, statement: &'static str, value: String) -> Result<bool, StoreError> {
-        let claim = *claim;
+    async fn set(
+        &self,
+        claim: &Claim,
+        statement: &'static str,
+        value: impl Into<Value<'static>>,
+    ) -> Result<bool, StoreError> {
+        let (claim, value) = (*claim, value.into());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let updated = sqlx::query(statement).bind(value).bind(claim.build.0).bind(claim.fence);
+                let updated = sql::query(statement).bind(value).bind(claim.build.0).bind(claim.fence);
                 Ok(updated.execute(connection).await?.rows_affected() > 0)
             })
         })
@@ -179,7 +182,7 @@ impl Store {
         let (claim, statuses, now) = (*claim, statuses.to_vec(), self.inner.clock.steady());
         self.write(true, move |connection| {
             Box::pin(async move {
-                let held = sqlx::query(concat!(
+                let held = sql::query(concat!(
                     "SELECT ",
                     speaker_columns!(),
                     " FROM builds WHERE id = $1 AND fence = $2 AND state = 'running'"
@@ -205,7 +208,7 @@ impl Store {
         let (claim, verdict, statuses, clock) = (*claim, verdict.clone(), statuses.to_vec(), self.inner.clock.clone());
         self.write(true, move |connection| {
             Box::pin(async move {
-                let finished = sqlx::query(concat!(
+                let finished = sql::query(concat!(
                     "UPDATE builds SET state = 'finished', outcome = $1, reason = $2, finished_at = $3, agent = NULL, \
                      lease_until = NULL, \
                      superseded_by = CASE WHEN $1 = 'cancelled' THEN superseded_by ELSE NULL END \
@@ -259,9 +262,9 @@ impl Store {
                     "SELECT * FROM builds WHERE state = 'running' AND id = $1 AND fence = $2",
                 );
                 let query = match which {
-                    Which::All => sqlx::query(all),
-                    Which::Expired => sqlx::query(expired).bind(now.steady.0),
-                    Which::Held(claim) => sqlx::query(held).bind(claim.build.0).bind(claim.fence),
+                    Which::All => sql::query(all),
+                    Which::Expired => sql::query(expired).bind(now.steady.0),
+                    Which::Held(claim) => sql::query(held).bind(claim.build.0).bind(claim.fence),
                 };
                 let rows = query.fetch_all(&mut *connection).await?;
                 let counts = !matches!(which, Which::Held(_));
@@ -322,7 +325,7 @@ async fn give_one_back(
     } else {
         (1, "Queued again: the agent that ran it is restarting")
     };
-    sqlx::query(
+    sql::query(
         "UPDATE builds SET state = 'queued', agent = NULL, lease_until = NULL, started_at = NULL, built_sha = NULL, \
          sandbox = '', same_as = NULL, claims = claims - $1 WHERE id = $2 AND state = 'running'",
     )
@@ -342,7 +345,7 @@ async fn end_lost(
     sentence: &str,
     now: Now,
 ) -> Result<Returned, StoreError> {
-    sqlx::query(
+    sql::query(
         "UPDATE builds SET state = 'finished', outcome = $1, reason = $2, finished_at = $3, agent = NULL, \
          lease_until = NULL WHERE id = $4 AND state = 'running'",
     )
@@ -352,7 +355,7 @@ async fn end_lost(
     .bind(speaker.build.0)
     .execute(&mut *connection)
     .await?;
-    sqlx::query(
+    sql::query(
         "UPDATE steps SET outcome = CASE WHEN state = 'running' THEN $1 ELSE 'cancelled' END, state = 'finished', \
          finished_at = $2 WHERE build_id = $3 AND state <> 'finished'",
     )

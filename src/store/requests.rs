@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::clock::Now;
 use super::deliveries::{Ending, NewBuild};
 use super::outbox::{Speaker, speaker_columns};
-use super::sqlite::Connection;
+use super::sql::{self, Connection};
 use super::{Store, StoreError, builds, outbox, row};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::status::{Status, StatusState};
@@ -84,7 +84,7 @@ impl Store {
             Box::pin(async move {
                 let now = clock.now();
                 let cut = now.wall.0.saturating_sub(row::stored(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
-                let lapsed: Vec<i64> = sqlx::query_scalar(
+                let lapsed: Vec<i64> = sql::query_scalar(
                     "SELECT id FROM builds WHERE finished_at IS NULL AND state = 'waiting' AND created_at < $1 \
                      ORDER BY id",
                 )
@@ -112,7 +112,7 @@ impl Store {
 /// request's words stay.
 pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> Result<CancelAnswer, StoreError> {
     let superseded_by = words.superseded_by.map(|id| id.0);
-    let finished = sqlx::query(concat!(
+    let finished = sql::query(concat!(
         "UPDATE builds SET state = 'finished', outcome = 'cancelled', reason = $1, superseded_by = $2, \
          finished_at = $3 WHERE id = $4 AND state IN ('waiting', 'queued') RETURNING ",
         speaker_columns!()
@@ -129,7 +129,7 @@ pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> R
         speaker.settle(connection, StatusState::Error, &words.sentence, now.steady).await?;
         return Ok(CancelAnswer::Cancelled);
     }
-    sqlx::query(
+    sql::query(
         "UPDATE builds SET cancel_reason = $1, cancel_sentence = $2, superseded_by = $3 \
          WHERE id = $4 AND state = 'running' AND cancel_reason IS NULL",
     )
@@ -139,7 +139,7 @@ pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> R
     .bind(words.build.0)
     .execute(&mut *connection)
     .await?;
-    let state: Option<String> = sqlx::query_scalar("SELECT state FROM builds WHERE id = $1")
+    let state: Option<String> = sql::query_scalar("SELECT state FROM builds WHERE id = $1")
         .bind(words.build.0)
         .fetch_optional(connection)
         .await?;
@@ -157,13 +157,13 @@ async fn rerun(
     by: &str,
     now: Now,
 ) -> Result<RerunAnswer, StoreError> {
-    let found = sqlx::query("SELECT * FROM builds WHERE id = $1").bind(id.0).fetch_optional(&mut *connection).await?;
+    let found = sql::query("SELECT * FROM builds WHERE id = $1").bind(id.0).fetch_optional(&mut *connection).await?;
     let Some(found) = found else { return Ok(RerunAnswer::NotFound) };
     let old = builds::build(&found)?;
     if old.state != State::Finished {
         return Ok(RerunAnswer::NotFinished);
     }
-    let asked_before: Option<i64> = sqlx::query_scalar(
+    let asked_before: Option<i64> = sql::query_scalar(
         "SELECT max(id) FROM builds WHERE finished_at IS NULL AND forge = $1 AND repo = $2 AND git_ref = $3 \
          AND rerun_of = $4 AND use_cache = $5",
     )
@@ -177,7 +177,7 @@ async fn rerun(
     if let Some(asked_before) = asked_before {
         return Ok(RerunAnswer::Made(BuildId(asked_before)));
     }
-    let highest: i64 = sqlx::query_scalar(
+    let highest: i64 = sql::query_scalar(
         "SELECT max(attempt) FROM builds WHERE forge = $1 AND repo = $2 AND git_ref = $3 AND sha = $4",
     )
     .bind(old.repo.forge.as_str())
@@ -191,7 +191,7 @@ async fn rerun(
         state: if unapproved { State::Waiting } else { State::Queued },
         reason: unapproved.then(|| format!("a fork's commit {} needs approval", old.sha.short())),
         status: Status {
-            context: sqlx::Row::try_get(&found, "context")?,
+            context: found.try_get("context")?,
             state: StatusState::Pending,
             sentence: if unapproved {
                 format!("Waiting for a maintainer: a fork's commit {} needs approval", old.sha.short())

@@ -1,6 +1,6 @@
 //! What is too old is forgotten.
 
-use super::{Store, StoreError, row, scopes};
+use super::{Store, StoreError, row, scopes, sql};
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 
@@ -45,7 +45,7 @@ impl Store {
     async fn forget_builds(&self, before: Timestamp) -> Result<Vec<i64>, StoreError> {
         self.write(false, move |connection| {
             Box::pin(async move {
-                Ok(sqlx::query_scalar(
+                Ok(sql::query_scalar(
                     "DELETE FROM builds WHERE id IN (SELECT b.id FROM builds b \
                      WHERE b.finished_at IS NOT NULL AND b.finished_at < $1 AND NOT EXISTS \
                      (SELECT 1 FROM outbox o WHERE o.build_id = b.id AND o.fate = 'due') \
@@ -69,7 +69,7 @@ impl Store {
     async fn forget_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.write(false, move |connection| {
             Box::pin(async move {
-                let deleted = sqlx::query(
+                let deleted = sql::query(
                     "DELETE FROM deliveries WHERE id IN \
                      (SELECT id FROM deliveries WHERE received_at < $1 ORDER BY received_at LIMIT $2)",
                 )

@@ -2,10 +2,8 @@
 
 use std::str::FromStr;
 
-use sqlx::Row as _;
-
 use super::StoreError;
-use super::sqlite::Row;
+use super::sql::Row;
 use crate::domain::build::BuildId;
 use crate::domain::repo::RepoId;
 use crate::domain::time::Timestamp;

@@ -1,11 +1,7 @@
 //! The schema's versions: an older database is brought up, a newer one is refused.
 
-use std::path::Path;
-
-use sqlx::{Connection as _, Row as _};
-
-use super::OpenError;
-use super::sqlite::{BEGIN, COUNT_TABLES, Connection};
+use super::sql::{self, Connection};
+use super::{postgres, sqlite};
 
 /// One step of the schema's history.
 #[derive(Debug, Clone, Copy)]
@@ -16,48 +12,72 @@ pub(super) struct Migration {
     pub(super) sql: &'static str,
 }
 
+/// Why a schema can't be used; whoever opens the database knows what it is called.
+#[derive(Debug)]
+pub(super) enum SchemaError {
+    /// A newer binary made it.
+    Newer {
+        /// Its version.
+        found: i64,
+        /// This binary's version.
+        known: i64,
+    },
+    /// It is another program's.
+    Foreign,
+    /// The engine failed.
+    Engine(sqlx::Error),
+}
+
+impl From<sqlx::Error> for SchemaError {
+    fn from(error: sqlx::Error) -> Self {
+        SchemaError::Engine(error)
+    }
+}
+
 /// Brings the schema to the newest of `migrations`, each in a transaction of its own: what was interrupted is
 /// either wholly there or not at all.
-pub(super) async fn migrate(
-    connection: &mut Connection,
-    path: &Path,
-    migrations: &[Migration],
-) -> Result<(), OpenError> {
-    let opening = |source| OpenError::Database { path: path.to_owned(), source };
-    let known = migrations.last().map_or(0, |migration| migration.version);
-    let found = version(connection, path).await?;
-    if found > known {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known });
-    }
+pub(super) async fn migrate(connection: &mut Connection, migrations: &[Migration]) -> Result<(), SchemaError> {
+    let found = match version(connection, migrations).await? {
+        Some(found) => found,
+        None => {
+            let create = if connection.is_shared() { postgres::CREATE_VERSIONS } else { sqlite::CREATE_VERSIONS };
+            connection.run_all(create).await?;
+            0
+        }
+    };
     for migration in migrations.iter().filter(|migration| migration.version > found) {
-        let mut transaction = connection.begin_with(BEGIN).await.map_err(opening)?;
-        sqlx::raw_sql(migration.sql).execute(&mut *transaction).await.map_err(opening)?;
-        sqlx::query("INSERT INTO schema_version (version) VALUES ($1)")
-            .bind(migration.version)
-            .execute(&mut *transaction)
-            .await
-            .map_err(opening)?;
-        transaction.commit().await.map_err(opening)?;
+        connection.begin().await?;
+        if let Err(error) = step(connection, migration).await {
+            // What failed is told; whether it is taken back now or when the connection ends makes no difference.
+            let _ = connection.say("ROLLBACK").await;
+            return Err(error.into());
+        }
     }
     Ok(())
 }
 
-/// The version of the schema that is there, 0 for a new database.
-async fn version(connection: &mut Connection, path: &Path) -> Result<i64, OpenError> {
-    let opening = |source| OpenError::Database { path: path.to_owned(), source };
-    let tables: i64 = sqlx::query_scalar(COUNT_TABLES).fetch_one(&mut *connection).await.map_err(opening)?;
+async fn step(connection: &mut Connection, migration: &Migration) -> Result<(), sqlx::Error> {
+    connection.run_all(migration.sql).await?;
+    let insert = sql::query("INSERT INTO schema_version (version) VALUES ($1)").bind(migration.version);
+    insert.execute(&mut *connection).await?;
+    connection.say("COMMIT").await
+}
+
+/// The version of the schema that is there, no newer than the newest of `migrations`. `None`: there are no tables.
+pub(super) async fn version(connection: &mut Connection, migrations: &[Migration]) -> Result<Option<i64>, SchemaError> {
+    let count = if connection.is_shared() { postgres::COUNT_TABLES } else { sqlite::COUNT_TABLES };
+    let tables: i64 = sql::query_scalar(count).fetch_one(&mut *connection).await?;
     if tables == 0 {
-        sqlx::raw_sql("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)")
-            .execute(&mut *connection)
-            .await
-            .map_err(opening)?;
-        return Ok(0);
+        return Ok(None);
     }
-    match sqlx::query("SELECT coalesce(max(version), 0) FROM schema_version").fetch_one(connection).await {
-        Ok(row) => row.try_get(0).map_err(opening),
-        Err(error) if super::sqlite::is_outage(&error) => Err(opening(error)),
-        Err(_) => Err(OpenError::Foreign { path: path.to_owned() }),
-    }
+    let newest = sql::query("SELECT coalesce(max(version), 0) FROM schema_version").fetch_one(connection).await;
+    let found = match newest.and_then(|row| row.try_get(0)) {
+        Ok(found) => found,
+        Err(error) if sql::is_outage(&error) => return Err(error.into()),
+        Err(_) => return Err(SchemaError::Foreign),
+    };
+    let known = migrations.last().map_or(0, |migration| migration.version);
+    if found > known { Err(SchemaError::Newer { found, known }) } else { Ok(Some(found)) }
 }
 
 #[cfg(test)]
@@ -81,13 +101,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         let mut connection = writer(&path).await.expect("opens");
-        migrate(&mut connection, &path, MIGRATIONS).await.expect("first");
-        migrate(&mut connection, &path, &with(NEXT)).await.expect("second");
-        migrate(&mut connection, &path, &with(NEXT)).await.expect("nothing left to do");
-        sqlx::query("SELECT mood FROM builds").fetch_all(&mut connection).await.expect("the new column");
-        let refusal = migrate(&mut connection, &path, MIGRATIONS).await.expect_err("refused").to_string();
-        let (found, known) = (format!("version {}", newest() + 1), format!("version {}", newest()));
-        assert!(refusal.contains(&found) && refusal.contains(&known), "{refusal}");
+        migrate(&mut connection, MIGRATIONS).await.expect("first");
+        migrate(&mut connection, &with(NEXT)).await.expect("second");
+        migrate(&mut connection, &with(NEXT)).await.expect("nothing left to do");
+        sql::query("SELECT mood FROM builds").fetch_all(&mut connection).await.expect("the new column");
+        let refusal = migrate(&mut connection, MIGRATIONS).await.expect_err("refused");
+        let (newer, ours) = (newest() + 1, newest());
+        assert!(
+            matches!(refusal, SchemaError::Newer { found, known } if found == newer && known == ours),
+            "{refusal:?}"
+        );
     }
 
     #[tokio::test]
@@ -95,10 +118,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.db");
         let mut connection = writer(&path).await.expect("opens");
-        migrate(&mut connection, &path, MIGRATIONS).await.expect("first");
-        migrate(&mut connection, &path, &with(BROKEN)).await.expect_err("fails in its second statement");
-        assert_eq!(version(&mut connection, &path).await.expect("readable"), newest());
-        sqlx::query("SELECT a FROM half").fetch_all(&mut connection).await.expect_err("nothing of it is left");
-        migrate(&mut connection, &path, &with(NEXT)).await.expect("a mended one still applies");
+        migrate(&mut connection, MIGRATIONS).await.expect("first");
+        migrate(&mut connection, &with(BROKEN)).await.expect_err("fails in its second statement");
+        assert_eq!(version(&mut connection, MIGRATIONS).await.expect("readable"), Some(newest()));
+        sql::query("SELECT a FROM half").fetch_all(&mut connection).await.expect_err("nothing of it is left");
+        migrate(&mut connection, &with(NEXT)).await.expect("a mended one still applies");
     }
 }

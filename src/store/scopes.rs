@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::Row as _;
-
-use super::sqlite::{Connection, Row};
+use super::sql::{self, Connection, Row};
 use super::{Store, StoreError, row};
 use crate::domain::build::BuildId;
 use crate::domain::snapshot::Scope;
@@ -31,7 +29,7 @@ impl Store {
     /// The scopes that ended at `since` or later, in the order in which their ends were taken. Deliveries may be taken a
     /// little after the time that they bear: ask again for the last minutes, removing what is gone harms nothing.
     pub async fn dropped_scopes(&self, since: Timestamp) -> Result<Vec<DroppedScope>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM dropped_scopes WHERE at >= $1 ORDER BY id")
+        let rows = sql::query("SELECT * FROM dropped_scopes WHERE at >= $1 ORDER BY id")
             .bind(since.0)
             .fetch_all(&self.inner.readers)
             .await?;
@@ -41,7 +39,7 @@ impl Store {
     /// Whether the scope of a build ended since the build was made, so that it may leave nothing. A repetition counts as
     /// the build that it repeats: it brings no pull request back.
     pub async fn is_dropped(&self, scope: &Scope, build: BuildId) -> Result<bool, StoreError> {
-        let dropped = sqlx::query_scalar(
+        let dropped = sql::query_scalar(
             "WITH RECURSIVE repeated (id, rerun_of) AS (SELECT id, rerun_of FROM builds WHERE id = $1 \
              UNION ALL SELECT b.id, b.rerun_of FROM builds b JOIN repeated r ON b.id = r.rerun_of) \
              SELECT EXISTS (SELECT 1 FROM dropped_scopes WHERE forge = $2 AND repo = $3 AND git_ref = $4 AND trust = $5 \
@@ -59,7 +57,7 @@ impl Store {
 /// Writes down that scopes ended, each with the time at which that was heard.
 pub(super) async fn drop(connection: &mut Connection, scopes: &[(&Scope, Timestamp)]) -> Result<(), StoreError> {
     for (scope, at) in scopes {
-        sqlx::query(
+        sql::query(
             "INSERT INTO dropped_scopes (forge, repo, repo_shown, trust, git_ref, at, last_build) \
              SELECT $1, $2, $3, $4, $5, $6, value FROM counters WHERE name = 'build'",
         )
@@ -77,7 +75,7 @@ pub(super) async fn drop(connection: &mut Connection, scopes: &[(&Scope, Timesta
 
 /// Forgets the scopes that ended before `before`.
 pub(super) async fn forget(connection: &mut Connection, before: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM dropped_scopes WHERE at < $1").bind(before.0).execute(connection).await?;
+    sql::query("DELETE FROM dropped_scopes WHERE at < $1").bind(before.0).execute(connection).await?;
     Ok(())
 }
 

@@ -1,9 +1,7 @@
 //! A build's steps as rows. Only the holder of the build's claim writes them.
 
-use sqlx::{QueryBuilder, Row as _};
-
 use super::queue::Claim;
-use super::sqlite::{Connection, Database, Row};
+use super::sql::{self, Connection, QueryBuilder, Row};
 use super::{Store, StoreError, explanations, row};
 use crate::domain::build::{Build, BuildId, Step};
 use crate::domain::spec::Explanation;
@@ -39,7 +37,7 @@ impl Store {
         let (claim, step) = (*claim, step.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let updated = sqlx::query(concat!(
+                let updated = sql::query(concat!(
                     "UPDATE steps SET state = $1, outcome = $2, exit_code = $3, signal = $4, cache = $5, \
                      started_at = $6, finished_at = $7, reason = $8, mend = $9, cache_note = $10 \
                      WHERE build_id = $11 AND name = $12 AND ",
@@ -69,7 +67,7 @@ impl Store {
 
 /// Whether nobody claimed the build since. Asked within the transaction that writes.
 pub(super) async fn is_held(connection: &mut Connection, claim: &Claim) -> Result<bool, StoreError> {
-    let held = sqlx::query_scalar(concat!("SELECT ", held!("$1", "$2"))).bind(claim.build.0).bind(claim.fence);
+    let held = sql::query_scalar(concat!("SELECT ", held!("$1", "$2"))).bind(claim.build.0).bind(claim.fence);
     Ok(held.fetch_one(connection).await?)
 }
 
@@ -78,7 +76,7 @@ pub(super) async fn load(connection: &mut Connection, builds: &mut [Build]) -> R
     if builds.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::<Database>::new("SELECT * FROM steps WHERE build_id IN (");
+    let mut statement = QueryBuilder::new("SELECT * FROM steps WHERE build_id IN (");
     let mut ids = statement.separated(", ");
     for build in &*builds {
         ids.push_bind(build.id.0);
@@ -95,7 +93,7 @@ pub(super) async fn load(connection: &mut Connection, builds: &mut [Build]) -> R
 
 /// Removes a build's steps and their explanation: it will be planned anew.
 pub(super) async fn delete(connection: &mut Connection, build: BuildId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM steps WHERE build_id = $1").bind(build.0).execute(&mut *connection).await?;
+    sql::query("DELETE FROM steps WHERE build_id = $1").bind(build.0).execute(&mut *connection).await?;
     explanations::delete(connection, build).await
 }
 
@@ -103,7 +101,7 @@ async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> 
     if steps.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::<Database>::new(
+    let mut statement = QueryBuilder::new(
         "INSERT INTO steps (build_id, position, name, kind, state, outcome, exit_code, signal, cache, started_at, \
          finished_at, reason, mend, cache_note) ",
     );

@@ -4,13 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::Connection as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::Clock;
 use super::deliveries::{self, Accepted, Pending};
+use super::sql::Connection;
 use super::sqlite::lock::ProcessLock;
-use super::sqlite::{BEGIN, Connection};
 use super::{Store, StoreError};
 
 /// The most requests of one transaction: bounds how long the first of them waits for the last.
@@ -75,7 +74,7 @@ impl Writer {
     /// Starts the task; it owns the connection and the process lock until it ends.
     pub(super) fn start(
         connection: Connection,
-        lock: ProcessLock,
+        lock: Option<ProcessLock>,
         clock: Clock,
         changes: watch::Sender<u64>,
         outage: Arc<Mutex<Option<String>>>,
@@ -140,7 +139,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>, lock: ProcessLock) {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, lock: Option<ProcessLock>) {
         let mut gathered = Vec::new();
         let mut closers = Vec::new();
         while requests.recv_many(&mut gathered, MAX_GROUP).await > 0 {
@@ -205,7 +204,7 @@ impl Task {
 
     /// One transaction for the whole group. An error here is everybody's; one member's own is in the outcomes.
     async fn commit(&mut self, group: &mut Group) -> Result<Outcomes, StoreError> {
-        self.say(BEGIN).await?;
+        self.begin().await?;
         let done = match self.apply(group).await {
             Ok(outcomes) => self.say("COMMIT").await.map(|()| outcomes),
             Err(outage) => Err(outage),
@@ -240,7 +239,7 @@ impl Task {
             Err(outage @ StoreError::Unavailable(_)) => return Err(outage),
             Err(_) => {
                 self.say("ROLLBACK").await?;
-                self.say(BEGIN).await?;
+                self.begin().await?;
             }
         }
         let mut each = Vec::with_capacity(pending.len());
@@ -270,11 +269,14 @@ impl Task {
         Ok(outcome)
     }
 
+    // Whatever a transaction's own words fail with, nothing of the group was written: it may be tried again.
+
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        self.connection.begin().await.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
     async fn say(&mut self, statement: &'static str) -> Result<(), StoreError> {
-        sqlx::query(statement).execute(&mut self.connection).await.map(drop).map_err(|error| {
-            // Whatever a transaction's own words fail with, nothing of the group was written: it may be tried again.
-            StoreError::Unavailable(error.to_string())
-        })
+        self.connection.say(statement).await.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
     fn remember(&self, committed: &Result<Outcomes, StoreError>) {

@@ -7,7 +7,7 @@ use url::{Host, Url};
 use super::addresses;
 use super::finding::Finding;
 use crate::config::load::Loaded;
-use crate::config::server::{Forge, Server};
+use crate::config::server::{Forge, Server, StoreUrl};
 use crate::domain::repo::RepoPath;
 use crate::forge::api::{Client, PostError, token};
 use crate::store::{self, Found, OpenError};
@@ -31,29 +31,53 @@ pub(super) fn settings(loaded: &Loaded) -> Vec<Finding> {
     std::iter::once(Finding::good(SETTINGS, "read", read)).chain(warnings).collect()
 }
 
+/// By so much a database's clock may differ from ours before it is worth a word: leases go by its clock, the times that
+/// people see by ours.
+const CLOCKS_DIFFER: i64 = 5_000;
+
 /// Whether the store can be opened, and who holds it.
 pub(super) async fn store(settings: &Server) -> Vec<Finding> {
-    let path = &settings.store.sqlite;
-    vec![match store::examine(path).await {
-        Ok(Found::Nothing) => {
-            Finding::good(STORE, "database", format!("none yet; the first start makes {}", path.display()))
-        }
+    let at = &*settings.store;
+    let shown = at.sqlite().map_or_else(|| at.to_string(), |path| path.display().to_string());
+    let name = "database";
+    match store::examine(at.clone()).await {
+        Ok(Found::Nothing) => vec![Finding::good(STORE, name, format!("none yet; the first start makes {shown}"))],
         Ok(Found::Database { version, known }) if version < known => {
-            let detail = format!("{}, schema {version}; the next start makes it {known}", path.display());
-            Finding::good(STORE, "database", detail)
+            let detail = format!("{shown}, schema {version}; the next start makes it {known}");
+            vec![Finding::good(STORE, name, detail)]
         }
         Ok(Found::Database { version, .. }) => {
-            Finding::good(STORE, "database", format!("{}, schema {version}, whole", path.display()))
+            vec![Finding::good(STORE, name, format!("{shown}, schema {version}, whole"))]
+        }
+        Ok(Found::Shared { version, known, server, clock_ahead }) => {
+            let next = if version < known { format!("; the next start makes it {known}") } else { String::new() };
+            let detail = format!("{shown}, PostgreSQL {server}, schema {version}{next}");
+            vec![Finding::good(STORE, name, detail), clock(clock_ahead)]
         }
         Err(OpenError::Held { pid, .. }) => {
             let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            Finding::good(STORE, "database", format!("{}, in use by {holder}: the server runs", path.display()))
+            vec![Finding::good(STORE, name, format!("{shown}, in use by {holder}: the server runs"))]
+        }
+        Err(OpenError::Postgres(error)) => {
+            // Its words name what mends it.
+            let words = error.to_string();
+            let (detail, fix) = words.split_once("; ").unwrap_or((&words, "look at the server's log"));
+            vec![Finding::fault(STORE, name, detail, fix)]
         }
         Err(error) => {
             let fix = "mend the file or its rights, or give [store] url another path";
-            Finding::fault(STORE, "database", error.to_string(), fix)
+            vec![Finding::fault(STORE, name, error.to_string(), fix)]
         }
-    }]
+    }
+}
+
+fn clock(ahead: i64) -> Finding {
+    if ahead.abs() < CLOCKS_DIFFER {
+        return Finding::good(STORE, "clock", "the database's and ours agree");
+    }
+    let word = if ahead > 0 { "ahead of" } else { "behind" };
+    let detail = format!("the database's clock is {} s {word} ours", ahead.abs() / 1000);
+    Finding::warning(STORE, "clock", detail, "let both machines follow the same time server (NTP)")
 }
 
 /// Whether forges can knock: the public address leads here, and from outside.
@@ -67,7 +91,7 @@ pub(super) async fn hooks(settings: &Server) -> Vec<Finding> {
         let fix = "set [server] public_url to the address that forges and people use";
         findings.push(Finding::fault(HOOKS, name, detail, fix));
     }
-    let runs = matches!(store::examine(&settings.store.sqlite).await, Err(OpenError::Held { .. }));
+    let runs = matches!(store::examine(StoreUrl::clone(&settings.store)).await, Err(OpenError::Held { .. }));
     let (base, network) = (settings.web.base().to_owned(), Arc::clone(&settings.network));
     let asked = Url::parse(&format!("{base}/healthz")).expect("a checked address with a path added");
     let answered = addresses::ask(network, asked).await;

@@ -8,23 +8,15 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::schema::Migration;
+use lock::ProcessLock;
 
-/// A connection of this database.
-pub(super) type Connection = sqlx::SqliteConnection;
-/// A row of this database.
-pub(super) type Row = sqlx::sqlite::SqliteRow;
-/// This database, for statements that are put together at run time.
-pub(super) type Database = sqlx::Sqlite;
-/// Connections that only read.
-pub(super) type Readers = sqlx::SqlitePool;
+use super::OpenError;
+use super::schema::{self, Migration, SchemaError};
+use super::sql::{self, Connection, Readers};
 
 /// Begins a transaction that may write. A deferred one fails with "database is locked" at its first
 /// write, without heeding the busy timeout.
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
-
-/// Rows of one multi-row statement, so that the widest table stays below SQLite's 32 766 parameters.
-pub(super) const MAX_ROWS: usize = 512;
 
 /// The schema's history, oldest first.
 pub(super) const MIGRATIONS: &[Migration] = &[
@@ -36,6 +28,9 @@ pub(super) const MIGRATIONS: &[Migration] = &[
 
 /// Whether the database holds tables at all, ours or somebody else's.
 pub(super) const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
+
+/// Holds the version of the schema.
+pub(super) const CREATE_VERSIONS: &str = "CREATE TABLE schema_version (version INTEGER PRIMARY KEY)";
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -61,6 +56,7 @@ pub(super) async fn writer(path: &Path) -> Result<Connection, sqlx::Error> {
         .thread_name(|_| "store-writer".to_owned())
         .connect()
         .await
+        .map(Connection::from)
 }
 
 /// The connections that read.
@@ -71,12 +67,13 @@ pub(super) async fn readers(path: &Path) -> Result<Readers, sqlx::Error> {
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options(path).read_only(true).thread_name(|_| "store-reader".to_owned()))
         .await
+        .map(Readers::Sqlite)
 }
 
 /// True for errors that are the machine's and may pass: no space, a failing disk, a lock that was not given.
 /// SQLite may have rolled the whole transaction back when one of them is reported
 /// (<https://www.sqlite.org/lang_transaction.html>, section 2.4).
-pub(super) fn is_outage(error: &sqlx::Error) -> bool {
+pub(super) fn is_outage(error: &dyn sqlx::error::DatabaseError) -> bool {
     const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     const NOMEM: i32 = 7;
@@ -87,20 +84,51 @@ pub(super) fn is_outage(error: &sqlx::Error) -> bool {
     const FULL: i32 = 13;
     const CANTOPEN: i32 = 14;
     const NOTADB: i32 = 26;
-    match error {
-        sqlx::Error::Database(database) => {
-            // The extended code carries the primary one in its low byte.
-            let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
-            [BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB].contains(&code)
-        }
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-        _ => false,
-    }
+    // The extended code carries the primary one in its low byte.
+    let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
+    [BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB].contains(&code)
 }
 
 /// Bounds the database's size; beyond it, writes answer as if the disk were full.
-pub(super) async fn limit_pages(connection: &mut Connection, pages: u32) -> Result<(), sqlx::Error> {
+async fn limit_pages(connection: &mut Connection, pages: u32) -> Result<(), sqlx::Error> {
     // A pragma takes no parameters; a number needs no quoting.
     let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
-    sqlx::query(pragma).fetch_all(connection).await.map(drop)
+    sql::query(pragma).fetch_all(connection).await.map(drop)
+}
+
+/// Opens the database at `path`, which is made when it is missing (folders too), and brings its schema up. The lock is
+/// held by whoever writes.
+pub(super) async fn prepare(path: &Path, max_pages: Option<u32>) -> Result<(Connection, ProcessLock), OpenError> {
+    let opening = |source| OpenError::Database { path: path.to_owned(), source };
+    make_file(path)?;
+    let lock = ProcessLock::take(path)?;
+    let mut connection = writer(path).await.map_err(opening)?;
+    schema::migrate(&mut connection, MIGRATIONS).await.map_err(|error| schema_error(path, error))?;
+    if let Some(pages) = max_pages {
+        limit_pages(&mut connection, pages).await.map_err(opening)?;
+    }
+    Ok((connection, lock))
+}
+
+pub(super) fn schema_error(path: &Path, error: SchemaError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        SchemaError::Newer { found, known } => OpenError::Newer { path, found, known },
+        SchemaError::Foreign => OpenError::Foreign { path },
+        SchemaError::Engine(source) => OpenError::Database { path, source },
+    }
+}
+
+/// Makes the folder and an empty file that only we may read: it will hold the key of status links. SQLite gives its
+/// side files the same rights.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Folder { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(failed)?;
+    Ok(())
 }

@@ -1,0 +1,101 @@
+//! The store on a PostgreSQL server: who may open it, what it says when it can't be, and what several processes do to it
+//! at once.
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/postgres.rs"]
+mod postgres;
+
+use hookmill::config::server::StoreUrl;
+use hookmill::store::{Found, OpenError, Options, PostgresError, Store, examine};
+
+use postgres::Cluster;
+
+fn at(url: &str) -> StoreUrl {
+    StoreUrl::Postgres(url.parse().expect("legal"))
+}
+
+async fn open(url: &str) -> Result<Store, OpenError> {
+    Store::open(at(url), Options::default()).await
+}
+
+async fn refused(url: &str) -> PostgresError {
+    match open(url).await.expect_err("refused") {
+        OpenError::Postgres(error) => error,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_that_start_at_once_make_the_tables_once() {
+    let cluster = Cluster::shared();
+    let url = cluster.url(&cluster.make_database().await);
+    assert!(matches!(examine(at(&url)).await.expect("reachable"), Found::Shared { version: 0, .. }));
+    let starting: Vec<_> = (0..6)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { open(&url).await.expect("opens").link_key() })
+        })
+        .collect();
+    let mut keys = Vec::new();
+    for started in starting {
+        keys.push(started.await.expect("no panic"));
+    }
+    keys.dedup();
+    assert_eq!(keys.len(), 1, "one key for all");
+    let found = examine(at(&url)).await.expect("reachable");
+    assert!(matches!(found, Found::Shared { version, known, .. } if version == known), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_keeps_it_from_opening_is_named_with_its_fix_and_without_the_password() {
+    let cluster = Cluster::shared();
+    let database = cluster.make_database().await;
+    let knocking =
+        |user: &str, database: &str, port: u16| format!("postgres://{user}:hunter2@127.0.0.1:{port}/{database}");
+
+    let error = refused(&knocking("hookmill", "nowhere", cluster.port)).await;
+    assert!(matches!(error, PostgresError::Missing { .. }) && error.to_string().contains("createdb"), "{error}");
+
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port();
+    let error = refused(&knocking("hookmill", "nowhere", free)).await;
+    assert!(matches!(error, PostgresError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains(&free.to_string()) && !error.to_string().contains("hunter2"), "{error}");
+
+    let error = refused(&knocking("nobody", &database, cluster.port)).await;
+    assert!(matches!(error, PostgresError::Denied { .. }) && error.to_string().contains("password"), "{error}");
+
+    cluster.say(&database, "CREATE ROLE guest LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    let error = refused(&knocking("guest", &database, cluster.port)).await;
+    assert!(matches!(error, PostgresError::NoRights { .. }) && error.to_string().contains("OWNER TO"), "{error}");
+    let error = examine(at(&knocking("guest", &database, cluster.port))).await.expect_err("no rights").to_string();
+    assert!(error.contains("CREATE on schema public"), "{error}");
+
+    cluster.say("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0").await;
+    let error = refused(&cluster.url("latin")).await;
+    assert!(matches!(error, PostgresError::Encoding { .. }) && error.to_string().contains("UTF8"), "{error}");
+
+    let error = refused(&format!("{}?sslmode=verify-full", cluster.url(&database))).await;
+    assert!(matches!(error, PostgresError::Untrusted { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_version_is_refused() {
+    let cluster = Cluster::shared();
+    let database = cluster.make_database().await;
+    let url = cluster.url(&database);
+    open(&url).await.expect("opens").close().await;
+    cluster.say(&database, "INSERT INTO schema_version (version) VALUES (1000)").await;
+    let error = refused(&url).await;
+    assert!(matches!(error, PostgresError::Newer { found: 1000, .. }), "{error}");
+    assert!(error.to_string().contains("run a newer hookmill"), "{error}");
+}
+
+#[tokio::test]
+async fn a_socket_is_an_address_too() {
+    let cluster = Cluster::shared();
+    let database = cluster.make_database().await;
+    let (socket, port) = (cluster.socket(), cluster.port);
+    let url = format!("postgres://{}@localhost/{database}?host={}&port={port}", postgres::ROLE, socket.display());
+    let store = open(&url).await.expect("opens");
+    store.check().await.expect("usable");
+}
