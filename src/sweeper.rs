@@ -38,6 +38,8 @@ const CONSOLIDATION: Duration = Duration::from_secs(60);
 /// The part that repairs.
 #[derive(Clone)]
 pub struct Sweeper {
+    /// The agent in this process, if there is one.
+    pub agent: Option<String>,
     /// Our own binary, for child processes.
     pub exe: PathBuf,
     /// What is looked at.
@@ -67,7 +69,7 @@ impl Sweeper {
     pub async fn at_start(&self) -> Result<(), StoreError> {
         // Before the store is written: these may be what fills its disk.
         self.clear_leftovers().await;
-        for returned in self.store.recover().await? {
+        for returned in self.store.recover(self.agent.as_deref()).await? {
             match returned {
                 Returned::Queued(build) => {
                     tracing::warn!(build = build.0, "the agent ended while it ran; queued again")

@@ -126,6 +126,8 @@ pub struct Agent {
     pub slots: usize,
     /// How long a SIGTERM waits for running builds.
     pub drain_timeout: Duration,
+    /// How long a claim holds without a word from the agent.
+    pub lease: Duration,
     /// The name in leases and logs.
     pub name: String,
     /// The bounds of every build.

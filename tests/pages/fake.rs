@@ -58,6 +58,7 @@ pub(crate) fn build(id: i64) -> Build {
         author: Some("ada".into()),
         use_cache: true,
         same_as: None,
+        agent: None,
         kept: Vec::new(),
         steps: Vec::new(),
     }
