@@ -23,6 +23,8 @@ pub(super) struct StoreRecords {
     pub(super) layers: Arc<Layers>,
     pub(super) slots: usize,
     pub(super) busy: Arc<AtomicUsize>,
+    /// The agent in this process, if there is one.
+    pub(super) agent: Option<String>,
     pub(super) answers: Arc<Answers>,
     pub(super) data_dir: PathBuf,
     pub(super) caches: CacheTally,

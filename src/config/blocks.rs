@@ -188,7 +188,7 @@ pub(super) fn repos(
         }
         // A glob's own text stands for the names that it matches: a wider glob matches it too.
         let mut above = chain(&blocks, defaults, &block.forge, &block.pattern);
-        if forge.hook_secrets.is_empty() && !above.any(|rules| rules.hook_secrets.is_some()) {
+        if around.takes_hooks && forge.hook_secrets.is_empty() && !above.any(|rules| rules.hook_secrets.is_some()) {
             let message =
                 format!("nobody can sign for {:?}: it has no hook secret, and {} has none", block.pattern, block.forge);
             findings.push(

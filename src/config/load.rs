@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks;
+use super::data;
 use super::document::{self, Table};
 use super::limits::PartialLimits;
 use super::parts;
@@ -276,10 +277,12 @@ impl Layers {
         let blocks = blocks::repos(repos, &by_name, &defaults, around, found);
         let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
         let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
+        let (data_dir, blobs) = data::data(self.section("data", found), around);
         Server {
             web: Arc::new(parts::web(self.section("server", found), around)),
             store: Arc::new(store_url::read(self.section("store", found), around)),
-            data_dir: parts::data_dir(self.section("data", found)),
+            data_dir,
+            blobs: blobs.map(Arc::new),
             agent: Arc::new(agent),
             network: Arc::new(parts::network(self.section("network", found), around)),
             toolchain: Arc::new(parts::toolchain(self.section("toolchain", found))),

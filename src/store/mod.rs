@@ -9,6 +9,7 @@
 //! The statements are those that SQLite and PostgreSQL both understand, said through `sql`; what differs is in `sqlite` and
 //! `postgres`.
 
+mod agents;
 mod builds;
 mod clock;
 mod deliveries;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+pub use agents::{AgentCard, Registered};
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
@@ -104,6 +106,7 @@ struct Inner {
     changes: watch::Sender<u64>,
     clock: Clock,
     link_key: [u8; 32],
+    is_shared: bool,
     outage: Arc<Mutex<Option<String>>>,
 }
 
@@ -112,13 +115,19 @@ impl Store {
     /// its schema up, and starts the writing task on the current tokio runtime.
     pub async fn open(at: impl Into<StoreUrl>, options: Options) -> Result<Store, OpenError> {
         let at = at.into();
+        let is_shared = matches!(at, StoreUrl::Postgres(_));
         let opened = open::open(&at, options.max_pages).await?;
         let outage = Arc::default();
         let changes = watch::Sender::new(0);
         let clock = Clock::start(options.wall_clock);
         let writer = Writer::start(opened.connection, opened.lock, clock.clone(), changes.clone(), Arc::clone(&outage));
         let (readers, link_key) = (opened.readers, opened.link_key);
-        Ok(Store { inner: Arc::new(Inner { writer, readers, changes, clock, link_key, outage }) })
+        Ok(Store { inner: Arc::new(Inner { writer, readers, changes, clock, link_key, is_shared, outage }) })
+    }
+
+    /// Whether other processes may use it at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.inner.is_shared
     }
 
     /// The key of status links (an HMAC key), made once for each database.

@@ -47,24 +47,28 @@ pub enum Returned {
 }
 
 /// Which running builds go back.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Which {
     /// Those whose lease ran out; the claim counts.
     Expired,
     /// All of them; the claims count.
     All,
+    /// Those of one agent; the claims count.
+    Of(String),
     /// The one that its holder gives back; the claim does not count.
     Held(Claim),
 }
 
 /// One conditional update; the condition is said twice for databases with several writers.
-pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, lease_until = $2, started_at = $3, \
+pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, ran_on = $1, lease_until = $2, started_at = $3, \
                      fence = fence + 1, claims = claims + 1 WHERE id = (SELECT id FROM builds \
                      WHERE finished_at IS NULL AND state = 'queued' ORDER BY id LIMIT 1) \
-                     AND state = 'queued' RETURNING *";
+                     AND state = 'queued' \
+                     AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $1 AND asked <> 'run') RETURNING *";
 
 impl Store {
-    /// Claims the oldest queued build for `agent`, which must renew before `lease` is over. `None`: nothing is queued.
+    /// Claims the oldest queued build for `agent`, which must renew before `lease` is over. `None`: nothing is queued, or
+    /// the agent was asked to pause.
     pub async fn claim(&self, agent: &str, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         let (agent, clock) = (agent.to_owned(), self.inner.clock.clone());
         self.write(false, move |connection| {
@@ -225,10 +229,15 @@ impl Store {
         self.give_back(Which::Expired).await
     }
 
-    /// At the start of a process, before the first claim: takes back every running build. The process lock proves that
-    /// whoever held them is gone, whatever its agent was called and whatever the clock says.
-    pub async fn recover(&self) -> Result<Vec<Returned>, StoreError> {
-        self.give_back(Which::All).await
+    /// At the start of a process, before the first claim: takes back what it held when it ended. Where nobody else can
+    /// use the store that is every running build, whatever its agent was called and whatever the clock says; else those
+    /// of `agent`, whose name nobody else bears. Others' go back when their leases end.
+    pub async fn recover(&self, agent: Option<&str>) -> Result<Vec<Returned>, StoreError> {
+        match (self.is_shared(), agent) {
+            (false, _) => self.give_back(Which::All).await,
+            (true, Some(agent)) => self.give_back(Which::Of(agent.to_owned())).await,
+            (true, None) => Ok(Vec::new()),
+        }
     }
 
     async fn give_back(&self, which: Which) -> Result<Vec<Returned>, StoreError> {
@@ -236,18 +245,20 @@ impl Store {
         self.write(true, move |connection| {
             Box::pin(async move {
                 let now = clock.now();
-                let (all, expired, held) = (
+                let (all, of, expired, held) = (
                     "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' ORDER BY id",
+                    "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' AND agent = $1 ORDER BY id",
                     "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' AND lease_until < $1 ORDER BY id",
                     "SELECT * FROM builds WHERE state = 'running' AND id = $1 AND fence = $2",
                 );
+                let gone = if matches!(which, Which::Held(_)) { Gone::Drained } else { Gone::Lost };
                 let query = match which {
                     Which::All => sql::query(all),
+                    Which::Of(agent) => sql::query(of).bind(agent),
                     Which::Expired => sql::query(expired).bind(now.steady.0),
                     Which::Held(claim) => sql::query(held).bind(claim.build.0).bind(claim.fence),
                 };
                 let rows = query.fetch_all(&mut *connection).await?;
-                let gone = if matches!(which, Which::Held(_)) { Gone::Drained } else { Gone::Lost };
                 let mut returned = Vec::with_capacity(rows.len());
                 for held in &rows {
                     returned.push(give_one_back(connection, held, gone, now).await?);

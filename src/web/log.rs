@@ -26,6 +26,7 @@ pub(super) async fn log(
     if step.as_ref().is_some_and(|step| !build.steps.iter().any(|known| known.name == *step)) {
         return Err(Refused::not_found());
     }
+    super::elsewhere::bring_log(&pages, &build).await;
     let (logs, number) = (pages.logs.clone(), build.id);
     let parts = tokio::task::spawn_blocking(move || parts(&logs, &build, step.as_deref()));
     let parts = parts.await.map_err(|_stopping| io::Error::other("the server is stopping"))??;

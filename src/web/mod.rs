@@ -10,6 +10,7 @@ mod artifacts;
 mod asset;
 pub mod auth;
 mod body;
+mod elsewhere;
 mod forms;
 mod health;
 pub mod hook;
@@ -28,8 +29,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::map_response;
 use axum::routing::{get, post};
 
-use crate::blobs::{Artifacts, Logs};
+use crate::blobs::{Artifacts, Depot, Fetcher, Logs};
 use crate::live::Hub;
+use crate::runner::follow::Words;
 
 pub use auth::Site;
 pub use records::{Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
@@ -45,6 +47,8 @@ pub struct Pages {
     pub logs: Logs,
     /// What builds left to be kept.
     pub artifacts: Artifacts,
+    /// Brings both here from other machines.
+    pub elsewhere: Fetcher,
     /// Who is told when there is news.
     pub hub: Hub,
     /// The last requests that the hooks refused, newest first.
@@ -59,6 +63,8 @@ pub struct Kept {
     pub logs: Logs,
     /// Files.
     pub artifacts: Artifacts,
+    /// What several machines share.
+    pub depot: Option<Depot>,
 }
 
 impl Pages {
@@ -70,13 +76,26 @@ impl Pages {
         hub: Hub,
         refusals: impl Fn() -> Vec<Refusal> + Send + Sync + 'static,
     ) -> Self {
-        let Kept { logs, artifacts } = kept;
-        Pages { records, logs, artifacts, hub, refusals: Box::new(refusals), site: RwLock::new(Arc::new(site)) }
+        let Kept { logs, artifacts, depot } = kept;
+        let elsewhere = Fetcher::new(logs.clone(), artifacts.clone(), depot);
+        Pages {
+            records,
+            logs,
+            artifacts,
+            elsewhere,
+            hub,
+            refusals: Box::new(refusals),
+            site: RwLock::new(Arc::new(site)),
+        }
     }
 
     /// Takes a configuration that was read again; requests that are being answered keep the old one.
     pub fn reconfigure(&self, site: Site) {
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+    }
+
+    fn words(&self) -> Words {
+        Words { logs: self.logs.clone(), elsewhere: self.elsewhere.clone() }
     }
 
     fn site(&self) -> Arc<Site> {

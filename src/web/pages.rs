@@ -252,6 +252,7 @@ fn without_key(pages: &Pages, id: &str, key: &str, headers: &HeaderMap) -> Resul
 async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refused> {
     let build = readable(pages, id, None, headers).await?;
     let Explanation { notices, decisions } = pages.records.explanation(build.id).await?.unwrap_or_default();
+    super::elsewhere::bring_log(pages, &build).await;
     let (logs, id) = (pages.logs.clone(), build.id);
     let tails = tokio::task::spawn_blocking(move || logs.tails(id, TAIL_LINES, TAIL_BYTES));
     let tails = tails.await.map_err(|_stopping| std::io::Error::other("the server is stopping"))??;

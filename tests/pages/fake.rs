@@ -58,6 +58,7 @@ pub(crate) fn build(id: i64) -> Build {
         author: Some("ada".into()),
         use_cache: true,
         same_as: None,
+        agent: None,
         kept: Vec::new(),
         steps: Vec::new(),
     }
@@ -248,7 +249,7 @@ impl Server {
         let pages = Pages::new(
             site.clone(),
             Arc::clone(&memory) as Arc<dyn Records>,
-            Kept { logs: logs.clone(), artifacts: setup.artifacts },
+            Kept { logs: logs.clone(), artifacts: setup.artifacts, depot: None },
             hub.clone(),
             refusals,
         );

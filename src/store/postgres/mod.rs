@@ -26,6 +26,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, sql: include_str!("migrations/0002_explanations.sql") },
     Migration { version: 3, sql: include_str!("migrations/0003_mend.sql") },
     Migration { version: 4, sql: include_str!("migrations/0004_caches.sql") },
+    Migration { version: 8, sql: include_str!("migrations/0008_agents.sql") },
 ];
 
 /// Whether the schema that we write to holds tables at all, ours or somebody else's.

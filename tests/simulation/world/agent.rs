@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hookmill::domain::build::BuildId;
-use hookmill::domain::lease::{Hold, LEASE, Lease, STOPPING};
+use hookmill::domain::lease::{Hold, Lease};
 use hookmill::domain::outcome::{Outcome, Verdict};
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::store::Claim;
@@ -18,6 +18,13 @@ const POLL: u64 = 5_000;
 /// How long a claim, or a holder that settles, waits for the database.
 const PATIENCE: u64 = 10_000;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// `agent.lease`.
+pub(super) const LEASE: Duration = Duration::from_secs(60);
+/// How long steps may take to heed the word that they are to end.
+const GRACE: u64 = 10_000;
+/// How long it takes to kill them.
+const KILLED: u64 = 100;
 
 /// What an agent knows.
 #[derive(Debug, Default)]
@@ -113,16 +120,12 @@ impl World {
             }
             Answer::Lease(lease) => {
                 let Some(holding) = &mut agent.holding else { return Ok(()) };
+                let claim = holding.claim;
                 if let Some((_, asked)) = holding.renewing.take_if(|(asked_as, _)| *asked_as == ask) {
-                    let lease = holding.hold.answered(asked, lease);
-                    let claim = holding.claim;
+                    holding.hold.answered(asked, &lease);
                     self.next_beat(who, claim, now);
-                    self.learned(who, claim, lease);
-                } else if lease != Lease::Held {
-                    // Only looked at, because something changed.
-                    let claim = holding.claim;
-                    self.learned(who, claim, lease);
                 }
+                self.learned(who, claim, lease);
             }
             Answer::Wrote => {
                 // Either way it is over.
@@ -137,8 +140,8 @@ impl World {
     }
 
     fn begin(&mut self, who: usize, claimed: Claimed, asked: Duration) -> Result<(), Broken> {
-        let claim = claimed.claim;
-        if Hold::since(asked).is_over(self.clock()) && !self.lacks(Without::StoppingInTime) {
+        let (claim, hold) = (claimed.claim, Hold::since(asked, LEASE));
+        if hold.is_over(self.clock()) && !self.lacks(Without::StoppingInTime) {
             return Ok(());
         }
         let outcome = match self.rng.u8(..10) {
@@ -151,7 +154,7 @@ impl World {
         self.here(who).holding = Some(Holding {
             claim,
             context: claimed.context,
-            hold: Hold::since(asked),
+            hold,
             renewing: None,
             runs: true,
             end: End::Verdict(verdict, sentence),
@@ -184,6 +187,9 @@ impl World {
         if !holding.runs || holding.renewing.is_some() || asked < holding.hold.next_beat() {
             return;
         }
+        if holding.hold.is_over(asked) {
+            return self.over(who, claim);
+        }
         let patience = millis(holding.hold.patience(asked));
         let ask = self.ask(who, Op::Renew(claim), patience);
         if let Some(holding) = self.here(who).held(claim) {
@@ -199,39 +205,42 @@ impl World {
 
     fn overdue(&mut self, who: usize, ask: u64) {
         let now = self.clock();
-        let never_stops = self.lacks(Without::StoppingInTime);
         let agent = self.here(who);
         agent.claiming.take_if(|(asked_as, _)| *asked_as == ask);
         let Some(holding) = &mut agent.holding else { return };
         let claim = holding.claim;
         if holding.renewing.take_if(|(asked_as, _)| *asked_as == ask).is_some() {
-            let lease = holding.hold.unanswered(now);
+            holding.hold.unanswered(now);
             self.next_beat(who, claim, now);
-            if !never_stops {
-                self.learned(who, claim, lease);
-            }
         } else if let Some((_, wait)) = holding.settling.filter(|(asked_as, _)| *asked_as == ask) {
-            if wait > LEASE {
-                self.forget(who);
-            } else {
-                self.note_in(who, millis(wait), Note::Again(claim));
-            }
+            self.note_in(who, millis(wait), Note::Again(claim));
+        }
+    }
+
+    /// Nothing was heard for so long that somebody else may have the build.
+    fn over(&mut self, who: usize, claim: Claim) {
+        if !self.lacks(Without::StoppingInTime) {
+            self.learned(who, claim, Lease::Lost);
         }
     }
 
     /// What a holder does by what it learns.
     fn learned(&mut self, who: usize, claim: Claim, lease: Lease) {
-        let Some(holding) = self.here(who).held(claim).filter(|holding| holding.runs) else { return };
-        holding.end = match lease {
+        if self.here(who).held(claim).is_none_or(|holding| !holding.runs) {
+            return;
+        }
+        let (end, within) = match lease {
             Lease::Held => return,
             Lease::CancelRequested { reason, sentence, .. } => {
-                End::Verdict(Verdict::new(Outcome::Cancelled, reason), sentence)
+                (End::Verdict(Verdict::new(Outcome::Cancelled, reason), sentence), GRACE)
             }
-            Lease::Lost => End::Nothing,
+            Lease::Lost => (End::Nothing, KILLED),
         };
-        let end = holding.end.clone();
         self.tell(|| format!("{} stops build {}: {end:?}", name(who), claim.build));
-        self.soon(who, Note::Through(claim), 1..millis(STOPPING));
+        if let Some(holding) = self.here(who).held(claim) {
+            holding.end = end;
+        }
+        self.soon(who, Note::Through(claim), 1..within);
     }
 
     fn begin_step(&mut self, who: usize, claim: Claim) {
@@ -245,15 +254,20 @@ impl World {
     fn through(&mut self, who: usize, claim: Claim) {
         let Some(holding) = self.here(who).held(claim).filter(|holding| holding.runs) else { return };
         holding.runs = false;
-        let nothing = matches!(holding.end, End::Nothing);
         self.ledger.ended(claim.build, who);
-        if nothing { self.forget(who) } else { self.settle(who, claim) }
+        self.settle(who, claim);
     }
 
     fn settle(&mut self, who: usize, claim: Claim) {
+        let now = self.clock();
+        let goes_on = self.lacks(Without::StoppingInTime);
         let Some(holding) = self.here(who).held(claim) else { return };
-        let End::Verdict(verdict, sentence) = holding.end.clone() else { return };
-        let wait = holding.settling.map_or(FIRST_WAIT, |(_, wait)| wait * 2);
+        let is_over = holding.hold.is_over(now) && !goes_on;
+        let End::Verdict(verdict, sentence) = holding.end.clone() else { return self.forget(who) };
+        if is_over {
+            return self.forget(who);
+        }
+        let wait = holding.settling.map_or(FIRST_WAIT, |(_, wait)| (wait * 2).min(LONGEST_WAIT));
         let state = StatusState::from(verdict.outcome);
         let status = Status { context: holding.context.clone(), state, sentence };
         let ask = self.ask(who, Op::Finish(claim, verdict, status), PATIENCE);

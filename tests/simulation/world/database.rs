@@ -1,13 +1,14 @@
 //! The way to the database and back: requests are late or lost, answers too, and each operation is whole or not at all.
 
 use hookmill::domain::build::BuildId;
-use hookmill::domain::lease::{LEASE, Lease};
+use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::Verdict;
 use hookmill::domain::status::Status;
 use hookmill::store::{Accepted, Claim};
 
 use super::super::ledger::Broken;
 use super::super::tables::{Claimed, Said, Settled, Without};
+use super::agent::LEASE;
 use super::server::{AT_ONCE, SENDING};
 use super::{Event, Note, World, name};
 
