@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::blobs::Presence;
+use crate::domain::agent;
 use crate::domain::build::{Build, BuildId, State};
 
 use super::Pages;
+use super::answer::Refused;
 
 /// A page waits so long for what is elsewhere; then it shows what is here, and its live part the rest.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,4 +35,24 @@ pub(super) async fn bring_artifacts(pages: &Pages, build: BuildId) {
     });
     // What takes longer is there the next time.
     let _ = tokio::time::timeout(PATIENCE, bringing).await;
+}
+
+/// Whether a build's log lies on another machine's disk, from which nobody brings it.
+pub(super) fn is_unreachable(pages: &Pages, build: &Build) -> bool {
+    let is_others = build.agent.as_deref().is_some_and(|agent| pages.records.own_agent() != Some(agent));
+    is_others && build.started_at.is_some() && !pages.elsewhere.is_shared()
+}
+
+/// What is said instead of a log that can't be had.
+pub(super) fn unreachable_in_words(build: &Build) -> String {
+    let agent = build.agent.as_deref().unwrap_or_default();
+    format!("the log is on agent {agent}; set [data] blobs_url, so that every server shows what any agent built")
+}
+
+/// Why a queued build has not begun.
+pub(super) async fn why_it_waits(pages: &Pages, build: &Build) -> Result<Option<String>, Refused> {
+    if build.state != State::Queued {
+        return Ok(None);
+    }
+    Ok(agent::why_it_waits(&pages.records.agents().await?))
 }
