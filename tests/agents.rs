@@ -110,9 +110,8 @@ fn begun(agents: &[&Server]) -> BTreeMap<i64, usize> {
     let mut begun = BTreeMap::new();
     for line in agents.iter().flat_map(|agent| agent.log_text().lines().map(str::to_owned).collect::<Vec<_>>()) {
         let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
-        let fields = &entry["fields"];
-        if fields["message"] == "build started" {
-            *begun.entry(fields["build"].as_i64().expect("a number")).or_default() += 1;
+        if entry["message"] == "build started" {
+            *begun.entry(entry["build"].as_i64().expect("a number")).or_default() += 1;
         }
     }
     begun

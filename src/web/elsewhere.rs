@@ -11,6 +11,8 @@ use super::answer::Refused;
 
 /// A page waits so long for what is elsewhere; then it shows what is here, and its live part the rest.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How soon it is looked for again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Brings a build's log as far as it is written, or as far as patience reaches.
 pub(super) async fn bring_log(pages: &Pages, build: &Build) -> Presence {
@@ -19,8 +21,19 @@ pub(super) async fn bring_log(pages: &Pages, build: &Build) -> Presence {
         return Presence::Here;
     }
     let (elsewhere, id, is_settled) = (pages.elsewhere.clone(), build.id, build.state == State::Finished);
-    let bringing = tokio::task::spawn_blocking(move || elsewhere.bring(id, is_settled));
-    tokio::time::timeout(PATIENCE, bringing).await.ok().and_then(Result::ok).unwrap_or(Presence::Partly)
+    let bringing = async {
+        loop {
+            let elsewhere = elsewhere.clone();
+            let brought = tokio::task::spawn_blocking(move || elsewhere.bring(id, is_settled)).await;
+            match brought {
+                // The last lines of a build that just ended are on their way.
+                Ok(Presence::Partly) if is_settled => tokio::time::sleep(AGAIN).await,
+                Ok(found) => return found,
+                Err(_stopping) => return Presence::Partly,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, bringing).await.unwrap_or(Presence::Partly)
 }
 
 /// Brings the list of a finished build's artifacts. Its log comes first: only that says whether there are any.

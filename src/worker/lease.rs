@@ -120,7 +120,7 @@ pub(super) async fn hold_while<T>(
 }
 
 async fn hold(store: &Store, claim: &Claim, held: &Held, reins: &Reins, done: &CancellationToken) -> Option<LeaseEnd> {
-    let mut changes = store.changes();
+    let mut changes = store.build_changes();
     let mut next_beat = Instant::now() + held.beat();
     loop {
         tokio::select! {
@@ -146,7 +146,7 @@ async fn hold(store: &Store, claim: &Claim, held: &Held, reins: &Reins, done: &C
                     Ok(ended) => return end_of(ended, held),
                 }
             }
-            () = changes.next() => {
+            () = changes.of(claim.build) => {
                 if held.is_over() {
                     return Some(LeaseEnd::Lost);
                 }
