@@ -40,7 +40,7 @@ pub struct Reporter {
 impl Reporter {
     /// Sends until `stop`, then sends what is due once more, so that a drained build's final word goes out.
     pub async fn run(self, stop: CancellationToken) {
-        let mut changes = self.store.changes();
+        let mut changes = self.store.outbox_changes();
         while !stop.is_cancelled() {
             let sent = self.send_due().await;
             if sent == 0 {

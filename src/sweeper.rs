@@ -69,7 +69,7 @@ impl Sweeper {
     pub async fn at_start(&self) -> Result<(), StoreError> {
         // Before the store is written: these may be what fills its disk.
         self.clear_leftovers().await;
-        for returned in self.store.recover(self.agent.as_deref()).await? {
+        for returned in self.left_behind().await? {
             match returned {
                 Returned::Queued(build) => {
                     tracing::warn!(build = build.0, "the agent ended while it ran; queued again")
@@ -84,6 +84,16 @@ impl Sweeper {
             }
         }
         Ok(())
+    }
+
+    /// The builds that this process ran when it ended. Without an agent it ran none, unless it had one before: in a store
+    /// that nobody else uses, whatever runs was its.
+    async fn left_behind(&self) -> Result<Vec<Returned>, StoreError> {
+        match &self.agent {
+            Some(agent) => self.store.recover(agent).await,
+            None if self.store.is_shared() => Ok(Vec::new()),
+            None => self.store.recover("").await,
+        }
     }
 
     async fn clear_leftovers(&self) {

@@ -630,7 +630,7 @@ async fn pauses_keys_and_claims_survive_a_restart() {
     let store = open(&place).await;
     assert_eq!(store.link_key(), key);
     assert!(due(&store).await.is_empty(), "the forge is still left alone");
-    assert_eq!(store.recover(Some("agent")).await, Ok(vec![Returned::Queued(id)]));
+    assert_eq!(store.recover("agent").await, Ok(vec![Returned::Queued(id)]));
     assert_eq!(claim(&store).await.claims, 2);
 }
 

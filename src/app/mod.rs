@@ -15,8 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::load::LoadError;
 use crate::config::server::StoreUrl;
+use crate::live::Hub;
 use crate::outside::Unusable;
-use crate::store::{self, OpenError, Store};
+use crate::store::{self, Moved, OpenError, Store};
 use crate::sweeper::Sweeper;
 use crate::web::listener::{self, Listener};
 use crate::worker::{Ending, RollError, Worker};
@@ -161,6 +162,7 @@ async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signa
         door = Some(tasks.spawn(listener::serve(listener, router, doors.clone())));
         tasks.spawn(reporter.run(last_words.clone()));
     }
+    tasks.spawn(wake_followers(sweeper.store.clone(), hub.clone(), doors.clone()));
     tasks.spawn(sweeper.clone().run(doors.clone()));
     if let Some(shipper) = shipper {
         tasks.spawn(shipper.run(last_words.clone()));
@@ -207,6 +209,20 @@ async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signa
         () = all_said => ended,
         // What is not sent by then is in the outbox, and sent after the next start.
         () = end_of_patience(&mut signals, ended) => Ended::AtOnce,
+    }
+}
+
+/// Wakes who follows a build when another process moved it. What moves it here tells them itself.
+async fn wake_followers(store: Store, hub: Hub, stop: CancellationToken) {
+    let mut changes = store.build_changes();
+    while store.is_shared() {
+        tokio::select! {
+            moved = changes.next() => match moved {
+                Moved::Build(build) => hub.publish(build),
+                Moved::Any => hub.publish_all(),
+            },
+            () = stop.cancelled() => return,
+        }
     }
 }
 

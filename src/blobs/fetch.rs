@@ -18,7 +18,7 @@ use super::{Artifacts, FETCHED, JOURNAL, Logs, SETTLED, WHOLE, Whole, remove_dir
 use crate::domain::build::BuildId;
 
 /// Readers of the same build share what was found within this time.
-const FRESH: Duration = Duration::from_millis(500);
+const FRESH: Duration = Duration::from_millis(300);
 /// Builds that nobody asked about for so long are forgotten.
 const STALE: Duration = Duration::from_secs(60);
 

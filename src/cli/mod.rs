@@ -4,6 +4,7 @@
 //! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
 mod account;
+mod agents;
 mod builds;
 mod cache;
 mod check;
@@ -18,6 +19,7 @@ mod lanes;
 mod man;
 pub mod output;
 mod run;
+mod server;
 mod table;
 
 use std::ffi::OsString;
@@ -71,6 +73,8 @@ pub enum Command {
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
     Builds(builds::BuildsArgs),
+    /// Lists, pauses and drains those who run builds.
+    Agents(agents::AgentsArgs),
     /// What is kept from build to build on this machine: lists, explains, verifies and removes it.
     Cache(cache::CacheArgs),
     /// Prints a completion script for a shell.
@@ -174,6 +178,7 @@ impl Command {
             Command::Doctor(args) => doctor::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
+            Command::Agents(args) => agents::run(args, &mut out),
             Command::Cache(args) => cache::run(&args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man(args) => man::run(&args, &mut out),

@@ -52,6 +52,11 @@ impl Hub {
         }
     }
 
+    /// Wakes everybody: any build may have moved.
+    pub fn publish_all(&self) {
+        self.shared.builds().values().for_each(|readers| drop(readers.send_replace(())));
+    }
+
     /// Begins to follow a build. News published from now on is not missed.
     pub fn subscribe(&self, build: BuildId) -> Result<Subscription, TooManyReaders> {
         let place = Arc::clone(&self.shared.readers).try_acquire_owned().map_err(|_| TooManyReaders)?;

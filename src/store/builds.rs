@@ -1,6 +1,7 @@
 //! Builds as rows: made, read, listed and counted.
 
 use super::deliveries::NewBuild;
+use super::news::Topic;
 use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{Store, StoreError, row, steps};
 use crate::domain::build::{Build, BuildId, State};
@@ -224,6 +225,9 @@ pub(super) async fn insert(connection: &mut Connection, new: &[Numbered<'_>]) ->
             values.push_bind(i64::from(build.use_cache)).push_bind(build.status.context.clone());
         });
         statement.build().execute(&mut *connection).await?;
+    }
+    if new.iter().any(|new| new.build.state == State::Queued) {
+        connection.tell(Topic::Queue);
     }
     Ok(())
 }

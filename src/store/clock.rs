@@ -1,6 +1,6 @@
 //! Two readings of time: the wall clock for what is shown, a steady one for deadlines.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use crate::domain::time::Timestamp;
@@ -35,18 +35,21 @@ impl std::fmt::Debug for WallClock {
 /// no status is late. Points written by an earlier process are compared across whatever the wall clock did between the
 /// two; for leases that does not matter, because a start recovers every claim at once (the process lock proves
 /// that nobody else holds one), and a retry at worst comes early or late by the jump.
+///
+/// Where several machines share a database, their clocks differ, and the steady time is the database's: it is read at the
+/// beginning of every transaction ([`Clock::set`]) and counted on from there.
 #[derive(Debug, Clone)]
 pub(super) struct Clock {
     wall: WallClock,
-    opened: Timestamp,
-    since: Instant,
+    /// A point of the steady time, and when it was.
+    anchor: Arc<Mutex<(Timestamp, Instant)>>,
 }
 
 impl Clock {
     /// Anchors the steady time at the wall clock's present reading.
     pub(super) fn start(wall: WallClock) -> Self {
-        let opened = wall.0();
-        Self { wall, opened, since: Instant::now() }
+        let anchor = Arc::new(Mutex::new((wall.0(), Instant::now())));
+        Self { wall, anchor }
     }
 
     /// The wall clock's reading: for times that people see.
@@ -56,7 +59,13 @@ impl Clock {
 
     /// The steady time: for deadlines.
     pub(super) fn steady(&self) -> Timestamp {
-        self.opened.plus(self.since.elapsed())
+        let (point, at) = *self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        point.plus(at.elapsed())
+    }
+
+    /// Anchors the steady time at what the database says that it is.
+    pub(super) fn set(&self, time: Timestamp) {
+        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = (time, Instant::now());
     }
 
     /// Both, for one transaction.

@@ -16,6 +16,8 @@ mod deliveries;
 mod examine;
 mod explanations;
 mod facts;
+mod locks;
+mod news;
 mod open;
 mod outbox;
 mod postgres;
@@ -30,9 +32,11 @@ mod sqlite;
 mod steps;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use agents::{AgentCard, Registered};
 pub use builds::{Counts, Filter, Seen};
@@ -40,6 +44,7 @@ pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
+pub use news::{BuildChanges, Changes, Moved};
 pub use open::OpenError;
 pub use outbox::{OutboxHealth, OutboxItem};
 pub use postgres::PostgresError;
@@ -49,9 +54,12 @@ pub use retention::Forgotten;
 pub use scopes::DroppedScope;
 
 use crate::config::server::StoreUrl;
+use crate::domain::build::BuildId;
 use clock::Clock;
+use news::{News, Topic};
+use open::Opened;
 use sql::Readers;
-use writer::Writer;
+use writer::{Outage, Shared, Writer};
 
 /// Why the store did not do what it was asked. Nothing of the request was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,31 +111,26 @@ pub struct Store {
 struct Inner {
     writer: Writer,
     readers: Readers,
-    changes: watch::Sender<u64>,
+    news: News,
     clock: Clock,
     link_key: [u8; 32],
-    is_shared: bool,
-    outage: Arc<Mutex<Option<String>>>,
+    outage: Outage,
+    _listener: Option<AbortOnDropHandle<()>>,
 }
 
 impl Store {
     /// Opens the database at an address (a path is a SQLite file, which is made when it is missing, folders too), brings
     /// its schema up, and starts the writing task on the current tokio runtime.
     pub async fn open(at: impl Into<StoreUrl>, options: Options) -> Result<Store, OpenError> {
-        let at = at.into();
-        let is_shared = matches!(at, StoreUrl::Postgres(_));
-        let opened = open::open(&at, options.max_pages).await?;
-        let outage = Arc::default();
-        let changes = watch::Sender::new(0);
-        let clock = Clock::start(options.wall_clock);
-        let writer = Writer::start(opened.connection, opened.lock, clock.clone(), changes.clone(), Arc::clone(&outage));
-        let (readers, link_key) = (opened.readers, opened.link_key);
-        Ok(Store { inner: Arc::new(Inner { writer, readers, changes, clock, link_key, is_shared, outage }) })
+        let (clock, news, outage) = (Clock::start(options.wall_clock), News::new(), Outage::default());
+        let shared = Shared { clock: clock.clone(), news: news.clone(), outage: outage.clone() };
+        let Opened { readers, writer, link_key, listener } = open::open(&at.into(), options.max_pages, &shared).await?;
+        Ok(Store { inner: Arc::new(Inner { writer, readers, news, clock, link_key, outage, _listener: listener }) })
     }
 
     /// Whether other processes may use it at the same time.
     pub fn is_shared(&self) -> bool {
-        self.inner.is_shared
+        matches!(self.inner.readers, Readers::Postgres(_))
     }
 
     /// The key of status links (an HMAC key), made once for each database.
@@ -138,8 +141,7 @@ impl Store {
     /// Whether the store can be read, and (after a write failed) written again: for readiness.
     pub async fn check(&self) -> Result<(), StoreError> {
         sql::query("SELECT 1").execute(&self.inner.readers).await?;
-        let failing = self.inner.outage.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if !failing {
+        if !self.inner.outage.is_on() {
             return Ok(());
         }
         // A blob of some pages, so that a disk with a few bytes left is not taken for one with space.
@@ -155,10 +157,51 @@ impl Store {
         .await
     }
 
-    /// Tells when something was queued, cancelled, finished, or is due to be sent. Whoever waits polls too, now and
-    /// then: a retry becomes due by time alone.
+    /// Tells when something was queued, cancelled, finished, or is due to be sent; here or, on a shared database, by
+    /// another process. Whoever waits polls too, now and then: a retry becomes due by time alone, and what another
+    /// process tells may be lost with a connection.
     pub fn changes(&self) -> Changes {
-        Changes(self.inner.changes.subscribe())
+        self.inner.news.any()
+    }
+
+    /// As [`Store::changes`], for whoever waits for a build to claim.
+    pub fn queue_changes(&self) -> Changes {
+        self.inner.news.queue()
+    }
+
+    /// As [`Store::changes`], for whoever waits for a status to send.
+    pub fn outbox_changes(&self) -> Changes {
+        self.inner.news.outbox()
+    }
+
+    /// Tells which builds moved: began, ended, were asked to end, or said something ([`Store::tell_build`]).
+    pub fn build_changes(&self) -> BuildChanges {
+        self.inner.news.builds()
+    }
+
+    /// Tells those who follow a build, in every process, that there is more to be seen of it than its row: a log that
+    /// grew. Costs a transaction on a shared database, nothing otherwise; gather what comes fast.
+    pub async fn tell_build(&self, id: BuildId) -> Result<(), StoreError> {
+        if let Readers::Sqlite(_) = self.inner.readers {
+            self.inner.news.tell(&BTreeSet::from([Topic::Build(id)]));
+            return Ok(());
+        }
+        self.write(false, move |connection| {
+            Box::pin(async move {
+                connection.tell(Topic::Build(id));
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// How long an outage is worth waiting for in the middle of a build. A server restarts or another takes its place; a
+    /// file on a full disk stays as it is while the build waits that may be what fills it.
+    pub fn patience(&self) -> Duration {
+        match self.inner.readers {
+            Readers::Sqlite(_) => Duration::ZERO,
+            Readers::Postgres(_) => Duration::from_secs(45),
+        }
     }
 
     /// Commits what was asked before, refuses what is asked after, and gives the database back.
@@ -171,20 +214,6 @@ impl Store {
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Store(…)")
-    }
-}
-
-/// A reader's place in the run of changes. Changes while nobody waits are not lost, only joined into one.
-#[derive(Debug)]
-pub struct Changes(watch::Receiver<u64>);
-
-impl Changes {
-    /// Returns at once when something changed since the last call, else waits for it. Never returns after the
-    /// store is gone.
-    pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 

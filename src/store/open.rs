@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::postgres::PostgresError;
 use super::sql::{self, Connection, Readers};
-use super::sqlite::lock::ProcessLock;
+use super::writer::{Shared, Writer};
 use super::{postgres, sqlite};
 use crate::config::server::StoreUrl;
 
@@ -77,31 +79,44 @@ pub enum OpenError {
 
 /// A database that is ready.
 pub(super) struct Opened {
-    pub(super) connection: Connection,
     pub(super) readers: Readers,
-    /// Held for as long as somebody writes; PostgreSQL has many that write.
-    pub(super) lock: Option<ProcessLock>,
+    pub(super) writer: Writer,
     pub(super) link_key: [u8; 32],
+    /// Hears what other processes tell; ends with the store.
+    pub(super) listener: Option<AbortOnDropHandle<()>>,
 }
 
-/// Opens the database at `at`, and makes it ready.
-pub(super) async fn open(at: &StoreUrl, max_pages: Option<u32>) -> Result<Opened, OpenError> {
+/// Opens the database at `at`, makes it ready, and starts the tasks that write it.
+pub(super) async fn open(at: &StoreUrl, max_pages: Option<u32>, shared: &Shared) -> Result<Opened, OpenError> {
     match at {
         StoreUrl::Sqlite(path) => {
             let opening = |source| OpenError::Database { path: path.clone(), source };
             let (mut connection, lock) = sqlite::prepare(path, max_pages).await?;
             let link_key = make_link_key(&mut connection).await.map_err(|error| error.told(opening))?;
             let readers = sqlite::readers(path).await.map_err(opening)?;
-            Ok(Opened { connection, readers, lock: Some(lock), link_key })
+            let writer = sqlite::start(connection, lock, shared.clone());
+            Ok(Opened { readers, writer, link_key, listener: None })
         }
         StoreUrl::Postgres(url) => {
             let connector = postgres::Connector::new(url)?;
-            let mut connection = postgres::prepare(&connector).await?;
+            let (mut connection, time) = postgres::prepare(&connector).await?;
             let failed = |source| PostgresError::telling(url, source).into();
             let link_key = make_link_key(&mut connection).await.map_err(|error| error.told(failed))?;
-            Ok(Opened { connection, readers: connector.readers(), lock: None, link_key })
+            shared.clock.set(time);
+            let readers = connector.readers();
+            let us = make_sender().map_err(OpenError::Random)?;
+            let writer = postgres::start(&connector, connection, shared, us);
+            let listening = tokio::spawn(postgres::listen(connector, shared.news.clone(), us));
+            Ok(Opened { readers, writer, link_key, listener: Some(AbortOnDropHandle::new(listening)) })
         }
     }
+}
+
+/// A name for this process among those that tell each other of changes.
+fn make_sender() -> Result<u32, getrandom::Error> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes)?;
+    Ok(u32::from_ne_bytes(bytes))
 }
 
 /// Why the key of status links can't be had.

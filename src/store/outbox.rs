@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::builds::Numbered;
+use super::news::Topic;
 use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
 use super::{Store, StoreError, row};
 use crate::domain::build::BuildId;
@@ -126,7 +127,7 @@ impl Store {
     /// Leaves a forge alone for `wait`, also across a restart; a shorter wait does not shorten a longer one.
     pub async fn pause_forge(&self, forge: &ForgeName, wait: Duration, reason: &str) -> Result<(), StoreError> {
         let (forge, until, reason) = (forge.to_string(), self.inner.clock.steady().plus(wait), reason.to_owned());
-        self.write(true, move |connection| {
+        self.write(false, move |connection| {
             Box::pin(async move {
                 sql::query(
                     "INSERT INTO pauses (forge, until, reason) VALUES ($1, $2, $3) ON CONFLICT (forge) DO UPDATE \
@@ -146,9 +147,10 @@ impl Store {
     /// Ends a forge's pause: somebody mended what was wrong.
     pub async fn resume_forge(&self, forge: &ForgeName) -> Result<(), StoreError> {
         let forge = forge.to_string();
-        self.write(true, move |connection| {
+        self.write(false, move |connection| {
             Box::pin(async move {
-                sql::query("DELETE FROM pauses WHERE forge = $1").bind(forge).execute(connection).await?;
+                sql::query("DELETE FROM pauses WHERE forge = $1").bind(forge).execute(&mut *connection).await?;
+                connection.tell(Topic::Outbox);
                 Ok(())
             })
         })
@@ -276,8 +278,9 @@ impl Speaker {
         .bind(&status.sentence)
         .bind(fate.as_str())
         .bind(now.0)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        connection.tell(Topic::Outbox);
         Ok(())
     }
 
@@ -350,6 +353,7 @@ pub(super) async fn insert_first(
             values.push_bind(now.0).push_bind(now.0);
         });
         insert.build().execute(&mut *connection).await?;
+        connection.tell(Topic::Outbox);
     }
     Ok(())
 }

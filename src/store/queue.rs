@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::clock::Now;
+use super::news::Topic;
 use super::outbox::{Speaker, speaker_columns};
-use super::sql::{self, Connection, Row, Value};
-use super::{Store, StoreError, builds, row, steps};
+use super::sql::{self, Connection, Query, Row, Value};
+use super::{Store, StoreError, builds, locks, row, steps};
 use crate::domain::build::{Build, BuildId, KeptLevel};
 use crate::domain::lease::{Afterwards, Gone, Lease, afterwards};
 use crate::domain::outcome::{Outcome, Verdict};
@@ -51,19 +52,18 @@ pub enum Returned {
 enum Which {
     /// Those whose lease ran out; the claim counts.
     Expired,
-    /// All of them; the claims count.
-    All,
-    /// Those of one agent; the claims count.
-    Of(String),
+    /// Those of this agent, which is starting; the claims count.
+    Left(String),
     /// The one that its holder gives back; the claim does not count.
     Held(Claim),
 }
 
-/// One conditional update; the condition is said twice for databases with several writers.
+/// One conditional update; the condition is said twice for databases with several writers. There, what another claim is
+/// about to take is not waited for. An agent that was asked to pause claims nothing from that moment on.
 pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, ran_on = $1, lease_until = $2, started_at = $3, \
                      fence = fence + 1, claims = claims + 1 WHERE id = (SELECT id FROM builds \
-                     WHERE finished_at IS NULL AND state = 'queued' ORDER BY id LIMIT 1) \
-                     AND state = 'queued' \
+                     WHERE finished_at IS NULL AND state = 'queued' ORDER BY id LIMIT 1 \
+                     /*pg: FOR UPDATE SKIP LOCKED */) AND state = 'queued' \
                      AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $1 AND asked <> 'run') RETURNING *";
 
 impl Store {
@@ -77,9 +77,13 @@ impl Store {
                     .bind(agent)
                     .bind(clock.steady().plus(lease).0)
                     .bind(clock.wall().0)
-                    .fetch_optional(connection)
+                    .fetch_optional(&mut *connection)
                     .await?;
-                claimed.as_ref().map(read_claimed).transpose()
+                let claimed = claimed.as_ref().map(read_claimed).transpose()?;
+                if let Some(claimed) = &claimed {
+                    connection.tell(Topic::Build(claimed.build.id));
+                }
+                Ok(claimed)
             })
         })
         .await
@@ -164,12 +168,13 @@ impl Store {
     /// Says something on the way (a step begins). False: the claim is lost, nothing was written.
     pub async fn report(&self, claim: &Claim, statuses: &[Status]) -> Result<bool, StoreError> {
         let (claim, statuses, now) = (*claim, statuses.to_vec(), self.inner.clock.steady());
-        self.write(true, move |connection| {
+        self.write(false, move |connection| {
             Box::pin(async move {
+                locks::of_builds(connection, &[claim.build]).await?;
                 let held = sql::query(concat!(
                     "SELECT ",
                     speaker_columns!(),
-                    " FROM builds WHERE id = $1 AND fence = $2 AND state = 'running'"
+                    " FROM builds WHERE id = $1 AND fence = $2 AND state = 'running' /*pg: FOR UPDATE */"
                 ))
                 .bind(claim.build.0)
                 .bind(claim.fence)
@@ -190,8 +195,9 @@ impl Store {
     /// its final word. False: the claim is lost, nothing was written.
     pub async fn finish(&self, claim: &Claim, verdict: &Verdict, statuses: &[Status]) -> Result<bool, StoreError> {
         let (claim, verdict, statuses, clock) = (*claim, verdict.clone(), statuses.to_vec(), self.inner.clock.clone());
-        self.write(true, move |connection| {
+        self.write(false, move |connection| {
             Box::pin(async move {
+                locks::of_builds(connection, &[claim.build]).await?;
                 let finished = sql::query(concat!(
                     "UPDATE builds SET state = 'finished', outcome = $1, reason = $2, finished_at = $3, agent = NULL, \
                      lease_until = NULL, \
@@ -212,6 +218,7 @@ impl Store {
                     speaker.say(connection, status, clock.steady()).await?;
                 }
                 speaker.settle(connection, verdict.outcome.into(), &verdict.reason, clock.steady()).await?;
+                connection.tell(Topic::Build(claim.build));
                 Ok(true)
             })
         })
@@ -229,44 +236,68 @@ impl Store {
         self.give_back(Which::Expired).await
     }
 
-    /// At the start of a process, before the first claim: takes back what it held when it ended. Where nobody else can
-    /// use the store that is every running build, whatever its agent was called and whatever the clock says; else those
-    /// of `agent`, whose name nobody else bears. Others' go back when their leases end.
-    pub async fn recover(&self, agent: Option<&str>) -> Result<Vec<Returned>, StoreError> {
-        match (self.is_shared(), agent) {
-            (false, _) => self.give_back(Which::All).await,
-            (true, Some(agent)) => self.give_back(Which::Of(agent.to_owned())).await,
-            (true, None) => Ok(Vec::new()),
-        }
+    /// At the start of an agent, before its first claim: takes back the builds that it ran when it ended. In a SQLite
+    /// file these are all that run, whatever the agent was called then: the process lock proves that whoever held them
+    /// is gone. In a shared database they are those of this name, and no two agents may have the same; the others'
+    /// leases run out by themselves.
+    pub async fn recover(&self, agent: &str) -> Result<Vec<Returned>, StoreError> {
+        self.give_back(Which::Left(agent.to_owned())).await
     }
 
     async fn give_back(&self, which: Which) -> Result<Vec<Returned>, StoreError> {
         let clock = self.inner.clock.clone();
-        self.write(true, move |connection| {
+        self.write(false, move |connection| {
             Box::pin(async move {
                 let now = clock.now();
-                let (all, of, expired, held) = (
-                    "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' ORDER BY id",
-                    "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' AND agent = $1 ORDER BY id",
-                    "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' AND lease_until < $1 ORDER BY id",
-                    "SELECT * FROM builds WHERE state = 'running' AND id = $1 AND fence = $2",
-                );
+                let looked = which.query(connection, Which::LOOK, now).fetch_all(&mut *connection).await?;
+                let found = looked.iter().map(|row| row.try_get("id").map(BuildId)).collect::<Result<Vec<_>, _>>()?;
+                // Under their repositories' locks they are looked at again: one may have been finished meanwhile.
+                locks::of_builds(connection, &found).await?;
+                let rows = which.query(connection, Which::TAKE, now).fetch_all(&mut *connection).await?;
                 let gone = if matches!(which, Which::Held(_)) { Gone::Drained } else { Gone::Lost };
-                let query = match which {
-                    Which::All => sql::query(all),
-                    Which::Of(agent) => sql::query(of).bind(agent),
-                    Which::Expired => sql::query(expired).bind(now.steady.0),
-                    Which::Held(claim) => sql::query(held).bind(claim.build.0).bind(claim.fence),
-                };
-                let rows = query.fetch_all(&mut *connection).await?;
                 let mut returned = Vec::with_capacity(rows.len());
                 for held in &rows {
-                    returned.push(give_one_back(connection, held, gone, now).await?);
+                    if found.contains(&BuildId(held.try_get("id")?)) {
+                        returned.push(give_one_back(connection, held, gone, now).await?);
+                    }
                 }
                 Ok(returned)
             })
         })
         .await
+    }
+}
+
+/// Running builds that fit a condition.
+macro_rules! running {
+    ($condition:literal) => {
+        [
+            concat!("SELECT id FROM builds WHERE finished_at IS NULL AND state = 'running' AND ", $condition),
+            concat!(
+                "SELECT * FROM builds WHERE finished_at IS NULL AND state = 'running' AND ",
+                $condition,
+                " ORDER BY id /*pg: FOR UPDATE */"
+            ),
+        ]
+    };
+}
+
+impl Which {
+    /// To look at them.
+    const LOOK: usize = 0;
+    /// To change them.
+    const TAKE: usize = 1;
+
+    fn query(&self, connection: &Connection, purpose: usize, now: Now) -> Query<'static> {
+        match self {
+            Which::Left(agent) => sql::query(running!("(agent = $1 OR $2 = 0)")[purpose])
+                .bind(agent.clone())
+                .bind(i64::from(connection.is_shared())),
+            Which::Expired => sql::query(running!("lease_until < $1")[purpose]).bind(now.steady.0),
+            Which::Held(claim) => {
+                sql::query(running!("id = $1 AND fence = $2")[purpose]).bind(claim.build.0).bind(claim.fence)
+            }
+        }
     }
 }
 
@@ -288,6 +319,7 @@ fn read_lease(from: &Row) -> Result<Lease, StoreError> {
 /// Puts a running build back into the queue, or finishes it where it was to be cancelled or was lost too often.
 async fn give_one_back(connection: &mut Connection, held: &Row, gone: Gone, now: Now) -> Result<Returned, StoreError> {
     let speaker = Speaker::from_row(held)?;
+    connection.tell(Topic::Build(speaker.build));
     let sentence = match afterwards(read_lease(held)?, row::number(held, "claims")?, gone) {
         Afterwards::Again { sentence } => sentence,
         Afterwards::Ended { verdict, sentence } => {
@@ -303,6 +335,7 @@ async fn give_one_back(connection: &mut Connection, held: &Row, gone: Gone, now:
     .execute(&mut *connection)
     .await?;
     steps::delete(connection, speaker.build).await?;
+    connection.tell(Topic::Queue);
     speaker.say_own(connection, StatusState::Pending, sentence, now.steady).await?;
     Ok(Returned::Queued(speaker.build))
 }

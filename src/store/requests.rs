@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::clock::Now;
 use super::deliveries::{Ending, NewBuild};
+use super::news::Topic;
 use super::outbox::{Speaker, speaker_columns};
 use super::sql::{self, Connection};
-use super::{Store, StoreError, builds, outbox, row};
+use super::{Store, StoreError, builds, locks, outbox, row};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::status::{Status, StatusState};
 use crate::domain::trust::Trust;
@@ -64,15 +65,24 @@ impl Store {
             superseded_by: None,
         };
         let clock = self.inner.clock.clone();
-        self.write(true, move |connection| Box::pin(async move { end(connection, &words, clock.now()).await })).await
+        self.write(false, move |connection| {
+            Box::pin(async move {
+                locks::of_builds(connection, &[id]).await?;
+                end(connection, &words, clock.now()).await
+            })
+        })
+        .await
     }
 
     /// Repeats a finished build as a new one, in the name of `by`; `use_cache` false reads no cache. A fork's build
     /// that nobody approved waits again: a repetition is no approval.
     pub async fn rerun(&self, id: BuildId, use_cache: bool, by: &str) -> Result<RerunAnswer, StoreError> {
         let (by, clock) = (by.to_owned(), self.inner.clock.clone());
-        self.write(true, move |connection| {
-            Box::pin(async move { rerun(connection, id, use_cache, &by, clock.now()).await })
+        self.write(false, move |connection| {
+            Box::pin(async move {
+                locks::of_builds(connection, &[id]).await?;
+                rerun(connection, id, use_cache, &by, clock.now()).await
+            })
         })
         .await
     }
@@ -80,7 +90,7 @@ impl Store {
     /// Ends the forks' builds that have waited longer than `wait` for approval.
     pub async fn lapse_waiting(&self, wait: Duration) -> Result<Vec<BuildId>, StoreError> {
         let clock = self.inner.clock.clone();
-        self.write(true, move |connection| {
+        self.write(false, move |connection| {
             Box::pin(async move {
                 let now = clock.now();
                 let cut = now.wall.0.saturating_sub(row::stored(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
@@ -91,17 +101,24 @@ impl Store {
                 .bind(cut)
                 .fetch_all(&mut *connection)
                 .await?;
-                for &id in &lapsed {
+                let lapsed: Vec<BuildId> = lapsed.into_iter().map(BuildId).collect();
+                locks::of_builds(connection, &lapsed).await?;
+                let mut ended = Vec::with_capacity(lapsed.len());
+                for id in lapsed {
                     let days = wait.as_secs() / 86_400;
                     let words = End {
-                        build: BuildId(id),
+                        build: id,
                         reason: format!("nobody approved it within {days} days"),
                         sentence: format!("Cancelled: nobody approved this fork's commit within {days} days"),
                         superseded_by: None,
                     };
-                    end(connection, &words, now).await?;
+                    // Approved meanwhile, it is another's to end.
+                    if is_waiting(connection, id).await? {
+                        end(connection, &words, now).await?;
+                        ended.push(id);
+                    }
                 }
-                Ok(lapsed.into_iter().map(BuildId).collect())
+                Ok(ended)
             })
         })
         .await
@@ -112,6 +129,12 @@ impl Store {
 /// request's words stay.
 pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> Result<CancelAnswer, StoreError> {
     let superseded_by = words.superseded_by.map(|id| id.0);
+    // Where others write, too, nobody claims it or gives it back between the two words that follow.
+    sql::query("SELECT id FROM builds WHERE id = $1 /*pg: FOR UPDATE */")
+        .bind(words.build.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+    connection.tell(Topic::Build(words.build));
     let finished = sql::query(concat!(
         "UPDATE builds SET state = 'finished', outcome = 'cancelled', reason = $1, superseded_by = $2, \
          finished_at = $3 WHERE id = $4 AND state IN ('waiting', 'queued') RETURNING ",
@@ -148,6 +171,11 @@ pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> R
         Some("running") => CancelAnswer::Requested,
         Some(_) => CancelAnswer::AlreadyFinished,
     })
+}
+
+async fn is_waiting(connection: &mut Connection, build: BuildId) -> Result<bool, StoreError> {
+    let waiting = sql::query("SELECT id FROM builds WHERE id = $1 AND state = 'waiting'").bind(build.0);
+    Ok(waiting.fetch_optional(connection).await?.is_some())
 }
 
 async fn rerun(

@@ -49,7 +49,7 @@ impl Store {
                     "DELETE FROM builds WHERE id IN (SELECT b.id FROM builds b \
                      WHERE b.finished_at IS NOT NULL AND b.finished_at < $1 AND NOT EXISTS \
                      (SELECT 1 FROM outbox o WHERE o.build_id = b.id AND o.fate = 'due') \
-                     ORDER BY b.finished_at LIMIT $2) RETURNING id",
+                     ORDER BY b.finished_at LIMIT $2 /*pg: FOR UPDATE SKIP LOCKED */) RETURNING id",
                 )
                 .bind(before.0)
                 .bind(AT_ONCE)
@@ -71,7 +71,8 @@ impl Store {
             Box::pin(async move {
                 let deleted = sql::query(
                     "DELETE FROM deliveries WHERE id IN \
-                     (SELECT id FROM deliveries WHERE received_at < $1 ORDER BY received_at LIMIT $2)",
+                     (SELECT id FROM deliveries WHERE received_at < $1 ORDER BY received_at LIMIT $2 \
+                     /*pg: FOR UPDATE SKIP LOCKED */)",
                 )
                 .bind(before.0)
                 .bind(AT_ONCE * 10)

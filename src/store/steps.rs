@@ -1,17 +1,11 @@
 //! A build's steps as rows. Only the holder of the build's claim writes them.
 
+use super::news::Topic;
 use super::queue::Claim;
 use super::sql::{self, Connection, QueryBuilder, Row};
 use super::{Store, StoreError, explanations, row};
 use crate::domain::build::{Build, BuildId, Step};
 use crate::domain::spec::Explanation;
-
-/// The condition that a claim still holds; its parameters are build and fence.
-macro_rules! held {
-    ($build:literal, $fence:literal) => {
-        concat!("EXISTS (SELECT 1 FROM builds WHERE id = ", $build, " AND fence = ", $fence, " AND state = 'running')")
-    };
-}
 
 impl Store {
     /// Writes the plan's steps, in order, and why they are as they are, in place of what was there. False: the claim is
@@ -25,6 +19,7 @@ impl Store {
                     delete(connection, claim.build).await?;
                     insert(connection, claim.build, &steps).await?;
                     explanations::put(connection, claim.build, &explanation).await?;
+                    connection.tell(Topic::Build(claim.build));
                 }
                 Ok(held)
             })
@@ -37,12 +32,14 @@ impl Store {
         let (claim, step) = (*claim, step.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let updated = sql::query(concat!(
+                if !is_held(connection, &claim).await? {
+                    return Ok(false);
+                }
+                let updated = sql::query(
                     "UPDATE steps SET state = $1, outcome = $2, exit_code = $3, signal = $4, cache = $5, \
                      started_at = $6, finished_at = $7, reason = $8, mend = $9, cache_note = $10 \
-                     WHERE build_id = $11 AND name = $12 AND ",
-                    held!("$11", "$13")
-                ))
+                     WHERE build_id = $11 AND name = $12",
+                )
                 .bind(step.state.as_str())
                 .bind(step.outcome.map(|outcome| outcome.as_str()))
                 .bind(step.exit_code)
@@ -55,9 +52,9 @@ impl Store {
                 .bind(step.cache_note)
                 .bind(claim.build.0)
                 .bind(step.name)
-                .bind(claim.fence)
-                .execute(connection)
+                .execute(&mut *connection)
                 .await?;
+                connection.tell(Topic::Build(claim.build));
                 Ok(updated.rows_affected() > 0)
             })
         })
@@ -65,10 +62,11 @@ impl Store {
     }
 }
 
-/// Whether nobody claimed the build since. Asked within the transaction that writes.
+/// Whether nobody claimed the build since. Asked within the transaction that writes, which nobody overtakes.
 pub(super) async fn is_held(connection: &mut Connection, claim: &Claim) -> Result<bool, StoreError> {
-    let held = sql::query_scalar(concat!("SELECT ", held!("$1", "$2"))).bind(claim.build.0).bind(claim.fence);
-    Ok(held.fetch_one(connection).await?)
+    let held = "SELECT id FROM builds WHERE id = $1 AND fence = $2 AND state = 'running' /*pg: FOR UPDATE */";
+    let held = sql::query(held).bind(claim.build.0).bind(claim.fence);
+    Ok(held.fetch_optional(connection).await?.is_some())
 }
 
 /// Fills in the steps of `builds`.

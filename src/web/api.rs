@@ -92,6 +92,9 @@ pub(super) struct WholeBuild {
     #[serde(flatten)]
     build: Build,
     notices: Vec<String>,
+    /// Why it has not begun, while it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
 }
 
 /// `GET /api/v1/builds/{id}`
@@ -103,7 +106,8 @@ pub(super) async fn build(
 ) -> Result<Json<WholeBuild>, Refused> {
     let build = readable(&pages, &id, query.as_deref(), &headers).await?;
     let notices = pages.records.explanation(build.id).await?.unwrap_or_default().notices;
-    Ok(Json(WholeBuild { build, notices }))
+    let waits = super::elsewhere::why_it_waits(&pages, &build).await?;
+    Ok(Json(WholeBuild { build, notices, waits }))
 }
 
 /// `GET /api/v1/builds/{id}/plan`: empty lists for a build whose plan was not kept.

@@ -3,6 +3,7 @@
 //! It translates and never decides: what a build is comes through [`Records`], what it wrote from
 //! [`Logs`], and who may see or change it from [`auth`].
 
+mod agents;
 mod ansi;
 mod answer;
 mod api;
@@ -117,6 +118,8 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/stats", get(api::not_built_yet))
         .route("/api/v1/builds/{id}/artifacts", get(artifacts::list))
         .route("/api/v1/builds/{id}/artifacts/{*path}", get(artifacts::file))
+        .route("/api/v1/agents", get(agents::list))
+        .route("/agents", get(agents::page))
         .route("/api/v1/deliveries", get(api::deliveries))
         .route("/api/v1/openapi.json", get(api::openapi))
         .route("/", get(pages::list))
@@ -128,6 +131,8 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/rerun", post(api::rerun))
         .route("/api/v1/builds/{id}/approve", post(api::change_not_built_yet))
         .route("/api/v1/repos/{*rest}", post(api::change_not_built_yet))
+        .route("/api/v1/agents/{name}/{order}", post(agents::order))
+        .route("/agents/{name}/{order}", post(agents::form))
         .route("/builds/{id}/cancel", post(forms::cancel))
         .route("/builds/{id}/rerun", post(forms::rerun))
         .route("/login", get(forms::login).post(forms::sign_in))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::blobs::{BuildLog, StepLog};
 use crate::config::server::StatusMode;
@@ -129,6 +130,7 @@ impl<'a> Keeper<'a> {
     where
         W: Future<Output = Result<bool, StoreError>>,
     {
+        let patience = Instant::now() + self.worker.store.patience();
         loop {
             match write().await {
                 Ok(true) => return Ok(()),
@@ -136,7 +138,7 @@ impl<'a> Keeper<'a> {
                     self.held.lose();
                     return Err(not_ours());
                 }
-                Err(StoreError::Unavailable(why)) if self.worker.store.is_shared() && !self.held.is_over() => {
+                Err(StoreError::Unavailable(why)) if Instant::now() < patience && !self.held.is_over() => {
                     tracing::warn!(why, build = self.build.id.0, "what happened can't be written down yet");
                     tokio::time::sleep(AGAIN).await;
                 }

@@ -125,7 +125,7 @@ pub(super) async fn hold_while<T>(
 }
 
 async fn hold(store: &Store, claim: &Claim, held: &Held, reins: &Reins, done: &CancellationToken) -> Option<LeaseEnd> {
-    let mut changes = store.changes();
+    let mut changes = store.build_changes();
     loop {
         let beat = held.look().next_beat().saturating_sub(Moment::now().0);
         tokio::select! {
@@ -142,7 +142,7 @@ async fn hold(store: &Store, claim: &Claim, held: &Held, reins: &Reins, done: &C
                     return end_of(lease, held);
                 }
             }
-            () = changes.next() => {
+            () = changes.of(claim.build) => {
                 if held.is_over() {
                     return Some(LeaseEnd::Lost);
                 }

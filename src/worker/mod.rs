@@ -81,7 +81,7 @@ impl Worker {
     pub async fn run(mut self, ending: Ending) -> bool {
         let slots = Slots::new(self.agent.slots);
         let builds = TaskTracker::new();
-        let mut changes = self.store.changes();
+        let mut changes = self.store.queue_changes();
         while !ending.drain.is_cancelled() {
             if *self.orders.borrow_and_update() != Order::Run {
                 if self.is_drained(&builds, &ending).await {

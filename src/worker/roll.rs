@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::agent::Order;
 use crate::store::{AgentCard, Registered, Store, StoreError};
 
+/// How soon others see that a slot became busy or free.
+const LOOK: Duration = Duration::from_secs(1);
 /// After news, further ones are gathered so long before the store is asked again.
 const GATHER: Duration = Duration::from_millis(100);
 /// How often a name that is taken is tried.
@@ -86,13 +88,17 @@ impl Roll {
         let mut told = 0;
         let mut next_beat = tokio::time::Instant::now() + self.alive / 3;
         loop {
-            let is_due = tokio::select! {
-                () = tokio::time::sleep_until(next_beat) => true,
-                () = changes.next() => false,
+            let is_told = tokio::select! {
+                () = tokio::time::sleep(LOOK.min(self.alive / 3)) => false,
+                () = changes.next() => true,
                 () = gone.cancelled() => break,
             };
             let busy = self.busy.load(Ordering::Relaxed);
-            let heard = if is_due || busy != told {
+            let is_due = busy != told || tokio::time::Instant::now() >= next_beat;
+            if !is_due && !is_told {
+                continue;
+            }
+            let heard = if is_due {
                 next_beat = tokio::time::Instant::now() + self.alive / 3;
                 told = busy;
                 self.store.beat(&self.card, busy, self.alive).await

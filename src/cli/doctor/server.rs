@@ -58,12 +58,7 @@ pub(super) async fn store(settings: &Server) -> Vec<Finding> {
             let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             vec![Finding::good(STORE, name, format!("{shown}, in use by {holder}: the server runs"))]
         }
-        Err(OpenError::Postgres(error)) => {
-            // Its words name what mends it.
-            let words = error.to_string();
-            let (detail, fix) = words.split_once("; ").unwrap_or((&words, "look at the server's log"));
-            vec![Finding::fault(STORE, name, detail, fix)]
-        }
+        Err(OpenError::Postgres(error)) => vec![Finding::fault(STORE, name, error.fault(), error.fix())],
         Err(error) => {
             let fix = "mend the file or its rights, or give [store] url another path";
             vec![Finding::fault(STORE, name, error.to_string(), fix)]
@@ -106,7 +101,8 @@ pub(super) async fn hooks(settings: &Server) -> Vec<Finding> {
             Finding::fault(HOOKS, name, format!("the server runs, and {public} does not lead to it: {why}"), fix)
         }
         Err(why) => {
-            let detail = format!("{public} does not answer ({why}), and no server runs on this store");
+            let alone = if settings.store.sqlite().is_some() { ", and no server runs on this store" } else { "" };
+            let detail = format!("{public} does not answer ({why}){alone}");
             Finding::warning(HOOKS, name, detail, "start `hookmill serve`, then ask again")
         }
     });

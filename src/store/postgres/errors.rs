@@ -5,14 +5,10 @@ use sqlx::postgres::PgDatabaseError;
 use super::OLDEST;
 use crate::config::server::PostgresUrl;
 
-/// Why a PostgreSQL database can't be used. Addresses show without their password.
-#[derive(Debug, thiserror::Error)]
+/// Why a PostgreSQL database can't be used. Shows as what is wrong and what mends it, addresses without their password.
+#[derive(Debug)]
 pub enum PostgresError {
     /// Nobody answers.
-    #[error(
-        "{url} can't be reached: {source}; is PostgreSQL running there, does it listen for this machine \
-         (listen_addresses, firewall), and is [store] url right?"
-    )]
     Unreachable {
         /// Its address.
         url: PostgresUrl,
@@ -20,10 +16,6 @@ pub enum PostgresError {
         source: sqlx::Error,
     },
     /// It does not know us.
-    #[error(
-        "{url} refuses this user: {source}; correct the password (best in a file that [store] url_file names), or \
-         what pg_hba.conf says of this user"
-    )]
     Denied {
         /// Its address.
         url: PostgresUrl,
@@ -31,7 +23,6 @@ pub enum PostgresError {
         source: sqlx::Error,
     },
     /// The database is not there.
-    #[error("{url}: {source}; make it: createdb --encoding UTF8 --template template0 --owner USER DATABASE")]
     Missing {
         /// Its address.
         url: PostgresUrl,
@@ -39,10 +30,6 @@ pub enum PostgresError {
         source: sqlx::Error,
     },
     /// Encryption could not be agreed on.
-    #[error(
-        "{url} can't be trusted: {source}; name the authority of its certificate (sslrootcert=FILE after ? in [store] \
-         url), or ask for less (sslmode=require encrypts without asking who answers)"
-    )]
     Untrusted {
         /// Its address.
         url: PostgresUrl,
@@ -50,10 +37,6 @@ pub enum PostgresError {
         source: sqlx::Error,
     },
     /// The role may not do what we need.
-    #[error(
-        "{url}: this user may not make or change tables there ({why}); make it the owner: ALTER DATABASE database OWNER \
-         TO user; ALTER SCHEMA public OWNER TO user"
-    )]
     NoRights {
         /// Its address.
         url: PostgresUrl,
@@ -61,19 +44,16 @@ pub enum PostgresError {
         why: String,
     },
     /// The role has no schema to write to.
-    #[error("{url}: no schema of this user's search_path is there; make one: CREATE SCHEMA AUTHORIZATION user")]
     NoSchema {
         /// Its address.
         url: PostgresUrl,
     },
     /// It only repeats what another server writes.
-    #[error("{url} is a standby, which only reads: give [store] url the address of its primary")]
     Standby {
         /// Its address.
         url: PostgresUrl,
     },
     /// The server is too old.
-    #[error("{url} is PostgreSQL {found}; hookmill needs {OLDEST} or newer")]
     TooOld {
         /// Its address.
         url: PostgresUrl,
@@ -81,10 +61,6 @@ pub enum PostgresError {
         found: u32,
     },
     /// The database can't hold every character.
-    #[error(
-        "{url} holds text as {found}, which can't hold every commit's title; make a new database: createdb --encoding \
-         UTF8 --template template0 --owner USER DATABASE"
-    )]
     Encoding {
         /// Its address.
         url: PostgresUrl,
@@ -92,10 +68,6 @@ pub enum PostgresError {
         found: String,
     },
     /// A newer binary made it.
-    #[error(
-        "{url} has schema version {found}, and this hookmill knows up to version {known}: run a newer hookmill, or \
-         restore the backup made before the upgrade"
-    )]
     Newer {
         /// Its address.
         url: PostgresUrl,
@@ -105,13 +77,11 @@ pub enum PostgresError {
         known: i64,
     },
     /// The tables are not ours.
-    #[error("{url} holds tables of another program: give hookmill a database of its own")]
     Foreign {
         /// Its address.
         url: PostgresUrl,
     },
     /// Anything else.
-    #[error("{url} can't be used: {source}")]
     Failed {
         /// Its address.
         url: PostgresUrl,
@@ -120,7 +90,68 @@ pub enum PostgresError {
     },
 }
 
+impl std::fmt::Display for PostgresError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.fault(), self.fix())
+    }
+}
+
+impl std::error::Error for PostgresError {}
+
 impl PostgresError {
+    /// What is wrong.
+    pub fn fault(&self) -> String {
+        match self {
+            Self::Unreachable { url, source } => format!("{url} can't be reached: {source}"),
+            Self::Denied { url, source } => format!("{url} refuses this user: {source}"),
+            Self::Missing { url, source } => format!("{url}: {source}"),
+            Self::Untrusted { url, source } => format!("{url} can't be trusted: {source}"),
+            Self::NoRights { url, why } => format!("{url}: this user may not make or change tables there ({why})"),
+            Self::NoSchema { url } => format!("{url}: no schema of this user's search_path is there"),
+            Self::Standby { url } => format!("{url} is a standby, which only reads"),
+            Self::TooOld { url, found } => format!("{url} is PostgreSQL {found}"),
+            Self::Encoding { url, found } => {
+                format!("{url} holds text as {found}, which can't hold every commit's title")
+            }
+            Self::Newer { url, found, known } => {
+                format!("{url} has schema version {found}, and this hookmill knows up to version {known}")
+            }
+            Self::Foreign { url } => format!("{url} holds tables of another program"),
+            Self::Failed { url, source } => format!("{url} can't be used: {source}"),
+        }
+    }
+
+    /// What mends it.
+    pub fn fix(&self) -> String {
+        let fix = match self {
+            Self::Unreachable { .. } => {
+                "see that PostgreSQL runs there and listens for this machine (listen_addresses, firewall), and that \
+                 [store] url is right"
+            }
+            Self::Denied { .. } => {
+                "correct the password (best in a file that [store] url_file names), or what pg_hba.conf says of this user"
+            }
+            Self::Missing { .. } => "make it: createdb --encoding UTF8 --template template0 --owner USER DATABASE",
+            Self::Untrusted { .. } => {
+                "name the authority of its certificate (sslrootcert=FILE after ? in [store] url), or ask for less \
+                 (sslmode=require encrypts without asking who answers)"
+            }
+            Self::NoRights { .. } => {
+                "make it the owner: ALTER DATABASE database OWNER TO user, ALTER SCHEMA public OWNER TO user"
+            }
+            Self::NoSchema { .. } => "make one: CREATE SCHEMA AUTHORIZATION user",
+            Self::Standby { .. } => "give [store] url the address of its primary",
+            Self::TooOld { .. } => return format!("hookmill needs PostgreSQL {OLDEST} or newer"),
+            Self::Encoding { .. } => {
+                "make a new database: createdb --encoding UTF8 --template template0 --owner USER DATABASE"
+            }
+            Self::Newer { .. } => "run a newer hookmill, or restore the backup made before the upgrade",
+            Self::Foreign { .. } => "give hookmill a database of its own",
+            Self::Failed { .. } => "the server's log says more",
+        };
+        fix.to_owned()
+    }
+
     /// Sorts an error by what mends it. Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
     pub(in crate::store) fn telling(url: &PostgresUrl, source: sqlx::Error) -> Self {
         let url = url.clone();

@@ -1,16 +1,20 @@
 //! What is PostgreSQL's own: how it is reached and asked to be durable, and which of its errors pass.
 
 mod errors;
+mod lanes;
+mod listener;
 mod prepare;
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection};
 
 pub use errors::PostgresError;
 pub(super) use errors::is_outage;
+pub(super) use lanes::start;
+pub(super) use listener::listen;
 pub(super) use prepare::{look, prepare, schema_error};
 
 use super::schema::Migration;
@@ -103,6 +107,12 @@ impl Connector {
         tokio::time::timeout(PATIENCE, self.options.connect())
             .await
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    /// The one connection that hears of changes.
+    fn listening(&self) -> PgPool {
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
+        pool.connect_lazy_with(self.options.clone())
     }
 
     /// Connections that only read; they are made when they are needed.

@@ -11,9 +11,9 @@ use crate::store::sql::{self, Connection};
 const SCHEMA_LOCK: i64 = 0x686f_6f6b_6d69_6c6c;
 
 /// Looks at the database and brings its schema up. Several processes may do so at once: one does, the others wait.
-pub(in crate::store) async fn prepare(connector: &Connector) -> Result<Connection, PostgresError> {
+pub(in crate::store) async fn prepare(connector: &Connector) -> Result<(Connection, Timestamp), PostgresError> {
     let url = connector.url();
-    let (mut connection, _) = look(connector).await?;
+    let (mut connection, look) = look(connector).await?;
     let failed = |source| PostgresError::telling(url, source);
     // As long as it takes: the one who holds it may have much to change.
     connection.run_all("SET lock_timeout = 0").await.map_err(failed)?;
@@ -22,14 +22,16 @@ pub(in crate::store) async fn prepare(connector: &Connector) -> Result<Connectio
     migrated.map_err(|error| schema_error(connector, error))?;
     sql::query("SELECT pg_advisory_unlock($1)").bind(SCHEMA_LOCK).execute(&mut connection).await.map_err(failed)?;
     connection.run_all("RESET lock_timeout").await.map_err(failed)?;
-    Ok(connection)
+    Ok((connection, look.time))
 }
 
 /// What a look at a server told.
 pub(in crate::store) struct Look {
     /// Its version: 15.
     pub(in crate::store) version: u32,
-    /// By how much its clock is ahead of ours, in milliseconds.
+    /// What its clock says.
+    pub(in crate::store) time: Timestamp,
+    /// By how much that is ahead of ours, in milliseconds.
     pub(in crate::store) clock_ahead: i64,
 }
 
@@ -63,7 +65,7 @@ pub(in crate::store) async fn look(connector: &Connector) -> Result<(Connection,
     }
     let time: i64 = row.try_get("time").map_err(failed)?;
     let ours: Timestamp = SystemTime::now().into();
-    Ok((connection, Look { version: found, clock_ahead: time - ours.0 }))
+    Ok((connection, Look { version: found, time: Timestamp(time), clock_ahead: time - ours.0 }))
 }
 
 pub(in crate::store) fn schema_error(connector: &Connector, error: SchemaError) -> PostgresError {

@@ -7,6 +7,7 @@ mod builder;
 mod query;
 mod value;
 
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 
 use sqlx::pool::PoolConnection;
@@ -19,14 +20,18 @@ pub(super) use builder::QueryBuilder;
 pub(super) use query::{Query, query, query_scalar};
 pub(super) use value::Value;
 
+use super::news::Topic;
 use super::{postgres, sqlite};
 
 /// Rows of one multi-row statement, so that the widest table stays below SQLite's 32 766 parameters (and PostgreSQL's
 /// 65 535).
 pub(super) const MAX_ROWS: usize = 512;
 
-/// A connection to either database.
-pub(super) struct Connection(Engine);
+/// A connection to either database, and what its transaction has to tell.
+pub(super) struct Connection {
+    engine: Engine,
+    told: BTreeSet<Topic>,
+}
 
 enum Engine {
     Sqlite(SqliteConnection),
@@ -43,19 +48,25 @@ enum Through<'c> {
 
 impl From<SqliteConnection> for Connection {
     fn from(connection: SqliteConnection) -> Self {
-        Self(Engine::Sqlite(connection))
+        Engine::Sqlite(connection).into()
     }
 }
 
 impl From<PgConnection> for Connection {
     fn from(connection: PgConnection) -> Self {
-        Self(Engine::Postgres(connection))
+        Engine::Postgres(connection).into()
+    }
+}
+
+impl From<Engine> for Connection {
+    fn from(engine: Engine) -> Self {
+        Self { engine, told: BTreeSet::new() }
     }
 }
 
 impl Connection {
     fn through(&mut self) -> Through<'_> {
-        match &mut self.0 {
+        match &mut self.engine {
             Engine::Sqlite(connection) => Through::Sqlite(connection),
             Engine::SqliteLent(connection) => Through::Sqlite(connection),
             Engine::Postgres(connection) => Through::Postgres(connection),
@@ -65,11 +76,12 @@ impl Connection {
 
     /// Whether others write to this database at the same time.
     pub(super) fn is_shared(&self) -> bool {
-        matches!(self.0, Engine::Postgres(_) | Engine::PostgresLent(_))
+        matches!(self.engine, Engine::Postgres(_) | Engine::PostgresLent(_))
     }
 
     /// Begins a transaction that may write.
     pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        self.told.clear();
         let begin = if self.is_shared() { postgres::BEGIN } else { sqlite::BEGIN };
         self.say(begin).await
     }
@@ -83,6 +95,24 @@ impl Connection {
         }
     }
 
+    /// Notes what whoever waits is to be told once the transaction is on disk.
+    pub(super) fn tell(&mut self, topic: Topic) {
+        self.told.insert(topic);
+    }
+
+    /// What is noted so far; and, given back, what was noted then.
+    pub(super) fn told(&mut self) -> &mut BTreeSet<Topic> {
+        &mut self.told
+    }
+
+    /// The connection, where it is one to PostgreSQL.
+    pub(super) fn postgres(&mut self) -> Option<&mut PgConnection> {
+        match self.through() {
+            Through::Sqlite(_) => None,
+            Through::Postgres(connection) => Some(connection),
+        }
+    }
+
     /// Runs many statements that take no values.
     pub(super) async fn run_all(&mut self, statements: &'static str) -> Result<(), sqlx::Error> {
         match self.through() {
@@ -93,7 +123,7 @@ impl Connection {
 
     /// Ends the connection in order.
     pub(super) async fn close(self) -> Result<(), sqlx::Error> {
-        match self.0 {
+        match self.engine {
             Engine::Sqlite(connection) => connection.close().await,
             Engine::Postgres(connection) => connection.close().await,
             Engine::SqliteLent(connection) => connection.close().await,
@@ -114,10 +144,10 @@ pub(super) enum Readers {
 impl Readers {
     /// Lends one of them for several statements.
     pub(super) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
-        Ok(Lent(Connection(match self {
-            Readers::Sqlite(pool) => Engine::SqliteLent(pool.acquire().await?),
-            Readers::Postgres(pool) => Engine::PostgresLent(pool.acquire().await?),
-        })))
+        Ok(Lent(match self {
+            Readers::Sqlite(pool) => Engine::SqliteLent(pool.acquire().await?).into(),
+            Readers::Postgres(pool) => Engine::PostgresLent(pool.acquire().await?).into(),
+        }))
     }
 
     /// Ends all of them.

@@ -1,6 +1,7 @@
 //! What is SQLite's own: how it is opened, locked and asked to be durable, and which of its errors pass.
 
 pub(super) mod lock;
+mod task;
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use lock::ProcessLock;
+pub(super) use task::start;
 
 use super::OpenError;
 use super::schema::{self, Migration, SchemaError};
