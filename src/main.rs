@@ -16,14 +16,16 @@ fn main() -> ExitCode {
     match Cli::parse().command.run_alone() {
         Ok(code) => code,
         Err(command) => match *command {
-            Command::Serve(args) => serve(args.config.as_deref()),
+            Command::Serve(args) => serve(app::serve(args.config.as_deref())),
+            Command::Agent(args) => serve(app::agent(args.config.as_deref())),
             // `internal` was taken above.
             _ => ExitCode::from(USAGE),
         },
     }
 }
 
-fn serve(config: Option<&std::path::Path>) -> ExitCode {
+/// Runs a part of the library that works until somebody ends it.
+fn serve(work: impl Future<Output = Result<Ended, app::ServeError>>) -> ExitCode {
     if let Err(why) = telemetry::init() {
         eprintln!("hookmill: {why}");
         return ExitCode::from(USAGE);
@@ -34,7 +36,7 @@ fn serve(config: Option<&std::path::Path>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(app::serve(config));
+            let ended = runtime.block_on(work);
             // A request to a slow forge on a thread of its own must not hold up who was asked to end at once.
             runtime.shutdown_background();
             ended

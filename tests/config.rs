@@ -122,7 +122,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[[forge]]\nname = \"a\"\nkind = \"gitlab\"\ntoken = \"0123456789abcdef\"", "gitlab"),
         ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
-        ("[data]\nblobs_url = \"s3://bucket\"", "blobs_url"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
         ("[defaults]\nforks = \"build\"", "forks"),
         ("[[defaults.secret]]\nname = \"A\"", "secret"),

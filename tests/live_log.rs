@@ -1,5 +1,7 @@
 //! Looking on while a build runs: every line once, also when the connection breaks.
 
+#[path = "support/events.rs"]
+mod events;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/forge.rs"]
 mod forge;
@@ -10,86 +12,15 @@ mod git_http;
 #[path = "support/server.rs"]
 mod server;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
-
-use forge::{Forge, PATIENCE};
-use serde_json::{Value, json};
+use events::{Event, Stream};
+use forge::Forge;
+use serde_json::json;
 use server::Server;
 
 const LINES: usize = 60;
 /// Prints a line, then the next a moment later; the pauses are the build's, not the test's.
 const TALKER: &str = "let n = 0;\nconst say = () => {\n  n += 1;\n  console.log(`line ${n} größe`);\n  \
                       if (n < 60) setTimeout(say, 40);\n};\nsay();\n";
-
-/// One server-sent event.
-#[derive(Clone, Debug, PartialEq)]
-struct Event {
-    kind: String,
-    id: String,
-    data: Value,
-}
-
-impl Event {
-    /// Its text, if it is a line of the bundle.
-    fn line(&self) -> Option<&str> {
-        let mine = self.kind == "line" && self.data["step"] == "bundle";
-        if mine { self.data["text"].as_str() } else { None }
-    }
-}
-
-/// An open stream of events. Dropped, the connection breaks.
-struct Stream {
-    reader: BufReader<TcpStream>,
-    code: u16,
-}
-
-impl Stream {
-    fn open(server: &Server, build: i64, last: Option<&str>) -> Stream {
-        let address = server.url();
-        let host = address.strip_prefix("http://").expect("http");
-        let mut stream = TcpStream::connect(host).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let last = last.map_or_else(String::new, |last| format!("Last-Event-ID: {last}\r\n"));
-        write!(stream, "GET /api/v1/builds/{build}/events HTTP/1.1\r\nHost: {host}\r\n{last}\r\n").expect("sent");
-        let mut reader = BufReader::new(stream);
-        let mut first = String::new();
-        reader.read_line(&mut first).expect("an answer");
-        let code = first.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-        let mut line = String::new();
-        while reader.read_line(&mut line).expect("a head") > 2 {
-            line.clear();
-        }
-        Stream { reader, code }
-    }
-
-    /// The next event; none at the end. The chunks of HTTP/1.1 are told from the stream by their shape alone: their
-    /// sizes stand on lines of their own, and no field of an event is only hexadecimal digits.
-    fn next(&mut self) -> Option<Event> {
-        let (mut kind, mut id, mut data) = (String::new(), String::new(), String::new());
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line).expect("the stream goes on") == 0 {
-                return None;
-            }
-            match line.trim_end().split_once(": ") {
-                Some(("event", value)) => kind = value.to_owned(),
-                Some(("id", value)) => id = value.to_owned(),
-                Some(("data", value)) => data = value.to_owned(),
-                _ if !data.is_empty() => {
-                    let data = serde_json::from_str(&data).expect("JSON");
-                    return Some(Event { kind, id, data });
-                }
-                _ if line == "0\r\n" => return None,
-                _ => {}
-            }
-        }
-    }
-
-    fn rest(mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.next()).collect()
-    }
-}
 
 fn talk(forge: &Forge, server: &Server) -> i64 {
     let repo = forge.repo("acme/shop");

@@ -1,5 +1,6 @@
 //! The join: everything is made here, handed its part of the configuration, run, and ended in order.
 
+mod identity;
 mod parts;
 mod records;
 mod reload;
@@ -14,12 +15,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::load::LoadError;
 use crate::config::server::StoreUrl;
-use crate::store::{self, OpenError, Store};
+use crate::live::Hub;
+use crate::outside::Unusable;
+use crate::store::{self, Moved, OpenError, Store};
 use crate::sweeper::Sweeper;
 use crate::web::listener::{self, Listener};
-use crate::worker::{Ending, Worker};
+use crate::worker::{Ending, RollError, Worker};
 
-use parts::Parts;
+pub use identity::IdentityError;
+
+use identity::Identity;
+use parts::{Front, Materials, Parts, Role};
 use signals::{Asked, Signals};
 
 /// After a second signal, what is under way (a request to a forge, an answer to a reader) may end within this time.
@@ -28,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long to wait before what could not be put right at start is tried again.
 const PUT_RIGHT_AGAIN: Duration = Duration::from_secs(2);
 
-/// Why `serve` ended other than by a drain.
+/// Why `serve` or `agent` ended other than by a drain.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Nothing is configured, or what is configured can't be used.
@@ -37,6 +43,24 @@ pub enum ServeError {
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// What several machines share can't be reached with these settings.
+    #[error(transparent)]
+    Blobs(#[from] Unusable),
+    /// The data directory is another process's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The agent can't work under its name.
+    #[error(transparent)]
+    Roll(#[from] RollError),
+    /// `agent` on a store of one process.
+    #[error(
+        "`hookmill agent` needs a store that several processes share: write [store] url = \"postgres://…\". A SQLite store \
+         belongs to one process, and `hookmill serve` runs builds itself"
+    )]
+    NotShared,
+    /// `agent` without a slot.
+    #[error("agent.slots is 0, so this agent would never run a build: take it out, or write 1 or more")]
+    NoSlots,
     /// The listener can't be opened.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -59,8 +83,15 @@ impl ServeError {
     /// The exit code: 2 configuration, 3 a part failed.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Config(_) | ServeError::Store(_) | ServeError::Listen { .. } => 2,
-            ServeError::Part { .. } => 3,
+            ServeError::Config(_)
+            | ServeError::Store(_)
+            | ServeError::Blobs(_)
+            | ServeError::Identity(_)
+            | ServeError::NotShared
+            | ServeError::NoSlots
+            | ServeError::Roll(RollError::Taken { .. })
+            | ServeError::Listen { .. } => 2,
+            ServeError::Roll(RollError::Store(_)) | ServeError::Part { .. } => 3,
         }
     }
 }
@@ -79,50 +110,98 @@ pub enum Ended {
 /// # Errors
 /// When something can't be started; nothing runs then.
 pub async fn serve(config: Option<&Path>) -> Result<Ended, ServeError> {
+    start_and_run(Role::Serve, config).await
+}
+
+/// Runs an agent on a store that it shares with others, until a signal ends it or it was drained.
+///
+/// # Errors
+/// As [`serve`], and when the store is one process's.
+pub async fn agent(config: Option<&Path>) -> Result<Ended, ServeError> {
+    start_and_run(Role::Agent, config).await
+}
+
+async fn start_and_run(role: Role, config: Option<&Path>) -> Result<Ended, ServeError> {
     let part = |what| move |source| ServeError::Part { what, source };
     let signals = Signals::listen().map_err(part("signals can't be received"))?;
-    let server = start::read_settings(config)?.server;
+    let server = start::read_settings(role, config)?.server;
+    start::check_role(role, &server)?;
     start::make_data_dir(&server.data_dir).map_err(part("the data directory can't be made"))?;
     let exe = std::env::current_exe().map_err(part("this program's own file can't be found"))?;
     // Both take some milliseconds, and a forge may be waiting.
     let opening = Store::open(StoreUrl::clone(&server.store), store::Options::default());
     let (store, layers) = tokio::join!(opening, start::layers(&exe, &server));
     let store = store?;
-    let listener = start::open_listener(&server).await?;
-    let parts = Parts::make(config.map(Path::to_owned), server, &store, exe, &layers);
+    let ours = Identity::take(&server.data_dir)?;
+    let depot = start::depot(&server)?;
+    let listener = match role {
+        Role::Serve => Some(start::open_listener(&server).await?),
+        Role::Agent => None,
+    };
+    let (config, identity) = (config.map(Path::to_owned), ours.id.clone());
+    let parts = Parts::make(role, Materials { config, server, store: store.clone(), exe, layers, depot, identity });
+    if let Some(roll) = &parts.roll {
+        roll.register().await?;
+    }
     let is_right = put_right(&parts.sweeper).await;
     let ended = run(parts, is_right, listener, signals).await;
     store.close().await;
+    drop(ours);
     Ok(ended)
 }
 
-/// Runs the parts until a signal, then ends them in order: no claims, no doors, and the last words of the reporter.
-async fn run(parts: Parts, is_right: bool, listener: Listener, mut signals: Signals) -> Ended {
-    let Parts { sweeper, missed, worker, reporter, router, hub, tools, reload } = parts;
+/// Runs the parts until a signal or a drain, then ends them in order: no claims, no doors, and the last words of the
+/// reporter.
+async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signals: Signals) -> Ended {
+    let Parts { sweeper, worker, roll, front, hub, tools, shipper, reload } = parts;
     let (doors, last_words) = (CancellationToken::new(), CancellationToken::new());
     let ending = Ending::default();
     let tasks = TaskTracker::new();
-    let door = tasks.spawn(listener::serve(listener, router, doors.clone()));
+    let mut door = None;
+    if let (Some(Front { reporter, missed, router }), Some(listener)) = (front, listener) {
+        door = Some(tasks.spawn(listener::serve(listener, router, doors.clone())));
+        tasks.spawn(missed.run(doors.clone()));
+        tasks.spawn(reporter.run(last_words.clone()));
+    }
+    tasks.spawn(wake_followers(sweeper.store.clone(), hub.clone(), doors.clone()));
     tasks.spawn(sweeper.clone().run(doors.clone()));
-    tasks.spawn(missed.run(doors.clone()));
-    tasks.spawn(reporter.run(last_words.clone()));
+    if let Some(shipper) = shipper {
+        tasks.spawn(shipper.run(last_words.clone()));
+    }
+    // An agent is there for as long as a build of it may run.
+    if let Some(roll) = roll {
+        tasks.spawn(roll.run(doors.clone()));
+    }
     // Before the first build needs it, and not before the door is open.
     tasks.spawn(async move { tools.toolchain().await });
-    let working = tokio::spawn(work(worker, ending.clone(), sweeper, is_right));
-    start::announce_ready(&reload.started_with);
+    let mut working = tokio::spawn(work(worker, ending.clone(), sweeper, is_right));
+    start::announce_ready(reload.role, &reload.started_with);
 
-    while signals.next().await == Asked::Reload {
-        reload.read_again().await;
-    }
-    tracing::info!("draining: no new builds are started; a second signal stops at once");
+    let is_drained = loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Reload => reload.read_again().await,
+                Asked::Stop => break false,
+            },
+            _ = &mut working => break true,
+        }
+    };
     // Without systemd there is nobody to tell, which is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    ending.drain.cancel();
-    let ended = drain(&mut signals, working, &ending).await;
+    let ended = if is_drained {
+        tracing::info!("drained");
+        Ended::Drained
+    } else {
+        tracing::info!("draining: no new builds are started; a second signal stops at once");
+        ending.drain.cancel();
+        drain(&mut signals, working, &ending).await
+    };
     hub.close();
     doors.cancel();
     let all_said = async {
-        let _ = door.await;
+        if let Some(door) = door {
+            let _ = door.await;
+        }
         last_words.cancel();
         tasks.close();
         tasks.wait().await;
@@ -131,6 +210,20 @@ async fn run(parts: Parts, is_right: bool, listener: Listener, mut signals: Sign
         () = all_said => ended,
         // What is not sent by then is in the outbox, and sent after the next start.
         () = end_of_patience(&mut signals, ended) => Ended::AtOnce,
+    }
+}
+
+/// Wakes who follows a build when another process moved it. What moves it here tells them itself.
+async fn wake_followers(store: Store, hub: Hub, stop: CancellationToken) {
+    let mut changes = store.build_changes();
+    while store.is_shared() {
+        tokio::select! {
+            moved = changes.next() => match moved {
+                Moved::Build(build) => hub.publish(build),
+                Moved::Any => hub.publish_all(),
+            },
+            () = stop.cancelled() => return,
+        }
     }
 }
 

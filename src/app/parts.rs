@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
 
-use crate::blobs::{Artifacts, Logs};
+use crate::blobs::{Artifacts, Depot, Logs, Shipper};
 use crate::cache::Cache;
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
+use crate::domain::agent::Order;
 use crate::domain::link::InstanceKey;
 use crate::forge::api::Client;
 use crate::intake;
@@ -19,12 +20,12 @@ use crate::live::Hub;
 use crate::live::cache_tally::CacheTally;
 use crate::reporter::{Pace, Reporter};
 use crate::runner::{self, Pending, Toolbox};
-use crate::store::Store;
+use crate::store::{AgentCard, Store};
 use crate::sweeper::Sweeper;
 use crate::sweeper::missed::{Missed, SweepTally};
 use crate::web::hook::{Hooks, NotTaken, Refusals, TakeFn};
 use crate::web::{self, Pages, Site};
-use crate::worker::Worker;
+use crate::worker::{Roll, Worker};
 
 use super::records::{self, StoreRecords};
 use super::reload::Reload;
@@ -33,27 +34,54 @@ use super::start::steps_at_once;
 /// How many live readers one process serves.
 const READERS: usize = 512;
 
-/// The parts of a server, ready to run.
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The door and, unless it has no slots, an agent.
+    Serve,
+    /// An agent and nothing else.
+    Agent,
+}
+
+/// What the parts are made from.
+pub(super) struct Materials {
+    pub(super) config: Option<PathBuf>,
+    pub(super) server: Server,
+    pub(super) store: Store,
+    pub(super) exe: PathBuf,
+    pub(super) layers: Arc<Layers>,
+    pub(super) depot: Option<Depot>,
+    /// The data directory's.
+    pub(super) identity: String,
+}
+
+/// The parts of a process, ready to run.
 pub(super) struct Parts {
     pub(super) sweeper: Sweeper,
-    pub(super) missed: Missed,
     pub(super) worker: Worker,
-    pub(super) reporter: Reporter,
-    pub(super) router: Router,
+    /// The agent's place among all; `None` where there is no agent.
+    pub(super) roll: Option<Roll>,
+    /// What only a server has.
+    pub(super) front: Option<Front>,
     pub(super) hub: Hub,
     pub(super) tools: Toolbox,
+    /// Where several machines share logs and artifacts.
+    pub(super) shipper: Option<Shipper>,
     pub(super) reload: Reload,
+}
+
+/// What forges and people meet.
+pub(super) struct Front {
+    pub(super) reporter: Reporter,
+    pub(super) missed: Missed,
+    pub(super) router: Router,
 }
 
 impl Parts {
     /// Makes them from the settings, around one store.
-    pub(super) fn make(
-        config: Option<PathBuf>,
-        server: Server,
-        store: &Store,
-        exe: PathBuf,
-        layers: &Arc<Layers>,
-    ) -> Parts {
+    pub(super) fn make(role: Role, materials: Materials) -> Parts {
+        let Materials { config, server, store, exe, layers, depot, identity } = materials;
+        let (store, layers) = (&store, &layers);
         let (forges, forges_seen) = watch::channel(Arc::clone(&server.forges));
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
@@ -64,40 +92,20 @@ impl Parts {
         let caches = CacheTally::default();
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
+        let shipper = depot.clone().map(|depot| Shipper::new(logs.clone(), artifacts.clone(), depot));
+        let busy = Arc::<AtomicUsize>::default();
+        let roll = roll(store, &server, layers, identity, &busy);
         let sweeper = Sweeper {
+            agent: roll.as_ref().map(|_| server.agent.name.clone()),
             exe: exe.clone(),
             store: store.clone(),
-            agent: server.agent.name.clone(),
             data_dir: server.data_dir.clone(),
             logs: logs.clone(),
             artifacts: artifacts.clone(),
+            depot: depot.clone(),
             cache: cache.clone(),
             tally: caches.clone(),
             retention: retention_seen,
-        };
-        let client = Arc::new(Client::new(&server.network));
-        let (sweeps, refused) = (SweepTally::default(), Arc::<AtomicBool>::default());
-        let missed = Missed {
-            exe: exe.clone(),
-            store: store.clone(),
-            forges: forges_seen.clone(),
-            statuses: statuses_seen.clone(),
-            network: Arc::clone(&server.network),
-            client: Arc::clone(&client),
-            web: Arc::clone(&server.web),
-            every: server.sweep,
-            refused: Arc::clone(&refused),
-            holder: server.agent.name.clone(),
-            tally: sweeps.clone(),
-        };
-        let reporter = Reporter {
-            store: store.clone(),
-            forges: forges_seen.clone(),
-            client,
-            web: Arc::clone(&server.web),
-            links: links.clone(),
-            sender: sender(&server.agent.name),
-            pace: Pace::default(),
         };
         let worker = Worker {
             store: store.clone(),
@@ -106,7 +114,7 @@ impl Parts {
             statuses: statuses_seen.clone(),
             web: Arc::clone(&server.web),
             parts: runner::Parts {
-                exe,
+                exe: exe.clone(),
                 data_dir: server.data_dir.clone(),
                 layers: Arc::clone(layers),
                 network: Arc::clone(&server.network),
@@ -121,34 +129,78 @@ impl Parts {
             },
             logs: logs.clone(),
             hub: hub.clone(),
-            busy: Arc::default(),
+            busy,
+            orders: roll.as_ref().map_or_else(|| watch::channel(Order::Run).1, Roll::orders),
+            ends_when_drained: role == Role::Agent,
         };
-        let take = take_by(store.clone(), statuses_seen, refused);
-        let records = Arc::new(StoreRecords {
-            store: store.clone(),
-            layers: Arc::clone(layers),
-            slots: server.agent.slots,
-            busy: Arc::clone(&worker.busy),
-            answers: take.answers,
-            data_dir: server.data_dir.clone(),
-            caches: caches.clone(),
-            sweeps,
+        let client = Arc::new(Client::new(&server.network));
+        let (sweeps, refused) = (SweepTally::default(), Arc::<AtomicBool>::default());
+        let mut pages = None;
+        let front = (role == Role::Serve).then(|| {
+            let reporter = Reporter {
+                store: store.clone(),
+                forges: forges_seen.clone(),
+                client: Arc::clone(&client),
+                web: Arc::clone(&server.web),
+                links: links.clone(),
+                sender: sender(&server.agent.name),
+                pace: Pace::default(),
+            };
+            let missed = Missed {
+                exe: exe.clone(),
+                store: store.clone(),
+                forges: forges_seen.clone(),
+                statuses: statuses_seen.clone(),
+                network: Arc::clone(&server.network),
+                client,
+                web: Arc::clone(&server.web),
+                every: server.sweep,
+                refused: Arc::clone(&refused),
+                holder: server.agent.name.clone(),
+                tally: sweeps.clone(),
+            };
+            let take = take_by(store.clone(), statuses_seen, refused);
+            let records = Arc::new(StoreRecords {
+                store: store.clone(),
+                layers: Arc::clone(layers),
+                slots: server.agent.slots,
+                busy: Arc::clone(&worker.busy),
+                agent: roll.as_ref().map(|_| server.agent.name.clone()),
+                answers: take.answers,
+                data_dir: server.data_dir.clone(),
+                caches: caches.clone(),
+                sweeps,
+            });
+            let refusals = Refusals::default();
+            let seen = refusals.clone();
+            let made = Arc::new(Pages::new(
+                site(&server, &links),
+                records,
+                web::Kept { logs, artifacts, depot },
+                hub.clone(),
+                move || seen.list().into_iter().map(records::refusal).collect(),
+            ));
+            let hooks = web::hook::routes(Hooks { forges: forges_seen, take: take.take, refusals });
+            let router = web::under_public_path(&site(&server, &links), web::router(Arc::clone(&made)).merge(hooks));
+            pages = Some(made);
+            Front { reporter, missed, router }
         });
-        let refusals = Refusals::default();
-        let seen = refusals.clone();
-        let pages = Arc::new(Pages::new(
-            site(&server, &links),
-            records,
-            web::Kept { logs, artifacts },
-            hub.clone(),
-            move || seen.list().into_iter().map(records::refusal).collect(),
-        ));
-        let hooks = web::hook::routes(Hooks { forges: forges_seen, take: take.take, refusals });
-        let router = web::under_public_path(&site(&server, &links), web::router(Arc::clone(&pages)).merge(hooks));
         let store = store.clone();
-        let reload = Reload { config, started_with: server, forges, statuses, retention, pages, links, store };
-        Parts { sweeper, missed, worker, reporter, router, hub, tools, reload }
+        let reload = Reload { role, config, started_with: server, forges, statuses, retention, pages, links, store };
+        Parts { sweeper, worker, roll, front, hub, tools, shipper, reload }
     }
+}
+
+/// The agent's entry; a process without slots is no agent.
+fn roll(store: &Store, server: &Server, layers: &Layers, identity: String, busy: &Arc<AtomicUsize>) -> Option<Roll> {
+    let card = AgentCard {
+        name: server.agent.name.clone(),
+        identity,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sandbox: layers.name(),
+        slots: server.agent.slots,
+    };
+    (server.agent.slots > 0).then(|| Roll::new(store.clone(), card, server.agent.lease, Arc::clone(busy)))
 }
 
 /// The name under which this process marks what it sends: no other has it, not even the next one on this machine.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use crate::confine::Layers;
+use crate::domain::agent::{Agent, Order, Standing};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::spec::Explanation;
 use crate::intake::Arrival;
@@ -27,6 +28,8 @@ pub(super) struct StoreRecords {
     pub(super) layers: Arc<Layers>,
     pub(super) slots: usize,
     pub(super) busy: Arc<AtomicUsize>,
+    /// The agent in this process, if there is one.
+    pub(super) agent: Option<String>,
     pub(super) answers: Arc<Answers>,
     pub(super) data_dir: PathBuf,
     pub(super) caches: CacheTally,
@@ -161,11 +164,23 @@ impl Records for StoreRecords {
         })
     }
 
+    fn agents(&self) -> Answer<'_, Vec<Agent>> {
+        Box::pin(async move { self.store.agents().await.map_err(unavailable) })
+    }
+
+    fn order_agent<'a>(&'a self, name: &'a str, order: Order) -> Answer<'a, bool> {
+        Box::pin(async move { self.store.order_agent(name, order).await.map_err(unavailable) })
+    }
+
+    fn own_agent(&self) -> Option<&str> {
+        self.agent.as_deref()
+    }
+
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>> {
         Box::pin(async move {
             vec![
                 self.store_part().await,
-                self.agent(),
+                self.agents_part().await,
                 self.outbox_part().await,
                 self.sandbox(),
                 self.disk(),
@@ -217,9 +232,13 @@ impl StoreRecords {
         Part { name: "store", ok: checked.is_ok(), needed: true, detail }
     }
 
-    fn agent(&self) -> Part {
-        let busy = self.busy.load(Ordering::Relaxed);
-        Part { name: "agent", ok: true, needed: false, detail: format!("{busy} of {} slots busy", self.slots) }
+    /// Those of all processes; a server whose builds nobody runs is still one that takes deliveries.
+    async fn agents_part(&self) -> Part {
+        let (ok, detail) = match self.store.agents().await {
+            Ok(agents) => (agents.iter().any(|agent| agent.standing == Standing::Working), agents_in_words(&agents)),
+            Err(error) => (false, error.to_string()),
+        };
+        Part { name: "agent", ok, needed: false, detail }
     }
 
     async fn outbox_part(&self) -> Part {
@@ -249,6 +268,16 @@ impl StoreRecords {
         };
         Part { name: "disk", ok, needed: false, detail }
     }
+}
+
+/// `3 of 8 slots busy; build-2 is paused`.
+fn agents_in_words(agents: &[Agent]) -> String {
+    let working = agents.iter().filter(|agent| agent.standing == Standing::Working);
+    let (busy, slots) = working.fold((0, 0), |(busy, slots), agent| (busy + agent.busy, slots + agent.slots));
+    let mut words = vec![format!("{busy} of {slots} slots busy")];
+    let others = agents.iter().filter(|agent| agent.standing != Standing::Working);
+    words.extend(others.map(|agent| format!("{} is {}", agent.name, agent.standing.as_str())));
+    words.join("; ")
 }
 
 fn delivery(record: store::DeliveryRecord) -> Delivery {

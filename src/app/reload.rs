@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::server::{Forge, Forges, Network, Retention, Server, Statuses};
+use crate::config::server::{Agent, Forge, Forges, Network, Retention, Server, Statuses};
 use crate::domain::link::InstanceKey;
 use crate::store::{Store, StoreError};
 use crate::web::Pages;
 
-use super::parts::site;
+use super::parts::{Role, site};
 use super::start::read_settings;
 
 /// Whoever may be told of new settings, and the ones from the start.
 pub(super) struct Reload {
+    pub(super) role: Role,
     /// `--config`.
     pub(super) config: Option<PathBuf>,
     /// The settings that this process started with.
@@ -22,7 +23,7 @@ pub(super) struct Reload {
     pub(super) forges: watch::Sender<Arc<Forges>>,
     pub(super) statuses: watch::Sender<Arc<Statuses>>,
     pub(super) retention: watch::Sender<Arc<Retention>>,
-    pub(super) pages: Arc<Pages>,
+    pub(super) pages: Option<Arc<Pages>>,
     pub(super) links: InstanceKey,
     pub(super) store: Store,
 }
@@ -30,7 +31,7 @@ pub(super) struct Reload {
 impl Reload {
     /// Reads everything again and hands it on, or says why nothing was changed.
     pub(super) async fn read_again(&self) {
-        let again = match read_settings(self.config.as_deref()) {
+        let again = match read_settings(self.role, self.config.as_deref()) {
             Ok(again) => again.server,
             Err(error) => {
                 tracing::error!(%error, "the configuration was not changed: the new one can't be used");
@@ -38,7 +39,9 @@ impl Reload {
             }
         };
         let before = self.forges.borrow().clone();
-        self.pages.reconfigure(site(&again, &self.links));
+        if let Some(pages) = &self.pages {
+            pages.reconfigure(site(&again, &self.links));
+        }
         self.forges.send_replace(Arc::clone(&again.forges));
         self.statuses.send_replace(Arc::clone(&again.statuses));
         self.retention.send_replace(Arc::clone(&again.retention));
@@ -73,14 +76,19 @@ fn same_network(before: &Network, now: &Network) -> bool {
     (&before.proxy, &before.no_proxy, &before.ca_file) == (&now.proxy, &now.no_proxy, &now.ca_file)
 }
 
+fn same_agent(before: &Agent, now: &Agent) -> bool {
+    (before.slots, &before.name, before.lease) == (now.slots, &now.name, now.lease)
+}
+
 /// Names what a reload can't change.
 fn warn_of_restarts(before: &Server, now: &Server) {
-    let fixed: [(&str, bool); 7] = [
+    let fixed: [(&str, bool); 8] = [
         ("server.listen", before.web.listen == now.web.listen),
         ("server.sweep", before.sweep == now.sweep),
         ("store.url", before.store == now.store),
         ("data.dir", before.data_dir == now.data_dir),
-        ("agent", before.agent.slots == now.agent.slots && before.agent.name == now.agent.name),
+        ("data.blobs_url", before.blobs == now.blobs),
+        ("agent", same_agent(&before.agent, &now.agent)),
         ("network", same_network(&before.network, &now.network)),
         ("sandbox.require", before.sandbox.require == now.sandbox.require),
     ];

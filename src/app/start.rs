@@ -3,22 +3,35 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blobs::Depot;
 use crate::config::load::{self, Loaded};
-use crate::config::server::{Require, Server};
+use crate::config::server::{Require, Server, StoreUrl};
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
 use crate::web::listener::Listener;
 
 use super::ServeError;
+use super::parts::Role;
 
-pub(super) fn read_settings(config: Option<&Path>) -> Result<Loaded, ServeError> {
-    let around = Surroundings::of_this_process()
+pub(super) fn read_settings(role: Role, config: Option<&Path>) -> Result<Loaded, ServeError> {
+    let mut around = Surroundings::of_this_process()
         .map_err(|source| ServeError::Part { what: "the current directory can't be read", source })?;
+    around.takes_hooks = role == Role::Serve;
     let loaded = load::load(config, &around)?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.render(false));
     }
     Ok(loaded)
+}
+
+/// Refuses what a process of this kind can't work with.
+pub(super) fn check_role(role: Role, server: &Server) -> Result<(), ServeError> {
+    match (role, &*server.store) {
+        (Role::Serve, _) => Ok(()),
+        (Role::Agent, StoreUrl::Sqlite(_)) => Err(ServeError::NotShared),
+        (Role::Agent, StoreUrl::Postgres(_)) if server.agent.slots == 0 => Err(ServeError::NoSlots),
+        (Role::Agent, StoreUrl::Postgres(_)) => Ok(()),
+    }
 }
 
 pub(super) fn make_data_dir(dir: &Path) -> std::io::Result<()> {
@@ -35,6 +48,11 @@ pub(super) async fn open_listener(server: &Server) -> Result<Listener, ServeErro
         return listening.map(Listener::Tcp).map_err(failed("systemd's socket".into()));
     }
     Listener::bind(&server.web.listen).await.map_err(failed(server.web.listen.to_string()))
+}
+
+/// What several machines share, if the settings say so.
+pub(super) fn depot(server: &Server) -> Result<Option<Depot>, ServeError> {
+    Ok(server.blobs.as_ref().map(|blobs| Depot::new(blobs, &server.network)).transpose()?)
 }
 
 pub(super) async fn layers(exe: &Path, server: &Server) -> Arc<Layers> {
@@ -62,8 +80,14 @@ pub(super) fn steps_at_once(slots: usize) -> usize {
     (slots * 2).max(cores)
 }
 
-pub(super) fn announce_ready(server: &Server) {
-    tracing::info!(listen = %server.web.listen, public_url = %server.web.public_url, slots = server.agent.slots, "ready");
+pub(super) fn announce_ready(role: Role, server: &Server) {
+    let slots = server.agent.slots;
+    match role {
+        Role::Serve => {
+            tracing::info!(listen = %server.web.listen, public_url = %server.web.public_url, slots, "ready");
+        }
+        Role::Agent => tracing::info!(name = server.agent.name, slots, "ready"),
+    }
     // Without systemd there is nobody to tell, which is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{numbered, remove_dir};
+use super::depot::Depot;
+use super::ship::artifacts_of;
+use super::{FETCHED, numbered, remove_dir};
 use crate::domain::build::BuildId;
 
 const INDEX: &str = "index.json";
@@ -107,9 +109,52 @@ impl Artifacts {
         Ok(numbered(&self.dir)?.into_iter().filter_map(|id| i64::try_from(id).ok().map(BuildId)).collect())
     }
 
+    /// Brings what was kept here of a build to the shared place, the list last; the answer is how many there are.
+    pub(super) fn ship(&self, build: BuildId, depot: &Depot) -> io::Result<usize> {
+        let (dir, there) = (self.build_dir(build), artifacts_of(build));
+        let listed = self.list(build)?.len();
+        if listed == 0 || dir.join(FETCHED).exists() {
+            return Ok(0);
+        }
+        for name in (0..listed).map(|number| number.to_string()).chain([INDEX.to_owned()]) {
+            depot.put_file(&format!("{there}{name}"), &File::open(dir.join(&name))?)?;
+        }
+        Ok(listed)
+    }
+
+    /// Brings the list of what was kept elsewhere, unless it is here.
+    pub(super) fn fetch_list(&self, build: BuildId, depot: &Depot) -> io::Result<()> {
+        let dir = self.build_dir(build);
+        if dir.join(INDEX).exists() {
+            return Ok(());
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        fs::write(dir.join(FETCHED), b"")?;
+        fetch_file(depot, &format!("{}{INDEX}", artifacts_of(build)), &dir, INDEX)
+    }
+
+    /// Brings one artifact of the list, unless it is here.
+    pub(super) fn fetch(&self, build: BuildId, path: &str, depot: &Depot) -> io::Result<()> {
+        let Some(number) = self.list(build)?.iter().position(|artifact| artifact.path == path) else { return Ok(()) };
+        let (dir, name) = (self.build_dir(build), number.to_string());
+        if dir.join(&name).exists() {
+            return Ok(());
+        }
+        fetch_file(depot, &format!("{}{name}", artifacts_of(build)), &dir, &name)
+    }
+
     fn build_dir(&self, build: BuildId) -> PathBuf {
         self.dir.join(build.to_string())
     }
+}
+
+/// Brings a file under its name, all or nothing. What is gone there is no fault: it was too old to keep.
+fn fetch_file(depot: &Depot, key: &str, dir: &Path, name: &str) -> io::Result<()> {
+    let Some(mut content) = depot.get(key, 0)? else { return Ok(()) };
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    io::copy(&mut content, &mut file)?;
+    file.persist(dir.join(name))?;
+    Ok(())
 }
 
 /// Artifacts of one build on their way. Dropped unfinished, it takes everything with it.

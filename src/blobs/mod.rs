@@ -4,11 +4,18 @@
 //! (fixed-size records of what happened, in order) and `texts` (the states that the journal points
 //! to). Each claim of a build has a folder of its own, so a reader of an older one never sees halves
 //! of two; the newest counts.
+//!
+//! Where several machines work together, a [`Depot`] holds all of this too: a [`Shipper`] brings there what is written
+//! here, a [`Fetcher`] brings here what was written elsewhere, into the same folders.
 
 mod artifacts;
+mod depot;
+mod fetch;
 mod journal;
 mod read;
+mod ship;
 mod write;
+mod writing;
 
 use std::fs;
 use std::io;
@@ -17,27 +24,49 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::build::BuildId;
+use writing::Writing;
 
 pub use artifacts::{Artifact, Artifacts, Filling};
+pub use depot::Depot;
+pub use fetch::{Fetcher, Presence};
 pub use journal::{BadCursor, Cursor};
 pub use read::{Entry, Reader, Snapshot, StepFile, StepTail};
+pub use ship::Shipper;
 pub use write::{BuildLog, StepLog};
 
 const JOURNAL: &str = "journal";
 const TEXTS: &str = "texts";
+
+// Marks within a claim's folder; steps' logs begin with a number.
+/// It came from elsewhere.
+const FETCHED: &str = "fetched";
+/// All of it lies in the shared place; holds a [`Whole`].
+const WHOLE: &str = "whole";
+/// The build was finished when this claim was its newest: nothing will follow.
+const SETTLED: &str = "settled";
+
+/// What is said of a log when all of it lies in the shared place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Whole {
+    /// How many artifacts lie there as well.
+    artifacts: usize,
+}
 
 /// The folder of all logs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Logs {
     dir: Arc<Path>,
     written: Arc<AtomicU64>,
+    writing: Arc<Writing>,
 }
 
 impl Logs {
     /// The logs beneath `dir` (`<data>/logs`), which need not exist yet.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Logs { dir: dir.into().into(), written: Arc::default() }
+        Logs { dir: dir.into().into(), written: Arc::default(), writing: Arc::default() }
     }
 
     /// Opens the log of a build for the agent that holds `claim`, and forgets what older claims wrote.
@@ -53,7 +82,8 @@ impl Logs {
     ) -> io::Result<BuildLog> {
         let dir = self.claim_dir(build, claim);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let log = BuildLog::create(dir, cap, Arc::clone(&self.written), Box::new(on_new))?;
+        let open = self.writing.open((build, claim));
+        let log = BuildLog::create(dir, cap, Arc::clone(&self.written), open, Box::new(on_new))?;
         for older in self.claims(build)?.into_iter().filter(|&other| other < claim) {
             remove_dir(&self.claim_dir(build, older))?;
         }
@@ -78,6 +108,16 @@ impl Logs {
     /// The claim whose journal counts, if there is one.
     fn newest_claim(&self, build: BuildId) -> io::Result<Option<u64>> {
         Ok(self.claims(build)?.into_iter().max())
+    }
+
+    /// What was said of the newest claim's log when all of it lay in the shared place.
+    fn whole(&self, build: BuildId) -> io::Result<Option<Whole>> {
+        let Some(claim) = self.newest_claim(build)? else { return Ok(None) };
+        match fs::read(self.claim_dir(build, claim).join(WHOLE)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(other) => Err(other),
+        }
     }
 
     fn claims(&self, build: BuildId) -> io::Result<Vec<u64>> {

@@ -16,6 +16,7 @@ use crate::domain::log::LINE_MAX;
 use crate::domain::time::Timestamp;
 
 use super::journal::{Kind, MAGIC, Record};
+use super::writing::Open;
 use super::{JOURNAL, TEXTS, step_file_name};
 
 /// How much of the end of an over-long log is kept.
@@ -39,6 +40,7 @@ struct Shared {
     cap: u64,
     written: Arc<AtomicU64>,
     on_new: Box<dyn Fn() + Send + Sync>,
+    _open: Arc<Open>,
     // Held only while a record is appended; steps write their own logs without it.
     files: Mutex<Files>,
 }
@@ -55,13 +57,14 @@ impl BuildLog {
         dir: PathBuf,
         cap: u64,
         written: Arc<AtomicU64>,
+        open: Arc<Open>,
         on_new: Box<dyn Fn() + Send + Sync>,
     ) -> io::Result<Self> {
         let texts = create_file(dir.join(TEXTS))?;
         let journal = create_file(dir.join(JOURNAL))?;
         journal.write_all_at(&MAGIC, 0)?;
         let files = Files { journal, journal_len: MAGIC.len() as u64, texts, texts_len: 0 };
-        Ok(BuildLog { shared: Arc::new(Shared { dir, cap, written, on_new, files: Mutex::new(files) }) })
+        Ok(BuildLog { shared: Arc::new(Shared { dir, cap, written, on_new, _open: open, files: Mutex::new(files) }) })
     }
 
     /// Records that the build moved or that its plan became known.

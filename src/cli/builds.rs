@@ -2,26 +2,23 @@
 
 mod event_stream;
 mod follow;
-mod screen;
-mod server;
+pub(super) mod screen;
 mod show;
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use url::Url;
 
 use super::output::Out;
+use super::server::{CallError, Reach, Server};
 use super::{Unbuilt, unbuilt};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
 use crate::domain::spec::Explanation;
 use screen::Screen;
-use server::{CallError, Server};
 
 /// `hookmill builds`.
 #[derive(Debug, Args)]
@@ -31,12 +28,8 @@ use server::{CallError, Server};
                   `log -f` ends as the build did: 0 passed, 1 failed or timed out, 3 broken, 130 cancelled."
 )]
 pub struct BuildsArgs {
-    /// The server's address: its `public_url`.
-    #[arg(long, value_name = "URL", env = "HOOKMILL_URL", default_value = "http://127.0.0.1:4665", global = true)]
-    server: Url,
-    /// A file that holds the server's admin token; else the variable `HOOKMILL_TOKEN` has it.
-    #[arg(long, value_name = "FILE", global = true)]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
     #[command(subcommand)]
     command: BuildsCommand,
 }
@@ -145,15 +138,7 @@ pub(super) fn run(args: BuildsArgs, out: &mut Out) -> ExitCode {
     if let BuildsCommand::Approve(_) = args.command {
         return unbuilt("builds approve");
     }
-    let server = Server::new(&args.server, args.token_file.as_deref());
-    let done = server.and_then(|server| obey(&server, args.command, out));
-    ExitCode::from(done.unwrap_or_else(|error| {
-        eprintln!("hookmill: {error}");
-        if let Some(help) = error.help() {
-            eprintln!("  help: {help}");
-        }
-        error.exit_code()
-    }))
+    args.reach.speak(|server| obey(server, args.command, out))
 }
 
 fn obey(server: &Server, command: BuildsCommand, out: &mut Out) -> Result<u8, CallError> {

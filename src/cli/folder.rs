@@ -194,6 +194,7 @@ fn local_build(dir: &Path) -> Build {
         author: None,
         use_cache: true,
         same_as: None,
+        agent: None,
         kept: Vec::new(),
         steps: Vec::new(),
     }

@@ -4,6 +4,7 @@
 //! [`Outcome::exit_code`](crate::domain::outcome::Outcome::exit_code).
 
 mod account;
+mod agents;
 mod builds;
 mod cache;
 mod check;
@@ -18,6 +19,7 @@ mod lanes;
 mod man;
 pub mod output;
 mod run;
+mod server;
 mod table;
 
 use std::ffi::OsString;
@@ -71,6 +73,8 @@ pub enum Command {
     Hook(hook::HookArgs),
     /// Lists, shows and steers builds of a running server.
     Builds(builds::BuildsArgs),
+    /// Lists, pauses and drains those who run builds.
+    Agents(agents::AgentsArgs),
     /// What is kept from build to build on this machine: lists, explains, verifies and removes it.
     Cache(cache::CacheArgs),
     /// Prints a completion script for a shell.
@@ -80,9 +84,8 @@ pub enum Command {
     /// The same binary on the other side of a fence.
     #[command(hide = true)]
     Internal(InternalArgs),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Agent(Unbuilt),
+    /// Runs builds of a store that several processes share; takes no webhooks and shows no pages.
+    Agent(AgentArgs),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Forge(Unbuilt),
@@ -101,6 +104,21 @@ pub enum Command {
                   stops at once.")]
 pub struct ServeArgs {
     /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `hookmill agent`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It needs [store] url = \"postgres://…\", which any number of `hookmill serve` and `hookmill agent` share, and \
+                  of the rest what builds need: forges with their tokens, [[repo]], [[registry]]; no hook secrets.\nSIGHUP reads \
+                  the configuration again; SIGTERM lets running builds end, a second one stops at once; \
+                  `hookmill agents drain NAME` ends it when nothing runs.\n\nExit codes: 0 after a drain, 2 configuration, \
+                  3 a part failed, 130 stopped at once."
+)]
+pub struct AgentArgs {
+    /// The configuration file, found as `hookmill serve` finds it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -160,6 +178,7 @@ impl Command {
             Command::Doctor(args) => doctor::run(&args, &mut out),
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
+            Command::Agents(args) => agents::run(args, &mut out),
             Command::Cache(args) => cache::run(&args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man(args) => man::run(&args, &mut out),
@@ -171,11 +190,10 @@ impl Command {
                 drop(out);
                 demo::run(&args)
             }
-            Command::Agent(_) => unbuilt("agent"),
             Command::Forge(_) => unbuilt("forge"),
             Command::Audit(_) => unbuilt("audit"),
             Command::Store(_) => unbuilt("store"),
-            other @ (Command::Serve(_) | Command::Internal(_)) => return Err(Box::new(other)),
+            other @ (Command::Serve(_) | Command::Agent(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }
 }

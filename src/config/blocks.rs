@@ -189,7 +189,8 @@ pub(super) fn repos(
         // A glob's own text stands for the names that it matches: a wider glob matches it too.
         let mut above = chain(&blocks, defaults, &block.forge, &block.pattern);
         let polls = above.clone().find_map(|rules| rules.poll).flatten().is_some();
-        if forge.hook_secrets.is_empty() && !polls && !above.any(|rules| rules.hook_secrets.is_some()) {
+        let unsigned = forge.hook_secrets.is_empty() && !above.any(|rules| rules.hook_secrets.is_some());
+        if around.takes_hooks && !polls && unsigned {
             let message =
                 format!("nobody can sign for {:?}: it has no hook secret, and {} has none", block.pattern, block.forge);
             let fix =

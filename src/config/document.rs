@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Kind, Place, Problem, Source};
 
 /// Keys whose values are never shown. Their `_file` and `_env` forms hold no secret.
-const SECRET_KEYS: [&str; 4] = ["admin_token", "token", "hook_secret", "value"];
+const SECRET_KEYS: [&str; 5] = ["admin_token", "token", "hook_secret", "blobs_key", "value"];
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks;
+use super::data;
 use super::document::{self, Table};
 use super::limits::PartialLimits;
 use super::parts;
@@ -277,11 +278,13 @@ impl Layers {
         let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
         let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
         let (web, sweep) = parts::server(self.section("server", found), around);
+        let (data_dir, blobs) = data::data(self.section("data", found), around);
         Server {
             web: Arc::new(web),
             sweep,
             store: Arc::new(store_url::read(self.section("store", found), around)),
-            data_dir: parts::data_dir(self.section("data", found)),
+            data_dir,
+            blobs: blobs.map(Arc::new),
             agent: Arc::new(agent),
             network: Arc::new(parts::network(self.section("network", found), around)),
             toolchain: Arc::new(parts::toolchain(self.section("toolchain", found))),

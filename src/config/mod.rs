@@ -5,6 +5,7 @@
 //! [`problem`] is a fault with its place and its fix.
 
 mod blocks;
+mod data;
 mod document;
 mod limits;
 pub mod load;

@@ -85,14 +85,6 @@ pub(super) fn nowhere() -> Url {
     Url::parse("http://invalid.").expect("a constant that parses")
 }
 
-/// `[data]`.
-pub(super) fn data_dir(mut section: Section<'_>) -> PathBuf {
-    section.refuse("blobs_url", "objects shared by several machines");
-    let dir = section.path("dir");
-    section.finish();
-    dir.map(|dir| dir.value).unwrap_or_default()
-}
-
 /// `[agent]`, with `[limits]`.
 pub(super) fn agent(mut section: Section<'_>, limits: &PartialLimits, around: &Surroundings) -> Agent {
     let limits = limits.complete();
@@ -112,14 +104,31 @@ pub(super) fn agent(mut section: Section<'_>, limits: &PartialLimits, around: &S
         }
         Some(text.value)
     });
+    let lease = lease(&mut section);
     let agent = Agent {
         slots: slots(&mut section, limits.memory, around),
         drain_timeout: section.duration("drain_timeout").unwrap_or_default(),
+        lease,
         name: name.unwrap_or_else(|| around.hostname.clone()),
         limits,
     };
     section.finish();
     agent
+}
+
+fn lease(section: &mut Section<'_>) -> Duration {
+    /// Below this, a busy database or network would lose leases that nobody abandoned.
+    const SHORTEST: Duration = Duration::from_secs(5);
+    let place = section.place_of("lease");
+    let lease = section.duration("lease").unwrap_or_default();
+    if let Some(place) = place.filter(|_| !lease.is_zero() && lease < SHORTEST) {
+        section.wrong(
+            &place,
+            "`agent.lease` is shorter than 5s",
+            "write \"60s\"; it is renewed three times within that",
+        );
+    }
+    lease
 }
 
 fn slots(section: &mut Section<'_>, build_memory: u64, around: &Surroundings) -> usize {

@@ -70,6 +70,9 @@ pub(super) fn located(section: &mut Section<'_>, forms: &Forms, around: &Surroun
     Some(Located { place: entry.node.place, value: Secret(bytes) })
 }
 
+/// What opens the bucket that several machines share.
+pub(super) const BLOBS_KEY: Forms = Forms { plain: "blobs_key", file: "blobs_key_file", env: "blobs_key_env" };
+
 /// One secret that goes into a header.
 pub(super) fn token(section: &mut Section<'_>, forms: &Forms, around: &Surroundings) -> Option<Secret> {
     let (form, entry) = given(section, forms, &Shape::Text)?;

@@ -48,6 +48,11 @@ impl<'f> Section<'f> {
         self.table.place.clone()
     }
 
+    /// Where a key's value stands, if it is there.
+    pub(super) fn place_of(&self, key: &str) -> Option<Place> {
+        self.table.entries.get(key).map(|entry| entry.node.place.clone())
+    }
+
     /// The full name of a key, as messages have it.
     pub(super) fn key(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }

@@ -24,6 +24,8 @@ pub struct Server {
     pub store: Arc<StoreUrl>,
     /// Where mirrors, slots and logs are kept (absolute).
     pub data_dir: PathBuf,
+    /// What several machines share, if there is more than one.
+    pub blobs: Option<Arc<Blobs>>,
     /// For the worker.
     pub agent: Arc<Agent>,
     /// For whoever speaks to the outside: forge API, git, steps.
@@ -91,6 +93,34 @@ impl Web {
     }
 }
 
+/// `[data] blobs_url`: where logs and artifacts can be read from every machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blobs {
+    /// A folder that all of them mount (`file:///…`).
+    Folder(PathBuf),
+    /// A bucket (`s3://…`).
+    S3(Bucket),
+}
+
+/// A bucket of a server that speaks the protocol of Amazon's S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// Before every key, without a slash at either end; may be empty.
+    pub prefix: String,
+    /// The server's address; `None` is Amazon's in the region.
+    pub endpoint: Option<url::Url>,
+    /// Its region.
+    pub region: String,
+    /// Who we are there.
+    pub key_id: String,
+    /// What proves it.
+    pub key: Secret,
+    /// A temporary key's third part.
+    pub session_token: Option<Secret>,
+}
+
 /// `[agent]` and `[limits]`.
 #[derive(Debug, Clone)]
 pub struct Agent {
@@ -98,6 +128,8 @@ pub struct Agent {
     pub slots: usize,
     /// How long a SIGTERM waits for running builds.
     pub drain_timeout: Duration,
+    /// How long a claim holds without a word from the agent.
+    pub lease: Duration,
     /// The name in leases and logs.
     pub name: String,
     /// The bounds of every build.

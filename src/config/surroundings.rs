@@ -19,6 +19,8 @@ pub struct Surroundings {
     pub cores: usize,
     /// Bytes of memory that this process may use, where the system says so.
     pub memory: Option<u64>,
+    /// Whether this process takes webhooks, so that each repository needs somebody who can sign for it.
+    pub takes_hooks: bool,
 }
 
 impl Surroundings {
@@ -36,6 +38,7 @@ impl Surroundings {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory: memory(),
+            takes_hooks: true,
         })
     }
 
@@ -47,6 +50,7 @@ impl Surroundings {
             hostname: "localhost".to_owned(),
             cores: 2,
             memory: Some(8 << 30),
+            takes_hooks: true,
         }
     }
 

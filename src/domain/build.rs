@@ -188,6 +188,9 @@ pub struct Build {
     /// The build whose verdict was taken over, since it had the same files: nothing of this one ran.
     #[serde(default)]
     pub same_as: Option<BuildId>,
+    /// The agent that claimed it last.
+    #[serde(default)]
+    pub agent: Option<String>,
     /// What it left for later builds; empty until that is kept, which is after its end.
     #[serde(default)]
     pub kept: Vec<KeptLevel>,

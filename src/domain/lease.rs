@@ -8,17 +8,10 @@ use std::time::Duration;
 use super::build::BuildId;
 use super::outcome::{Outcome, Verdict};
 
-/// How long a claim holds without a word from its holder.
-pub const LEASE: Duration = Duration::from_secs(60);
-/// How often it is renewed.
-pub const HEARTBEAT: Duration = Duration::from_secs(20);
-/// How soon a renewal that came to nothing is tried again.
-pub const AGAIN: Duration = Duration::from_secs(2);
-/// How long the answer to one renewal is waited for; the next one may find a better connection.
+/// How soon a renewal that came to nothing is tried again, at most.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long the answer to one renewal is waited for, at most; the next one may find a better connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long before the end of its lease a holder that hears nothing stops its build: what does not heed the first word
-/// is killed within this time, and so nothing of it runs when somebody else may begin.
-pub const STOPPING: Duration = Duration::from_secs(10);
 /// After so many claims whose lease was lost, a build ends broken.
 pub const MAX_CLAIMS: u32 = 3;
 
@@ -53,17 +46,29 @@ impl Lease {
 }
 
 /// A holder's own account of its lease. Times are since whatever moment the holder counts from, by a clock that nobody
-/// turns; the lease counts from when it was *asked* for, since nobody knows how long the answer took.
+/// turns; the lease counts from when it was *asked* for, since nobody knows how long the answer took. It is taken for
+/// over some time before its end: what is cut off then has ended when somebody else may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hold {
+    lease: Duration,
     until: Duration,
     next_beat: Duration,
 }
 
 impl Hold {
-    /// Of a claim that was asked for at `asked`.
-    pub fn since(asked: Duration) -> Self {
-        Self { until: asked + LEASE - STOPPING, next_beat: asked + HEARTBEAT }
+    /// Of a claim for so long a `lease` that was asked for at `asked`.
+    pub fn since(asked: Duration, lease: Duration) -> Self {
+        Self { lease, until: asked + lease - lease / 6, next_beat: asked + lease / 3 }
+    }
+
+    /// How long the claim holds without a word.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Whether somebody else may have the build by `now`: it is not begun, not renewed, and nothing is written for it.
+    pub fn is_over(&self, now: Duration) -> bool {
+        now >= self.until
     }
 
     /// When to renew next.
@@ -71,24 +76,23 @@ impl Hold {
         self.next_beat
     }
 
-    /// How long an answer to what is asked at `asked` is waited for. After a pause that outlasted the lease that is a
-    /// moment: nobody need have claimed the build yet.
+    /// How long an answer to what is asked at `asked` is waited for.
     pub fn patience(&self, asked: Duration) -> Duration {
-        self.until.saturating_sub(asked).clamp(AGAIN, PATIENCE)
+        self.until.saturating_sub(asked).min(PATIENCE)
     }
 
     /// The renewal that was asked for at `asked` was answered.
-    pub fn answered(&mut self, asked: Duration, answer: Lease) -> Lease {
-        if answer == Lease::Held {
-            *self = Self::since(asked);
+    pub fn answered(&mut self, asked: Duration, answer: &Lease) {
+        match answer {
+            Lease::Held => *self = Self::since(asked, self.lease),
+            Lease::CancelRequested { .. } => {}
+            Lease::Lost => self.until = Duration::ZERO,
         }
-        answer
     }
 
     /// A renewal came to nothing, and it is `now`: the store may come back before the lease is over.
-    pub fn unanswered(&mut self, now: Duration) -> Lease {
-        self.next_beat = now + AGAIN;
-        if now < self.until { Lease::Held } else { Lease::Lost }
+    pub fn unanswered(&mut self, now: Duration) {
+        self.next_beat = now + AGAIN.min(self.lease / 6);
     }
 }
 
@@ -144,30 +148,26 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    const LEASE: Duration = at(60);
+
     #[test]
     fn a_holder_that_hears_nothing_stops_before_its_lease_is_over() {
-        let mut hold = Hold::since(at(100));
+        let mut hold = Hold::since(at(100), LEASE);
         assert_eq!(hold.next_beat(), at(120));
-        assert_eq!(hold.unanswered(at(123)), Lease::Held);
-        assert_eq!(hold.next_beat(), at(125));
-        assert_eq!(hold.patience(at(125)), PATIENCE);
-        assert_eq!(hold.patience(at(145)), at(5));
-        assert_eq!(hold.unanswered(at(150)), Lease::Lost);
+        hold.unanswered(at(130));
+        assert_eq!(hold.next_beat(), at(132));
+        assert_eq!((hold.patience(at(132)), hold.patience(at(145))), (PATIENCE, at(5)));
+        assert!(!hold.is_over(at(149)) && hold.is_over(at(150)));
     }
 
     #[test]
     fn a_late_answer_is_worth_only_what_is_left_of_the_lease_that_was_asked_for() {
-        let mut hold = Hold::since(at(0));
-        assert_eq!(hold.answered(at(20), Lease::Held), Lease::Held);
-        assert_eq!(hold, Hold::since(at(20)));
-        assert_eq!(hold.answered(at(40), Lease::Lost), Lease::Lost);
-    }
-
-    #[test]
-    fn who_was_stopped_for_longer_than_the_lease_asks_once() {
-        let mut hold = Hold::since(at(0));
-        assert_eq!(hold.patience(at(500)), AGAIN);
-        assert_eq!(hold.unanswered(at(502)), Lease::Lost);
+        let mut hold = Hold::since(at(0), LEASE);
+        hold.answered(at(20), &Lease::Held);
+        assert_eq!(hold, Hold::since(at(20), LEASE));
+        assert!(hold.is_over(at(70)), "an answer that comes then is worth nothing");
+        hold.answered(at(40), &Lease::Lost);
+        assert!(hold.is_over(at(41)), "the store knows better");
     }
 
     #[test]

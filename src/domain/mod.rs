@@ -3,6 +3,7 @@
 //! Nothing here knows tokio, axum, git2, SQL, a clock or a disk. A value that exists is a value
 //! that was checked: names, refs and commit ids are parsed once, at the edge, and trusted after.
 
+pub mod agent;
 pub mod budget;
 pub mod build;
 pub mod cache_note;

@@ -52,6 +52,13 @@ impl Hub {
         }
     }
 
+    /// Wakes everybody: any build may have moved.
+    pub fn publish_all(&self) {
+        for readers in self.shared.builds().values() {
+            readers.send_replace(());
+        }
+    }
+
     /// Begins to follow a build. News published from now on is not missed.
     pub fn subscribe(&self, build: BuildId) -> Result<Subscription, TooManyReaders> {
         let place = Arc::clone(&self.shared.readers).try_acquire_owned().map_err(|_| TooManyReaders)?;

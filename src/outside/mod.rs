@@ -28,6 +28,9 @@ pub enum Unusable {
     /// The proxy is not one.
     #[error("network.proxy is not a proxy's address")]
     Proxy,
+    /// The bucket's name, region or server make no address.
+    #[error("data.blobs_url, blobs_region and blobs_endpoint make no address")]
+    Bucket,
 }
 
 /// A client's settings for one origin (scheme, host and port); nothing is connected yet.

@@ -8,9 +8,9 @@
 use std::fmt;
 use std::pin::Pin;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::blobs::{Cursor, Logs, Reader};
+use crate::blobs::{Cursor, Fetcher, Logs, Presence, Reader};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::log::Happening;
 use crate::live::{Hub, Subscription, TooManyReaders};
@@ -19,6 +19,10 @@ use crate::live::{Hub, Subscription, TooManyReaders};
 const GATHER: Duration = Duration::from_millis(20);
 /// How long to wait for news before looking without any: another process may have moved the build.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long to wait before looking at a build of another machine again, which nobody here tells of.
+const FETCH_AGAIN: Duration = Duration::from_secs(1);
+/// How long the last lines of a build of another machine may come after its end.
+const LATE: Duration = Duration::from_secs(15);
 
 /// A place in a build's stream, as readers get it to come back with. Opaque to them, at most 64 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +77,20 @@ pub struct Follow {
     /// What was told although the journal had not said it: if the journal says the very same, it is not told again.
     told_early: Option<Build>,
     settled: Option<Build>,
+    /// When it was first seen settled.
+    settled_at: Option<Instant>,
+    elsewhere: Fetcher,
+    presence: Presence,
     over: bool,
+}
+
+/// Where a build's words are read.
+#[derive(Debug, Clone)]
+pub struct Words {
+    /// On this disk.
+    pub logs: Logs,
+    /// Brought there from other machines.
+    pub elsewhere: Fetcher,
 }
 
 impl Follow {
@@ -84,19 +101,22 @@ impl Follow {
     pub fn begin(
         build: BuildId,
         from: Option<Cursor>,
-        logs: &Logs,
+        words: &Words,
         hub: &Hub,
         look_up: impl Fn(BuildId) -> Found + Send + Sync + 'static,
     ) -> Result<Self, TooManyReaders> {
         let from = from.unwrap_or_default();
         Ok(Follow {
             build,
-            reader: logs.reader(build, from),
+            reader: words.logs.reader(build, from),
             news: hub.subscribe(build)?,
             look_up: Box::new(look_up),
             told: told_before_the_journal(from),
             told_early: None,
             settled: None,
+            settled_at: None,
+            elsewhere: words.elsewhere.clone(),
+            presence: Presence::Here,
             over: false,
         })
     }
@@ -106,18 +126,27 @@ impl Follow {
     /// May be dropped at any point and called again: nothing is lost or told twice.
     pub async fn next(&mut self) -> Option<Vec<Event>> {
         while !self.over {
+            self.bring().await;
             let events = self.read().await?;
             if !events.is_empty() {
                 return Some(events);
             }
             if let Some(build) = self.settled.take() {
+                if self.is_late(&build) {
+                    self.settled = Some(build);
+                    self.wait().await?;
+                    continue;
+                }
                 self.over = true;
                 return Some(vec![Event { id: EventId::End, happening: Happening::End(Box::new(build)) }]);
             }
             match (self.look_up)(self.build).await {
                 Ok(None) => return None,
                 // Its journal is read once more: it may have grown while the store was asked.
-                Ok(Some(build)) if build.state == State::Finished => self.settled = Some(build),
+                Ok(Some(build)) if build.state == State::Finished => {
+                    self.settled = Some(build);
+                    self.settled_at.get_or_insert_with(Instant::now);
+                }
                 Ok(Some(build)) if self.told != Some(build.state) => return Some(vec![self.tell_early(build)]),
                 Ok(Some(_)) => self.wait().await?,
                 Err(unavailable) => {
@@ -127,6 +156,23 @@ impl Follow {
             }
         }
         None
+    }
+
+    /// Brings what the build wrote on another machine. Before anybody claimed it there is nothing to be brought.
+    async fn bring(&mut self) {
+        if !self.elsewhere.is_shared() || matches!(self.told, Some(State::Waiting | State::Queued)) {
+            return;
+        }
+        let (elsewhere, build, is_settled) = (self.elsewhere.clone(), self.build, self.settled.is_some());
+        let brought = tokio::task::spawn_blocking(move || elsewhere.bring(build, is_settled)).await;
+        self.presence = brought.unwrap_or(Presence::Here);
+    }
+
+    /// Whether the end of a build's log is still on its way. A build that nobody claimed has none.
+    fn is_late(&self, build: &Build) -> bool {
+        self.presence == Presence::Partly
+            && build.started_at.is_some()
+            && self.settled_at.is_some_and(|at| at.elapsed() < LATE)
     }
 
     async fn read(&mut self) -> Option<Vec<Event>> {
@@ -162,7 +208,8 @@ impl Follow {
     }
 
     async fn wait(&mut self) -> Option<()> {
-        match tokio::time::timeout(LOOK_AGAIN, self.news.news()).await {
+        let look_again = if self.elsewhere.is_shared() { FETCH_AGAIN } else { LOOK_AGAIN };
+        match tokio::time::timeout(look_again, self.news.news()).await {
             Ok(true) => {
                 tokio::time::sleep(GATHER).await;
                 Some(())

@@ -176,6 +176,7 @@ pub(super) fn build(from: &Row) -> Result<Build, StoreError> {
         author: from.try_get("author")?,
         use_cache: row::yes(from, "use_cache")?,
         same_as: row::build_if(from, "same_as")?,
+        agent: from.try_get("ran_on")?,
         kept: row::json_if(from, "kept")?.unwrap_or_default(),
         steps: Vec::new(),
     })

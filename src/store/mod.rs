@@ -9,6 +9,7 @@
 //! The statements are those that SQLite and PostgreSQL both understand, said through `sql`; what differs is in `sqlite` and
 //! `postgres`.
 
+mod agents;
 mod builds;
 mod clock;
 mod deliveries;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use agents::{AgentCard, Registered};
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
 pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
@@ -133,6 +135,11 @@ impl Store {
         let taken_back = OnceCell::new();
         let inner = Inner { writer, readers, news, clock, link_key, outage, taken_back, _listener: listener };
         Ok(Store { inner: Arc::new(inner) })
+    }
+
+    /// Whether other processes may use it at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.readers, Readers::Postgres(_))
     }
 
     /// The key of status links (an HMAC key), made once for each database.

@@ -59,14 +59,16 @@ enum Which {
 }
 
 /// One conditional update; the condition is said twice for databases with several writers. There, what another claim is
-/// about to take is not waited for.
-pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, lease_until = $2, started_at = $3, \
+/// about to take is not waited for. An agent that was asked to pause claims nothing from that moment on.
+pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, ran_on = $1, lease_until = $2, started_at = $3, \
                      fence = fence + 1, claims = claims + 1 WHERE id = (SELECT id FROM builds \
                      WHERE finished_at IS NULL AND state = 'queued' ORDER BY id LIMIT 1 \
-                     /*pg: FOR UPDATE SKIP LOCKED */) AND state = 'queued' RETURNING *";
+                     /*pg: FOR UPDATE SKIP LOCKED */) AND state = 'queued' \
+                     AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $1 AND asked <> 'run') RETURNING *";
 
 impl Store {
-    /// Claims the oldest queued build for `agent`, which must renew before `lease` is over. `None`: nothing is queued.
+    /// Claims the oldest queued build for `agent`, which must renew before `lease` is over. `None`: nothing is queued, or
+    /// the agent was asked to pause.
     pub async fn claim(&self, agent: &str, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         let (agent, clock) = (agent.to_owned(), self.inner.clock.clone());
         self.write(false, move |connection| {

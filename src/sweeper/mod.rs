@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::blobs::{Artifacts, Logs};
+use crate::blobs::{Artifacts, Depot, Logs};
 use crate::cache::Cache;
 use crate::checkout::{self, client};
 use crate::config::server::Retention;
@@ -41,18 +41,20 @@ const CONSOLIDATION: Duration = Duration::from_secs(60);
 /// The part that repairs.
 #[derive(Clone)]
 pub struct Sweeper {
+    /// The agent in this process, if there is one.
+    pub agent: Option<String>,
     /// Our own binary, for child processes.
     pub exe: PathBuf,
     /// What is looked at.
     pub store: Store,
-    /// What our agent is called: the builds that it ran when it ended are its own.
-    pub agent: String,
     /// The data directory: its trash is emptied, its slots' leftovers are moved there.
     pub data_dir: PathBuf,
     /// Step output.
     pub logs: Logs,
     /// What else builds left to be kept.
     pub artifacts: Artifacts,
+    /// Where both lie for every machine.
+    pub depot: Option<Depot>,
     /// What is kept for later builds.
     pub cache: Cache,
     /// Told how much that is.
@@ -70,7 +72,7 @@ impl Sweeper {
     pub async fn at_start(&self) -> Result<(), StoreError> {
         // Before the store is written: these may be what fills its disk.
         self.clear_leftovers().await;
-        for returned in self.store.recover(&self.agent).await? {
+        for returned in self.left_behind().await? {
             match returned {
                 Returned::Queued(build) => {
                     tracing::warn!(build = build.0, "the agent ended while it ran; queued again")
@@ -85,6 +87,16 @@ impl Sweeper {
             }
         }
         Ok(())
+    }
+
+    /// The builds that this process ran when it ended. Without an agent it ran none, unless it had one before: in a store
+    /// that nobody else uses, whatever runs was its.
+    async fn left_behind(&self) -> Result<Vec<Returned>, StoreError> {
+        match &self.agent {
+            Some(agent) => self.store.recover(agent).await,
+            None if self.store.is_shared() => Ok(Vec::new()),
+            None => self.store.recover("").await,
+        }
     }
 
     async fn clear_leftovers(&self) {
@@ -216,6 +228,30 @@ impl Sweeper {
                 && let Err(error) = self.artifacts.remove(build)
             {
                 tracing::warn!(build = build.0, %error, "a build's artifacts could not be removed");
+            }
+        }
+        self.remove_shared(before(retention.logs), before(retention.artifacts)).await
+    }
+
+    /// Every process does this for all of them: none can know that another still lives.
+    async fn remove_shared(&self, logs_before: Timestamp, artifacts_before: Timestamp) -> Result<(), StoreError> {
+        let Some(depot) = self.depot.clone() else { return Ok(()) };
+        let there = depot.clone();
+        let builds = match tokio::task::spawn_blocking(move || there.builds()).await {
+            Ok(Ok(builds)) => builds,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what is old in the blob store could not be looked for");
+                return Ok(());
+            }
+            Err(_stopping) => return Ok(()),
+        };
+        for build in builds {
+            let (logs, artifacts) =
+                (self.is_old(build, logs_before).await?, self.is_old(build, artifacts_before).await?);
+            let depot = depot.clone();
+            let forgotten = tokio::task::spawn_blocking(move || depot.forget(build, logs, artifacts)).await;
+            if let Ok(Err(error)) = forgotten {
+                tracing::warn!(build = build.0, %error, "a build's old objects could not be removed");
             }
         }
         Ok(())

@@ -93,6 +93,9 @@ pub(super) struct WholeBuild {
     build: Build,
     notices: Vec<String>,
     statuses: Vec<Told>,
+    /// Why it has not begun, while it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
 }
 
 /// `GET /api/v1/builds/{id}`
@@ -105,7 +108,8 @@ pub(super) async fn build(
     let build = readable(&pages, &id, query.as_deref(), &headers).await?;
     let notices = pages.records.explanation(build.id).await?.unwrap_or_default().notices;
     let statuses = pages.records.told(build.id).await?;
-    Ok(Json(WholeBuild { build, notices, statuses }))
+    let waits = super::elsewhere::why_it_waits(&pages, &build).await?;
+    Ok(Json(WholeBuild { build, notices, statuses, waits }))
 }
 
 /// `GET /api/v1/builds/{id}/plan`: empty lists for a build whose plan was not kept.

@@ -41,6 +41,7 @@ pub(super) async fn of_build(pages: &Pages, build: &Build) -> io::Result<Vec<Art
         return Ok(Vec::new());
     }
     let (artifacts, id) = (pages.artifacts.clone(), that_ran(build));
+    super::elsewhere::bring_artifacts(pages, id).await;
     tokio::task::spawn_blocking(move || artifacts.list(id)).await.map_err(io::Error::other)?
 }
 
@@ -61,8 +62,12 @@ pub(super) async fn file(
         return Err(Refused::not_found());
     }
     let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-    let artifacts = pages.artifacts.clone();
-    let found = tokio::task::spawn_blocking(move || artifacts.find(that_ran(&build), &path));
+    let (artifacts, elsewhere, id) = (pages.artifacts.clone(), pages.elsewhere.clone(), that_ran(&build));
+    super::elsewhere::bring_artifacts(&pages, id).await;
+    let found = tokio::task::spawn_blocking(move || {
+        elsewhere.bring_artifact(id, &path)?;
+        artifacts.find(id, &path)
+    });
     let found = found.await.map_err(|_stopping| io::Error::other("the server is stopping"))??;
     let (path, len) = found.ok_or_else(Refused::not_found)?;
     let of_file = [

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 
 use crate::blobs::{Logs, StepFile};
@@ -26,9 +26,15 @@ pub(super) async fn log(
     if step.as_ref().is_some_and(|step| !build.steps.iter().any(|known| known.name == *step)) {
         return Err(Refused::not_found());
     }
+    super::elsewhere::bring_log(&pages, &build).await;
+    let unreachable =
+        super::elsewhere::is_unreachable(&pages, &build).then(|| super::elsewhere::unreachable_in_words(&build));
     let (logs, number) = (pages.logs.clone(), build.id);
     let parts = tokio::task::spawn_blocking(move || parts(&logs, &build, step.as_deref()));
     let parts = parts.await.map_err(|_stopping| io::Error::other("the server is stopping"))??;
+    if let Some(words) = unreachable.filter(|_| parts.is_empty()) {
+        return Err(Refused::new(StatusCode::CONFLICT, "log_elsewhere", words));
+    }
     Ok(answer(parts, &headers, &raw_headers(&format!("hookmill-{number}.log"))))
 }
 

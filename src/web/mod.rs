@@ -3,6 +3,7 @@
 //! It translates and never decides: what a build is comes through [`Records`], what it wrote from
 //! [`Logs`], and who may see or change it from [`auth`].
 
+mod agents;
 mod ansi;
 mod answer;
 mod api;
@@ -10,6 +11,7 @@ mod artifacts;
 mod asset;
 pub mod auth;
 mod body;
+mod elsewhere;
 mod forms;
 mod health;
 pub mod hook;
@@ -29,8 +31,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::map_response;
 use axum::routing::{get, post};
 
-use crate::blobs::{Artifacts, Logs};
+use crate::blobs::{Artifacts, Depot, Fetcher, Logs};
 use crate::live::Hub;
+use crate::runner::follow::Words;
 
 pub use auth::Site;
 pub use records::{
@@ -49,6 +52,8 @@ pub struct Pages {
     pub logs: Logs,
     /// What builds left to be kept.
     pub artifacts: Artifacts,
+    /// Brings both here from other machines.
+    pub elsewhere: Fetcher,
     /// Who is told when there is news.
     pub hub: Hub,
     /// The last requests that the hooks refused, newest first.
@@ -63,6 +68,8 @@ pub struct Kept {
     pub logs: Logs,
     /// Files.
     pub artifacts: Artifacts,
+    /// What several machines share.
+    pub depot: Option<Depot>,
 }
 
 impl Pages {
@@ -74,13 +81,26 @@ impl Pages {
         hub: Hub,
         refusals: impl Fn() -> Vec<Refusal> + Send + Sync + 'static,
     ) -> Self {
-        let Kept { logs, artifacts } = kept;
-        Pages { records, logs, artifacts, hub, refusals: Box::new(refusals), site: RwLock::new(Arc::new(site)) }
+        let Kept { logs, artifacts, depot } = kept;
+        let elsewhere = Fetcher::new(logs.clone(), artifacts.clone(), depot);
+        Pages {
+            records,
+            logs,
+            artifacts,
+            elsewhere,
+            hub,
+            refusals: Box::new(refusals),
+            site: RwLock::new(Arc::new(site)),
+        }
     }
 
     /// Takes a configuration that was read again; requests that are being answered keep the old one.
     pub fn reconfigure(&self, site: Site) {
         *self.site.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
+    }
+
+    fn words(&self) -> Words {
+        Words { logs: self.logs.clone(), elsewhere: self.elsewhere.clone() }
     }
 
     fn site(&self) -> Arc<Site> {
@@ -102,6 +122,8 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/stats", get(api::not_built_yet))
         .route("/api/v1/builds/{id}/artifacts", get(artifacts::list))
         .route("/api/v1/builds/{id}/artifacts/{*path}", get(artifacts::file))
+        .route("/api/v1/agents", get(agents::list))
+        .route("/agents", get(agents::page))
         .route("/api/v1/deliveries", get(api::deliveries))
         .route("/api/v1/outbox", get(outbox::document))
         .route("/api/v1/openapi.json", get(api::openapi))
@@ -116,6 +138,8 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/resend", post(outbox::resend))
         .route("/api/v1/builds/{id}/approve", post(api::change_not_built_yet))
         .route("/api/v1/repos/{*rest}", post(api::change_not_built_yet))
+        .route("/api/v1/agents/{name}/{order}", post(agents::order))
+        .route("/agents/{name}/{order}", post(agents::form))
         .route("/builds/{id}/cancel", post(forms::cancel))
         .route("/builds/{id}/rerun", post(forms::rerun))
         .route("/builds/{id}/resend", post(outbox::resend_from_page))

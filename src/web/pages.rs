@@ -210,6 +210,12 @@ struct BuildPage {
     approved_by: Option<String>,
     is_finished: bool,
     is_waiting: bool,
+    /// Why it has not begun, while it is queued.
+    waits: Option<String>,
+    /// The agent that ran it or runs it.
+    agent: Option<String>,
+    /// Its log lies on that agent's disk alone.
+    log_is_elsewhere: bool,
     /// Lines to paste that mend the build.
     mend: Option<String>,
     /// Where the live stream goes on from what the page shows.
@@ -253,9 +259,11 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
     let build = readable(pages, id, None, headers).await?;
     let Explanation { mut notices, decisions } = pages.records.explanation(build.id).await?.unwrap_or_default();
     notices.extend(pages.records.told(build.id).await?.iter().filter_map(super::view::never_told));
+    super::elsewhere::bring_log(pages, &build).await;
     let (logs, id) = (pages.logs.clone(), build.id);
     let tails = tokio::task::spawn_blocking(move || logs.tails(id, TAIL_LINES, TAIL_BYTES));
     let tails = tails.await.map_err(|_stopping| std::io::Error::other("the server is stopping"))??;
+    let log_is_elsewhere = tails.steps.is_empty() && super::elsewhere::is_unreachable(pages, &build);
     let kept = KeptFiles::of(&super::artifacts::of_build(pages, &build).await?);
     let (site, now) = (pages.site(), now());
     let events = format!("{}/api/v1/builds/{id}/events?after={}", site.base(), tails.cursor);
@@ -288,6 +296,9 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         approved_by: build.approved_by.as_deref().map(super::ansi::shown),
         is_finished: build.state == BuildState::Finished,
         is_waiting: build.state == BuildState::Waiting,
+        waits: super::elsewhere::why_it_waits(pages, &build).await?,
+        agent: build.agent.as_deref().map(super::ansi::shown),
+        log_is_elsewhere,
         events,
         mend,
         lanes,

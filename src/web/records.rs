@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use serde::Serialize;
 
+use crate::domain::agent::{Agent, Order};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
@@ -44,6 +45,15 @@ pub trait Records: Send + Sync + 'static {
 
     /// Sends again what was given up of a build.
     fn resend(&self, id: BuildId) -> Answer<'_, Result<(), ChangeRefused>>;
+
+    /// Every agent that was heard of lately, by name.
+    fn agents(&self) -> Answer<'_, Vec<Agent>>;
+
+    /// Asks something of an agent. False: there is none of that name.
+    fn order_agent<'a>(&'a self, name: &'a str, order: Order) -> Answer<'a, bool>;
+
+    /// The name of the agent in this process, if there is one: what it built lies on this disk.
+    fn own_agent(&self) -> Option<&str>;
 
     /// How the parts of this server are. Never fails: a store that does not answer is a part that is not ok.
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>>;

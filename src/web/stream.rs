@@ -43,7 +43,7 @@ pub(super) async fn events(
         let records = Arc::clone(&records);
         Box::pin(async move { records.build(id).await }) as crate::runner::follow::Found
     };
-    let follow = Follow::begin(build.id, from, &pages.logs, &pages.hub, look_up)
+    let follow = Follow::begin(build.id, from, &pages.words(), &pages.hub, look_up)
         .map_err(|_too_many| Refused::too_many_readers())?;
     let (pieces, body) = streamed(None);
     // Ends with the build or with its reader, whichever is first; both are seen in `tell`.

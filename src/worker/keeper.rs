@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{BuildLog, StepLog};
 use crate::config::server::StatusMode;
 use crate::domain::build::{Build, State, Step, StepKind, StepState};
-use crate::domain::lease::LEASE;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::Explanation;
@@ -19,14 +17,17 @@ use crate::runner::Happening;
 use crate::store::{Claim, Claimed, StoreError};
 
 use super::Worker;
+use super::lease::{Held, Reins};
 
-/// How long to wait before a store that could not be used is asked again.
+/// How often a store that is away is tried.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The listener of one claimed build.
 pub(super) struct Keeper<'a> {
     worker: &'a Worker,
     claim: Claim,
+    /// Whether it is ours still: asked before anything is written.
+    held: Held,
     /// The context of the build's status.
     context: String,
     /// The build as it stands now.
@@ -38,26 +39,32 @@ pub(super) struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    pub(super) fn new(worker: &'a Worker, claimed: Claimed) -> Self {
+    pub(super) fn new(worker: &'a Worker, claimed: Claimed, held: Held) -> Self {
         let Claimed { claim, build, context, .. } = claimed;
-        Self { worker, claim, context, build, explanation: Explanation::default(), open: BTreeMap::new() }
+        Self { worker, claim, held, context, build, explanation: Explanation::default(), open: BTreeMap::new() }
     }
 
-    /// Writes down what happens until the teller is gone. What can't be kept stops the build and is its verdict.
+    /// Writes down what happens until the teller is gone. What can't be kept stops the build and is its verdict; what is
+    /// not ours any more is cut off at once.
     pub(super) async fn keep(
         &mut self,
         mut happenings: mpsc::Receiver<Happening>,
-        stop: &CancellationToken,
+        reins: &Reins,
     ) -> Result<(), Verdict> {
         let mut log = self.open_log();
         if log.is_err() {
-            stop.cancel();
+            reins.stop.cancel();
         }
         while let Some(happening) = happenings.recv().await {
             let Ok(into) = &log else { continue };
+            if self.held.is_over() {
+                log = Err(not_ours());
+                reins.cut.cancel();
+                continue;
+            }
             if let Err(verdict) = self.keep_one(into, happening).await {
                 log = Err(verdict);
-                stop.cancel();
+                if self.held.is_over() { reins.cut.cancel() } else { reins.stop.cancel() }
             }
         }
         log.map(|_| ())
@@ -79,33 +86,33 @@ impl<'a> Keeper<'a> {
     }
 
     async fn keep_one(&mut self, log: &BuildLog, happening: Happening) -> Result<(), Verdict> {
-        let store = &self.worker.store;
+        let (store, claim) = (&self.worker.store, self.claim);
         match happening {
             Happening::Sandbox(name) => {
-                self.stored(|| store.set_sandbox(&self.claim, &name)).await?;
+                self.stored(|| store.set_sandbox(&claim, &name)).await?;
                 let line = format!("sandbox: {name}\n");
                 self.build.sandbox = name;
                 written(log.state(&self.build))?;
                 self.say(&line)
             }
             Happening::CheckedOut(sha) => {
-                self.stored(|| store.set_built_sha(&self.claim, &sha)).await?;
+                self.stored(|| store.set_built_sha(&claim, &sha)).await?;
                 self.build.built_sha = Some(sha);
                 written(log.state(&self.build))
             }
             Happening::SameAs(other) => {
-                self.stored(|| store.set_same_as(&self.claim, other)).await?;
+                self.stored(|| store.set_same_as(&claim, other)).await?;
                 self.build.same_as = Some(other);
                 written(log.state(&self.build))
             }
             Happening::Notice(text) => self.keep_notice(text).await,
             Happening::Decided(decision) => {
                 self.explanation.decisions.push(decision);
-                self.stored(|| store.set_explanation(&self.claim, &self.explanation)).await
+                self.stored(|| store.set_explanation(&claim, &self.explanation)).await
             }
             Happening::Planned { steps, decisions } => {
                 self.explanation.decisions = decisions;
-                self.stored(|| store.set_plan(&self.claim, &steps, &self.explanation)).await?;
+                self.stored(|| store.set_plan(&claim, &steps, &self.explanation)).await?;
                 self.build.steps = steps;
                 written(log.state(&self.build))
             }
@@ -114,6 +121,29 @@ impl<'a> Keeper<'a> {
                 Some(step) => written(step.append(&bytes)),
                 None => Ok(()),
             },
+        }
+    }
+
+    /// Writes to the store. One that several processes share may be away for a moment, as when it is restarted: it is
+    /// tried for as long as the build is ours.
+    async fn stored<W>(&self, mut write: impl FnMut() -> W) -> Result<(), Verdict>
+    where
+        W: Future<Output = Result<bool, StoreError>>,
+    {
+        let patience = Instant::now() + self.worker.store.patience();
+        loop {
+            match write().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    self.held.lose();
+                    return Err(not_ours());
+                }
+                Err(StoreError::Unavailable(why)) if Instant::now() < patience && !self.held.is_over() => {
+                    tracing::warn!(why, build = self.build.id.0, "what happened can't be written down yet");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1))),
+            }
         }
     }
 
@@ -190,6 +220,10 @@ impl<'a> Keeper<'a> {
         };
         let mut wait = Duration::from_millis(200);
         loop {
+            if self.held.is_over() {
+                tracing::warn!(build = self.build.id.0, "the lease ended; the build's end is not ours to write");
+                return;
+            }
             match self.worker.store.finish(&self.claim, &verdict, std::slice::from_ref(&status)).await {
                 Ok(true) => break,
                 Ok(false) => {
@@ -199,11 +233,8 @@ impl<'a> Keeper<'a> {
                 // A full disk or a locked database may pass; the lease says until when it is worth waiting.
                 Err(error) => {
                     tracing::error!(%error, build = self.build.id.0, "the build's end could not be written yet");
-                    if wait > LEASE {
-                        return;
-                    }
                     tokio::time::sleep(wait).await;
-                    wait *= 2;
+                    wait = (wait * 2).min(Duration::from_secs(5));
                 }
             }
         }
@@ -212,22 +243,6 @@ impl<'a> Keeper<'a> {
             "build finished"
         );
         self.worker.hub.publish(self.build.id);
-    }
-
-    /// Writes, through an outage that is worth waiting for. Whether what failed was written after all makes no
-    /// difference: it is written again, and says the same.
-    async fn stored<T, W>(&self, write: impl Fn() -> W) -> Result<(), Verdict>
-    where
-        W: Future<Output = Result<T, StoreError>>,
-    {
-        let patience = Instant::now() + self.worker.store.patience();
-        loop {
-            match write().await {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Unavailable(_)) if Instant::now() < patience => tokio::time::sleep(AGAIN).await,
-                Err(error) => return Err(Verdict::new(Outcome::Broken, sentence::broken(&error.to_string(), 1))),
-            }
-        }
     }
 
     /// Gives the build back to the queue: we stop, another claim runs it again from the start.
@@ -240,6 +255,11 @@ impl<'a> Keeper<'a> {
         self.build.state = State::Queued;
         self.worker.hub.publish(self.build.id);
     }
+}
+
+/// Said to nobody: what is not ours any more is not settled by us.
+fn not_ours() -> Verdict {
+    Verdict::new(Outcome::Broken, "another agent has the build")
 }
 
 fn written<T>(result: std::io::Result<T>) -> Result<T, Verdict> {

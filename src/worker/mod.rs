@@ -6,20 +6,20 @@
 
 mod keeper;
 mod lease;
+mod roll;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::server::{Agent, Forges, Statuses, Web};
+use crate::domain::agent::Order;
 use crate::domain::build::{Build, Cause};
-use crate::domain::lease::LEASE;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
@@ -32,7 +32,9 @@ use crate::store::{Claimed, Store};
 use crate::tree;
 
 use keeper::Keeper;
-use lease::LeaseEnd;
+use lease::{Held, LeaseEnd, Moment, Reins};
+
+pub use roll::{Roll, RollError};
 
 /// How long to sleep when nothing says that a build was queued.
 const POLL: Duration = Duration::from_secs(5);
@@ -58,6 +60,10 @@ pub struct Worker {
     pub hub: Hub,
     /// How many slots hold a build.
     pub busy: Arc<AtomicUsize>,
+    /// What operators ask of this agent.
+    pub orders: watch::Receiver<Order>,
+    /// Whether the worker ends when it was asked to drain, and its process with it; else it only claims nothing.
+    pub ends_when_drained: bool,
 }
 
 /// How a worker is asked to end.
@@ -70,29 +76,28 @@ pub struct Ending {
 }
 
 impl Worker {
-    /// Claims and runs builds until `ending`. True when every build finished in time, false when some were given back.
-    pub async fn run(self, ending: Ending) -> bool {
+    /// Claims and runs builds until `ending`, or until it was asked to drain and nothing runs. True when every build
+    /// finished in time, false when some were given back.
+    pub async fn run(mut self, ending: Ending) -> bool {
         let slots = Slots::new(self.agent.slots);
         let builds = TaskTracker::new();
         let mut changes = self.store.queue_changes();
         while !ending.drain.is_cancelled() {
+            if *self.orders.borrow_and_update() != Order::Run {
+                if self.is_drained(&builds, &ending).await {
+                    return true;
+                }
+                continue;
+            }
             let slot = tokio::select! {
                 slot = slots.take() => slot,
                 () = ending.drain.cancelled() => break,
             };
-            let asked = Instant::now();
-            match self.store.claim(&self.agent.name, LEASE).await {
+            let asked = Moment::now();
+            match self.store.claim(&self.agent.name, self.agent.lease).await {
                 Ok(Some(claimed)) => {
-                    let (worker, ending) = (self.clone(), ending.clone());
-                    builds.spawn(async move {
-                        worker.busy.fetch_add(1, Ordering::Relaxed);
-                        let left = worker.run_claimed(claimed.clone(), asked, slot.number, ending.now.clone()).await;
-                        worker.busy.fetch_sub(1, Ordering::Relaxed);
-                        drop(slot);
-                        if let Some(left) = left {
-                            worker.keep(&claimed, left, &ending.now).await;
-                        }
-                    });
+                    let held = Held::since(asked, self.agent.lease);
+                    builds.spawn(self.clone().run_in(slot, claimed, held, ending.now.clone()));
                     continue;
                 }
                 Ok(None) => {}
@@ -102,6 +107,7 @@ impl Worker {
             tokio::select! {
                 () = changes.next() => {}
                 () = tokio::time::sleep(POLL) => {}
+                _ = self.orders.changed() => {}
                 () = ending.drain.cancelled() => {}
             }
         }
@@ -116,6 +122,44 @@ impl Worker {
             builds.wait().await;
         }
         in_time
+    }
+
+    /// Waits while nothing may be claimed. True: it was asked to drain, and nothing runs any more. Builds take as long as
+    /// they take: nobody waits for this process to end.
+    async fn is_drained(&mut self, builds: &TaskTracker, ending: &Ending) -> bool {
+        let drains = self.ends_when_drained && *self.orders.borrow() == Order::Drain;
+        let idle = async {
+            if !drains {
+                std::future::pending::<()>().await;
+            }
+            builds.close();
+            builds.wait().await;
+        };
+        let is_idle = tokio::select! {
+            biased;
+            () = idle => true,
+            changed = self.orders.changed() => {
+                if changed.is_err() {
+                    // Nobody can ask for anything any more: the process ends.
+                    ending.drain.cancelled().await;
+                }
+                false
+            }
+            () = ending.drain.cancelled() => false,
+        };
+        builds.reopen();
+        is_idle
+    }
+
+    /// Runs a claimed build in its slot, and keeps what it left once the slot is free.
+    async fn run_in(self, slot: Slot, claimed: Claimed, held: Held, now: CancellationToken) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let left = self.run_claimed(claimed.clone(), slot.number, held, now.clone()).await;
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        drop(slot);
+        if let Some(left) = left {
+            self.keep(&claimed, left, &now).await;
+        }
     }
 
     /// Keeps what a build left that is settled. An agent that is told to end at once leaves it.
@@ -142,32 +186,29 @@ impl Worker {
     }
 
     /// Runs one claimed build in its slot and settles it, once. What it left is to be kept by the caller.
-    async fn run_claimed(
-        &self,
-        claimed: Claimed,
-        asked: Instant,
-        slot: usize,
-        give_back: CancellationToken,
-    ) -> Option<Built> {
+    async fn run_claimed(&self, claimed: Claimed, slot: usize, held: Held, now: CancellationToken) -> Option<Built> {
         let Claimed { build, claim, .. } = claimed.clone();
+        if held.is_over() {
+            tracing::warn!(build = build.id.0, "the store's answer came so late that somebody else may have the build");
+            return None;
+        }
         tracing::info!(build = build.id.0, repo = %build.repo, sha = build.sha.short(), slot, "build started");
-        let stop = CancellationToken::new();
+        let reins = Reins { stop: CancellationToken::new(), cut: now.child_token(), now };
         let (tell, happenings) = Tell::channel();
-        let mut keeper = Keeper::new(self, claimed);
+        let mut keeper = Keeper::new(self, claimed, held.clone());
         let running = async {
             match self.job(&build).await {
                 Ok(job) => tokio::select! {
-                    built = runner::build::build(&job, &self.parts, slot, tell, &stop) => built,
+                    built = runner::build::build(&job, &self.parts, slot, tell, &reins.stop) => built,
                     // What runs again from its start is not asked to end: with the future goes the holder, and with
                     // the holder every step, also one that does not heed TERM.
-                    () = give_back.cancelled() => Verdict::new(Outcome::Cancelled, "given back").into(),
+                    () = reins.cut.cancelled() => Verdict::new(Outcome::Cancelled, "cut off").into(),
                 },
                 Err(verdict) => verdict.into(),
             }
         };
-        let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &stop)) };
-        let ending = Ending { drain: stop.clone(), now: give_back.clone() };
-        let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, asked, &ending, kept_and_ran).await;
+        let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &reins)) };
+        let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, &held, &reins, kept_and_ran).await;
         let is_told = kept.is_ok() && lease_end.is_none();
         let verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
         // What nobody will keep goes at once: it may be what fills the disk.

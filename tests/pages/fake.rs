@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use hookmill::blobs::{Artifacts, Logs};
 use hookmill::config::secret::Secret;
 use hookmill::config::server::{Listen, Read, Web};
+use hookmill::domain::agent::{Agent, Order};
 use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, State, Step, StepKind, StepState};
 use hookmill::domain::link::InstanceKey;
 use hookmill::domain::outcome::Outcome;
@@ -58,6 +59,7 @@ pub(crate) fn build(id: i64) -> Build {
         author: Some("ada".into()),
         use_cache: true,
         same_as: None,
+        agent: None,
         kept: Vec::new(),
         steps: Vec::new(),
     }
@@ -92,6 +94,7 @@ pub(crate) struct Memory {
     builds: Mutex<BTreeMap<i64, Build>>,
     explanations: Mutex<BTreeMap<i64, Explanation>>,
     dead: Mutex<BTreeMap<i64, Undelivered>>,
+    pub(crate) agents: Mutex<Vec<Agent>>,
     /// How often anything was asked or changed.
     pub(crate) asked: Mutex<u32>,
 }
@@ -138,6 +141,24 @@ fn now<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
 }
 
 impl Records for Memory {
+    fn agents(&self) -> Answer<'_, Vec<Agent>> {
+        now(self.agents.lock().expect("as above").clone())
+    }
+
+    fn order_agent<'a>(&'a self, name: &'a str, order: Order) -> Answer<'a, bool> {
+        let mut agents = self.agents.lock().expect("as above");
+        let found = agents.iter_mut().find(|agent| agent.name == name);
+        let is_there = found.is_some();
+        if let Some(agent) = found {
+            agent.order = order;
+        }
+        now(is_there)
+    }
+
+    fn own_agent(&self) -> Option<&str> {
+        Some("here")
+    }
+
     fn build(&self, id: BuildId) -> Answer<'_, Option<Build>> {
         now(self.get(id))
     }
@@ -288,7 +309,7 @@ impl Server {
         let pages = Pages::new(
             site.clone(),
             Arc::clone(&memory) as Arc<dyn Records>,
-            Kept { logs: logs.clone(), artifacts: setup.artifacts },
+            Kept { logs: logs.clone(), artifacts: setup.artifacts, depot: None },
             hub.clone(),
             refusals,
         );

@@ -79,10 +79,15 @@ pub(crate) struct Forge {
 
 impl Forge {
     pub(crate) fn start() -> Forge {
+        Forge::start_at("127.0.0.1")
+    }
+
+    /// Reached at this address of the machine's.
+    pub(crate) fn start_at(host: &str) -> Forge {
         let dir = tempfile::tempdir().expect("a folder");
         let root = dir.path().join("repositories");
         std::fs::create_dir_all(&root).expect("a folder");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let listener = TcpListener::bind((host, 0)).expect("an address of ours");
         let address = listener.local_addr().expect("bound");
         let memory = Arc::new(Memory {
             root: root.clone(),
@@ -108,7 +113,7 @@ impl Forge {
                 thread::spawn(move || served.connection(stream));
             }
         });
-        let git = GitServer::start(&root);
+        let git = GitServer::start_at(&root, host);
         Forge { dir, git, address, memory, accepting: Some(accepting), numbers: AtomicUsize::new(1) }
     }
 

@@ -58,7 +58,12 @@ struct Shared {
 impl GitServer {
     /// Serves the bare repositories in `root`.
     pub(crate) fn start(root: &Path) -> GitServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        GitServer::start_at(root, "127.0.0.1")
+    }
+
+    /// Reached at this address of the machine's.
+    pub(crate) fn start_at(root: &Path, host: &str) -> GitServer {
+        let listener = TcpListener::bind((host, 0)).expect("an address of ours");
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared {
             root: root.to_owned(),

@@ -1,6 +1,7 @@
 //! A PostgreSQL of the test's own: a cluster in a folder, reachable on loopback and by a socket, gone with the test.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -24,6 +25,7 @@ pub(crate) const ROLE: &str = "hookmill";
 /// A running cluster. Dropped it is stopped at once, and its folder goes.
 pub(crate) struct Cluster {
     folder: TempDir,
+    host: String,
     pub(crate) port: u16,
     server: Mutex<Option<Child>>,
     databases: AtomicU32,
@@ -32,17 +34,25 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts one of its own.
     pub(crate) fn start() -> Cluster {
+        Cluster::start_at("127.0.0.1")
+    }
+
+    /// Reached at this address of the machine's, from anywhere that reaches it.
+    pub(crate) fn start_at(host: &str) -> Cluster {
         let folder = tempfile::Builder::new().prefix("hookmill-pg").tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
         copy_template(&folder.path().join("data"));
+        let access = File::options().append(true).open(folder.path().join("data/pg_hba.conf"));
+        access.and_then(|mut file| file.write_all(b"host all all samenet trust\n")).expect("a file");
         let socket = folder.path().join("socket");
         fs::create_dir(&socket).expect("a folder");
         give(&socket);
-        let mut cluster = Cluster { folder, port: 0, server: Mutex::new(None), databases: AtomicU32::new(0) };
+        let mut cluster =
+            Cluster { folder, host: host.to_owned(), port: 0, server: Mutex::new(None), databases: AtomicU32::new(0) };
         for _ in 0..5 {
             // Somebody else may take the port between our asking and PostgreSQL's: then another one.
             cluster.port =
-                TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("loopback").port();
+                TcpListener::bind((host, 0)).and_then(|free| free.local_addr()).expect("an address of ours").port();
             cluster.run();
             if cluster.answers() {
                 return cluster;
@@ -68,7 +78,7 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(self.log()).expect("a file");
         let mut server = as_ordinary_user(&binary("postgres"));
         server.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path().join("socket"));
-        server.args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
+        server.args(["-p", &self.port.to_string(), "-c", &format!("listen_addresses={}", self.host)]);
         // Nothing here outlives the machine, and many tests run at once.
         for setting in ["fsync=off", "full_page_writes=off", "shared_buffers=16MB", "max_connections=60"] {
             server.args(["-c", setting]);
@@ -89,7 +99,7 @@ impl Cluster {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             let ready = Command::new(binary("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+                .args(["-q", "-h", &self.host, "-p", &self.port.to_string()])
                 .status()
                 .expect("PostgreSQL is installed");
             if ready.success() {
@@ -120,13 +130,13 @@ impl Cluster {
 
     /// A connection of the test's own.
     pub(crate) async fn connect(&self, database: &str) -> PgConnection {
-        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port);
+        let options = PgConnectOptions::new_without_pgpass().host(&self.host).port(self.port);
         PgConnection::connect_with(&options.username(ROLE).database(database)).await.expect("answers")
     }
 
     /// The address of a database for `[store] url`.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://{ROLE}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{ROLE}@{}:{}/{database}", self.host, self.port)
     }
 
     /// The folder of its socket.

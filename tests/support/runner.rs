@@ -157,6 +157,7 @@ pub(crate) fn build_of(trust: Trust) -> Build {
         author: None,
         use_cache: false,
         same_as: None,
+        agent: None,
         kept: Vec::new(),
         steps: Vec::new(),
     }

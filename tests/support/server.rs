@@ -35,6 +35,14 @@ pub(crate) struct Settings {
     pub(crate) forge: String,
     /// Further tables.
     pub(crate) tables: String,
+    /// The program's part: `serve` or `agent`.
+    pub(crate) command: &'static str,
+    /// `[store] url`, where it is not a SQLite file of its own.
+    pub(crate) store: Option<String>,
+    /// Further lines of `[data]`.
+    pub(crate) data: String,
+    /// Further lines of `[agent]`.
+    pub(crate) agent: String,
     /// Variables of the server's own environment.
     pub(crate) env: Vec<(String, String)>,
     /// The server's `PATH`, where it is not the test's with bower before it.
@@ -49,6 +57,10 @@ impl Default for Settings {
             repo: String::new(),
             forge: String::new(),
             tables: String::new(),
+            command: "serve",
+            store: None,
+            data: String::new(),
+            agent: String::new(),
             env: Vec::new(),
             path: None,
         }
@@ -107,11 +119,21 @@ impl Server {
         server
     }
 
+    /// An agent has no address to knock at: it says that it is ready.
+    fn is_up(&self, before: usize) -> bool {
+        if self.settings.command == "agent" {
+            return self.log_text().get(before..).is_some_and(|log| log.contains("\"ready\""));
+        }
+        let answered = self.http.get(format!("{}/healthz", self.url())).call();
+        answered.is_ok_and(|answer| answer.status() == 200)
+    }
+
     fn spawn(&mut self) {
+        let before = self.log_text().len();
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log");
         let path = self.settings.path.clone().unwrap_or_else(path_with_bower);
         let child = Command::new(EXE)
-            .arg("serve")
+            .arg(self.settings.command)
             .arg("--config")
             .arg(self.config_file())
             .env("PATH", path)
@@ -126,9 +148,8 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("a child of ours"));
-            assert!(ended.is_none(), "serve ended: {ended:?}");
-            let answered = self.http.get(format!("{}/healthz", self.url())).call();
-            if answered.is_ok_and(|answer| answer.status() == 200) {
+            assert!(ended.is_none(), "{} ended: {ended:?}\n{}", self.settings.command, self.log_text());
+            if self.is_up(before) {
                 return;
             }
             assert!(Instant::now() < deadline, "serve does not answer");
@@ -326,7 +347,8 @@ fn reply(answered: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Rep
 
 /// The configuration as anybody could have written it; git is where a forge's pages would be.
 fn configuration(forge: &Forge, settings: &Settings, port: u16) -> String {
-    let Settings { slots, sweep, repo, forge: keys, tables, .. } = settings;
+    let Settings { slots, sweep, repo, forge: keys, tables, data, agent, .. } = settings;
+    let store = settings.store.as_deref().unwrap_or("sqlite://./data/hookmill.db");
     let mut text = format!(
         r#"[server]
 listen = "127.0.0.1:{port}"
@@ -335,14 +357,16 @@ admin_token = "{ADMIN}"
 sweep = "{sweep}"
 
 [store]
-url = "sqlite://./data/hookmill.db"
+url = "{store}"
 
 [data]
 dir = "./data"
+{data}
 
 [agent]
 slots = {slots}
 drain_timeout = "30s"
+{agent}
 
 [toolchain]
 node = "{node}"

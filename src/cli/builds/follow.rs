@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::event_stream::{Event, EventStream};
 use super::screen::Screen;
-use super::server::{CallError, Server};
 use super::show;
 use crate::cli::output::Out;
+use crate::cli::server::{CallError, Server};
 use crate::domain::build::{Build, State, Step};
 use crate::domain::outcome::Outcome;
 

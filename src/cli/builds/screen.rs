@@ -62,7 +62,7 @@ fn is_colour(code: &str) -> bool {
 }
 
 /// Any text as one line without anything that a terminal would obey.
-pub(super) fn one_line(text: &str) -> String {
+pub(in crate::cli) fn one_line(text: &str) -> String {
     sentence::one_line(text, 1000)
 }
 

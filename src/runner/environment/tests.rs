@@ -34,6 +34,7 @@ fn build() -> Build {
         author: None,
         use_cache: true,
         same_as: None,
+        agent: None,
         kept: Vec::new(),
         steps: Vec::new(),
     }

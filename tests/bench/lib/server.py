@@ -32,11 +32,13 @@ class Server:
     """Use as `with Server(…) as server`. `repos` maps `owner/name` to the address git fetches from.
 
     `measured`: runs under `measured.py`, and `cost()` tells the CPU time of the whole tree after `stop()`.
-    `user`: a name; it runs as that user, who is given the folder.
+    `user`: a name; it runs as that user, who is given the folder. `store`: another one than SQLite in the folder, which
+    several share; `role` is `serve` or `agent`, `agent` further lines of that table.
     """
 
     def __init__(self, binary, folder, api_url, repos, slots=1, sandbox="available", context="hookmill",
-                 environment=None, limits="", measured=False, user=None, cache=True):
+                 environment=None, limits="", measured=False, user=None, cache=True, store="sqlite://./data/hookmill.db", role="serve", agent=""):
+        self.store, self.role, self.agent = store, role, agent
         self.binary, self.folder = Path(binary), Path(folder)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -74,7 +76,7 @@ listen = "127.0.0.1:{self.port}"
 public_url = "{self.url}"
 
 [store]
-url = "sqlite://./data/hookmill.db"
+url = "{self.store}"
 
 [data]
 dir = "./data"
@@ -82,6 +84,7 @@ dir = "./data"
 [agent]
 slots = {slots}
 drain_timeout = "5s"
+{self.agent}
 
 [limits]
 {limits}
@@ -122,7 +125,7 @@ token_file = "forge-token"
 
     def launch(self):
         """Starts it and waits until it answers at all. Returns the seconds that took."""
-        command = [str(self.binary), "serve", "--config", str(self.folder / "hookmill.toml")]
+        command = [str(self.binary), self.role, "--config", str(self.folder / "hookmill.toml")]
         if self.measured:
             command = [sys.executable, str(Path(__file__).with_name("measured.py")), str(self._result), *command]
         who = {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []} if self.user else {}
@@ -132,7 +135,8 @@ token_file = "forge-token"
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=self.environment,
                 start_new_session=True, **who,
             )
-        self._listening()
+        if self.role == "serve":
+            self._listening()
         seconds = time.monotonic() - begun
         self.pid = self._process.pid
         if self.measured:

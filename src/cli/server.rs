@@ -1,9 +1,11 @@
 //! A running server's API, as a client sees it.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
@@ -29,6 +31,32 @@ const COMPLAINT: u64 = 64 * 1024;
 
 /// The variable that holds the admin token where no file is named.
 const TOKEN_VARIABLE: &str = "HOOKMILL_TOKEN";
+
+/// Which server a command speaks with, and who it is there.
+#[derive(Debug, Args)]
+pub(super) struct Reach {
+    /// The server's address: its `public_url`.
+    #[arg(long, value_name = "URL", env = "HOOKMILL_URL", default_value = "http://127.0.0.1:4665", global = true)]
+    server: Url,
+    /// A file that holds the server's admin token; else the variable `HOOKMILL_TOKEN` has it.
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+}
+
+impl Reach {
+    /// Lets a command speak with the server; what goes wrong is told to a person, and the exit code says it to programs.
+    pub(super) fn speak(&self, command: impl FnOnce(&Server) -> Result<u8, CallError>) -> ExitCode {
+        let server = Server::new(&self.server, self.token_file.as_deref());
+        let done = server.and_then(|server| command(&server));
+        ExitCode::from(done.unwrap_or_else(|error| {
+            eprintln!("hookmill: {error}");
+            if let Some(help) = error.help() {
+                eprintln!("  help: {help}");
+            }
+            error.exit_code()
+        }))
+    }
+}
 
 /// Why a command could not do its work. The text is for a person.
 #[derive(Debug, thiserror::Error)]
@@ -171,23 +199,26 @@ impl Server {
         Ok(Some(reader(answer)))
     }
 
-    /// Asks for a change; the answer is the build that it is about.
+    /// Asks for a change of a build; the answer is the build that it is about.
     pub(super) fn change(&self, id: i64, verb: &str, body: &str) -> Result<i64, CallError> {
         #[derive(Deserialize)]
         struct Accepted {
             build: i64,
         }
-        let url = self.address(&["api", "v1", "builds", &id.to_string(), verb], &[]);
+        let bytes = self.post(&["api", "v1", "builds", &id.to_string(), verb], body)?;
+        self.parse(&bytes).map(|accepted: Accepted| accepted.build)
+    }
+
+    /// Asks for a change; the answer is a document.
+    pub(super) fn post(&self, path: &[&str], body: &str) -> Result<Vec<u8>, CallError> {
+        let url = self.address(path, &[]);
         let mut request = self.agent.post(url.as_str()).header("content-type", "application/json");
         if let Some(value) = self.authorization() {
             request = request.header("authorization", value);
         }
         let answer = request.send(body).map_err(|error| self.unreachable(&error))?;
         let answer = self.judge(answer)?;
-        let bytes = self.whole(answer)?;
-        serde_json::from_slice(&bytes)
-            .map(|accepted: Accepted| accepted.build)
-            .map_err(|error| self.foreign(&error.to_string()))
+        self.whole(answer)
     }
 
     /// A document of the server, understood.
@@ -264,7 +295,7 @@ impl Server {
         }
         if status.is_redirection() {
             let target = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-            let target = super::screen::one_line(target.unwrap_or("no address"));
+            let target = super::builds::screen::one_line(target.unwrap_or("no address"));
             // It would take the token along.
             return Err(self.foreign(&format!("it redirects to {target}, which is not followed")));
         }
@@ -277,7 +308,7 @@ impl Server {
                 _ => self.foreign(&format!("HTTP {status}")),
             });
         };
-        let message = super::screen::one_line(&error.message);
+        let message = super::builds::screen::one_line(&error.message);
         Err(match status.as_u16() {
             500.. => CallError::Busy { server: self.name(), why: message, after: after.map(Duration::from_secs) },
             401 | 403 | 404 if self.token.is_none() => CallError::Forbidden(message),

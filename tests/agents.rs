@@ -1,0 +1,393 @@
+//! Several processes, one system: servers take deliveries and show pages, agents run builds, over one PostgreSQL.
+
+#[path = "support/events.rs"]
+mod events;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/forge.rs"]
+mod forge;
+#[expect(dead_code, reason = "each file of tests steers another part")]
+#[path = "support/git_http.rs"]
+mod git_http;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/postgres.rs"]
+mod postgres;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/server.rs"]
+mod server;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use events::{Event, Stream};
+use forge::{Forge, LOOK_AGAIN, Moved, PATIENCE, Repo};
+use postgres::Cluster;
+use rustix::process::Signal;
+use serde_json::Value;
+use server::{ADMIN, EXE, Server, Settings};
+use tempfile::TempDir;
+
+/// Prints a line, then the next a moment later, until a file of that name lies beside it or 400 are through; the pauses
+/// are the build's, not the test's.
+const TALKER: &str = "let n = 0;\nconst say = () => {\n  n += 1;\n  console.log(`line ${n} größe`);\n  \
+                      if (n < LINES) setTimeout(say, 50);\n};\nsay();\n";
+
+/// The parts that all processes share.
+struct System {
+    forge: Forge,
+    cluster: Cluster,
+    url: String,
+    shared: TempDir,
+}
+
+impl System {
+    fn start() -> System {
+        let cluster = Cluster::start();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let url = cluster.url(&runtime.block_on(cluster.make_database()));
+        System { forge: Forge::start(), cluster, url, shared: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            store: Some(self.url.clone()),
+            data: format!("blobs_url = \"file://{}\"", self.shared.path().display()),
+            ..Settings::default()
+        }
+    }
+
+    /// A process that takes deliveries and runs nothing.
+    fn serve(&self) -> Server {
+        Server::start_with(&self.forge, Settings { slots: 0, ..self.settings() })
+    }
+
+    fn agent(&self, name: &str, slots: usize, lease: &str) -> Server {
+        let agent = format!("name = \"{name}\"\nlease = \"{lease}\"");
+        Server::start_with(&self.forge, Settings { command: "agent", slots, agent, ..self.settings() })
+    }
+}
+
+/// A commit whose bundle talks for a while, under a name that can be found among all processes.
+fn talker(repo: &Repo, lines: usize, marker: &str) -> Moved {
+    let configuration = format!("[bundle]\ncommand = ['node', 'bundle.js', '{marker}']\n");
+    let script = TALKER.replace("LINES", &lines.to_string());
+    repo.push("main", &[(".hookmill.toml", &configuration), ("bundle.js", &script)])
+}
+
+/// Processes that were started with an argument.
+fn with_argument(marker: &str) -> usize {
+    let mut count = 0;
+    for entry in fs::read_dir("/proc").expect("Linux").flatten() {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = command.split(|&byte| byte == 0);
+        // The step itself, and not the programs that carry its words inwards.
+        let is_node = words.next().is_some_and(|program| program.ends_with(b"node"));
+        count += usize::from(is_node && words.any(|word| word == marker.as_bytes()));
+    }
+    count
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn lines(events: &[Event]) -> Vec<&str> {
+    events.iter().filter_map(Event::line).collect()
+}
+
+fn expected(count: usize) -> Vec<String> {
+    (1..=count).map(|n| format!("line {n} größe")).collect()
+}
+
+/// How often an agent began each build, by its log.
+fn begun(agents: &[&Server]) -> BTreeMap<i64, usize> {
+    let mut begun = BTreeMap::new();
+    for line in agents.iter().flat_map(|agent| agent.log_text().lines().map(str::to_owned).collect::<Vec<_>>()) {
+        let Ok(entry) = serde_json::from_str::<Value>(&line) else { continue };
+        if entry["message"] == "build started" {
+            *begun.entry(entry["build"].as_i64().expect("a number")).or_default() += 1;
+        }
+    }
+    begun
+}
+
+#[test]
+fn every_build_is_run_once_whoever_took_it() {
+    const BUILDS: usize = 60;
+    let system = System::start();
+    let doors = [system.serve(), system.serve()];
+    let agents: Vec<Server> = (1..=3).map(|n| system.agent(&format!("build-{n}"), 2, "60s")).collect();
+    let repo = system.forge.repo("acme/shop");
+    let mut builds = Vec::new();
+    let mut heads = Vec::new();
+    for n in 0..BUILDS {
+        let files = [(".hookmill.toml", "[bundle]\ncommand = ['true']\n"), ("n.txt", &n.to_string())];
+        let moved = repo.push("main", &files.map(|(name, text)| (name, text)));
+        builds.push(doors[n % 2].deliver(&repo.pushed(&moved)).build());
+        heads.push(moved.after);
+    }
+    let mut by_agent: BTreeMap<String, usize> = BTreeMap::new();
+    for &build in &builds {
+        let finished = doors[1].finished(build);
+        assert_eq!(finished["outcome"], "passed", "{finished:#}");
+        *by_agent.entry(finished["agent"].as_str().expect("a name").to_owned()).or_default() += 1;
+    }
+    let begun = begun(&agents.iter().collect::<Vec<_>>());
+    assert!(builds.iter().all(|build| begun.get(build) == Some(&1)), "each once: {begun:?}");
+    assert_eq!(by_agent.len(), 3, "all had a share: {by_agent:?}");
+    for sha in heads {
+        system.forge.status_in(&sha, "success");
+    }
+    system.forge.finish();
+}
+
+#[test]
+fn any_server_shows_a_log_while_it_grows_on_an_agent() {
+    const LINES: usize = 80;
+    let system = System::start();
+    let (taker, shower) = (system.serve(), system.serve());
+    let _agent = system.agent("build-1", 1, "60s");
+    let repo = system.forge.repo("acme/shop");
+    let moved = talker(&repo, LINES, "watched");
+    let build = taker.deliver(&repo.pushed(&moved)).build();
+
+    let mut stream = Stream::open(&shower, build, None);
+    assert_eq!(stream.code, 200);
+    let mut events = Vec::new();
+    while let Some(event) = stream.next() {
+        let is_fifth = event.line() == Some("line 5 größe");
+        events.push(event);
+        if is_fifth {
+            break;
+        }
+    }
+    assert_eq!(shower.build(build)["state"], "running", "told while it runs, not afterwards");
+    // The other server goes on where this one stopped.
+    let place = events.last().expect("five lines").id.clone();
+    let rest = Stream::open(&taker, build, Some(&place)).rest();
+    let whole: Vec<&str> = lines(&events).into_iter().chain(lines(&rest)).collect();
+    assert_eq!(whole, expected(LINES));
+    assert_eq!(rest.last().map(|event| event.kind.as_str()), Some("end"));
+
+    let text: String = expected(LINES).iter().map(|line| format!("{line}\n")).collect();
+    for door in [&taker, &shower] {
+        assert_eq!(door.log(build, "bundle"), text);
+        assert!(door.get(&format!("/builds/{build}")).body.contains("line 80 größe"));
+        assert_eq!(lines(&Stream::open(door, build, None).rest()), expected(LINES), "who comes late is told the same");
+    }
+    system.forge.finish();
+}
+
+#[test]
+fn without_a_shared_place_a_page_says_where_the_log_is() {
+    let system = System::start();
+    let apart = |settings: Settings| Settings { data: String::new(), ..settings };
+    let door = Server::start_with(&system.forge, apart(Settings { slots: 0, ..system.settings() }));
+    let agent = Settings { command: "agent", agent: "name = \"build-1\"".into(), ..system.settings() };
+    let _agent = Server::start_with(&system.forge, apart(agent));
+    let repo = system.forge.repo("acme/shop");
+    let moved = talker(&repo, 1, "alone");
+    let build = door.deliver(&repo.pushed(&moved)).build();
+    assert_eq!(door.finished(build)["outcome"], "passed");
+    let refused = door.get(&format!("/api/v1/builds/{build}/log"));
+    assert_eq!((refused.code, &refused.json()["error"]["code"]), (409, &"log_elsewhere".into()), "{refused:?}");
+    assert!(refused.body.contains("the log is on agent build-1; set [data] blobs_url"), "{refused:?}");
+    let page = door.get(&format!("/builds/{build}")).body;
+    assert!(page.contains("The log is on agent <bdi>build-1</bdi>"), "{page}");
+    system.forge.finish();
+}
+
+#[test]
+fn an_agent_that_slept_through_its_lease_kills_its_build_and_writes_nothing() {
+    let system = System::start();
+    let door = system.serve();
+    let sleeper = system.agent("sleeper", 1, "5s");
+    let repo = system.forge.repo("acme/shop");
+    let moved = talker(&repo, 400, "slept-through");
+    let build = door.deliver(&repo.pushed(&moved)).build();
+    door.wrote(build, "bundle", "line 5 größe\n");
+    assert_eq!(with_argument("slept-through"), 1);
+
+    sleeper.signal(Signal::STOP);
+    let _taker = system.agent("taker", 1, "60s");
+    door.wait_for(build, |build| build["agent"] == "taker");
+    until("the taker's step runs beside the sleeper's", || with_argument("slept-through") == 2);
+    let slept_at = sleeper.log_text().len();
+    sleeper.signal(Signal::CONT);
+    until("the sleeper's step is dead", || with_argument("slept-through") == 1);
+    until("it says so", || sleeper.log_text().contains("the lease was lost; nothing more is written"));
+
+    let finished = door.finished(build);
+    assert_eq!((&finished["outcome"], &finished["agent"]), (&"passed".into(), &"taker".into()), "{finished:#}");
+    assert_eq!(door.log(build, "bundle").lines().count(), 400, "one claim's log, whole");
+    let final_words = system.forge.statuses_of(&moved.after).iter().filter(|status| status.state == "success").count();
+    assert_eq!(final_words, 1);
+    let since = sleeper.log_text()[slept_at..].to_owned();
+    assert!(!since.contains("build finished") && !since.contains("step finished"), "{since}");
+    system.forge.finish();
+}
+
+#[test]
+fn builds_of_a_killed_agent_are_run_by_another_and_its_own_restart_waits_for_no_lease() {
+    let system = System::start();
+    let door = system.serve();
+    let mut killed = system.agent("killed", 1, "5s");
+    let repo = system.forge.repo("acme/shop");
+    let first = talker(&repo, 60, "first");
+    let build = door.deliver(&repo.pushed(&first)).build();
+    door.wrote(build, "bundle", "line 2 größe\n");
+    killed.kill9();
+    until("its steps ended with it", || with_argument("first") == 0);
+    let mut other = system.agent("other", 1, "10m");
+    assert_eq!(door.wait_for(build, |build| build["agent"] == "other")["state"], "running");
+    assert_eq!(door.finished(build)["outcome"], "passed");
+
+    let second = talker(&repo, 60, "second");
+    let build = door.deliver(&repo.pushed(&second)).build();
+    door.wrote(build, "bundle", "line 2 größe\n");
+    other.kill9();
+    // Its lease holds for another ten minutes; the same data directory and name need not wait for that.
+    other.restart();
+    let finished = door.finished(build);
+    assert_eq!((&finished["outcome"], &finished["agent"]), (&"passed".into(), &"other".into()), "{finished:#}");
+    system.forge.finish();
+}
+
+#[test]
+fn a_build_goes_on_while_the_database_is_started_again() {
+    let system = System::start();
+    let door = system.serve();
+    let agent = system.agent("build-1", 1, "60s");
+    let repo = system.forge.repo("acme/shop");
+    let moved = talker(&repo, 100, "goes-on");
+    let build = door.deliver(&repo.pushed(&moved)).build();
+    door.wrote(build, "bundle", "line 3 größe\n");
+    system.cluster.crash();
+    // The build ends while nobody can be told.
+    until("the step ended", || with_argument("goes-on") == 0);
+    system.cluster.run();
+    assert!(system.cluster.answers());
+    until("the server has it back", || door.get(&format!("/api/v1/builds/{build}")).code == 200);
+    let finished = door.finished(build);
+    assert_eq!(finished["outcome"], "passed", "{finished:#}");
+    assert_eq!(begun(&[&agent]), BTreeMap::from([(build, 1)]), "not run twice");
+    system.forge.status_in(&moved.after, "success");
+    system.forge.finish();
+}
+
+#[test]
+fn a_cancel_at_one_server_reaches_an_agent_elsewhere() {
+    let system = System::start();
+    let (taker, other) = (system.serve(), system.serve());
+    let _agent = system.agent("build-1", 1, "60s");
+    let repo = system.forge.repo("acme/shop");
+    let moved = talker(&repo, 4000, "cancelled-elsewhere");
+    let build = taker.deliver(&repo.pushed(&moved)).build();
+    taker.wrote(build, "bundle", "line 2 größe\n");
+    let asked = Instant::now();
+    assert_eq!(other.post(&format!("/api/v1/builds/{build}/cancel"), "").code, 202);
+    assert_eq!(taker.finished(build)["outcome"], "cancelled");
+    assert!(asked.elapsed() < Duration::from_secs(15), "told, and not only found by a heartbeat");
+    until("its step is dead", || with_argument("cancelled-elsewhere") == 0);
+    system.forge.finish();
+}
+
+/// `hookmill agents …` against a server.
+fn agents_cli(door: &Server, words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(EXE)
+        .args(["agents", "--server", &door.url()])
+        .args(words)
+        .env("HOOKMILL_TOKEN", ADMIN)
+        .output()
+        .expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn a_paused_agent_claims_nothing_and_a_drained_one_ends() {
+    let system = System::start();
+    let door = system.serve();
+    let repo = system.forge.repo("acme/shop");
+    let nobody = door.deliver(&repo.pushed(&talker(&repo, 60, "begun"))).build();
+    let waits = door.build(nobody)["waits"].to_string();
+    assert!(waits.contains("no agent is there") && waits.contains("hookmill agent"), "{waits}");
+
+    let mut agent = system.agent("build-1", 1, "60s");
+    door.wrote(nobody, "bundle", "line 2 größe\n");
+    assert_eq!(
+        agents_cli(&door, &["pause", "build-1"]),
+        (Some(0), "build-1 claims nothing more; what runs ends\n".into())
+    );
+    let next = door.deliver(&repo.pushed(&talker(&repo, 2, "waits"))).build();
+    assert_eq!(door.finished(nobody)["outcome"], "passed", "what runs ends as it would");
+    let waiting = door.build(next);
+    assert_eq!(waiting["state"], "queued", "{waiting:#}");
+    assert_eq!(waiting["waits"], "the agent is paused (build-1): hookmill agents resume build-1");
+    assert!(door.get(&format!("/builds/{next}")).body.contains("It waits, because"));
+    let (code, listed) = agents_cli(&door, &["list"]);
+    assert!(code == Some(0) && listed.contains("build-1") && listed.contains("paused"), "{listed}");
+
+    // A pause outlives the process.
+    assert_eq!(agent.stop(), Some(0));
+    agent.restart();
+    until("it is there again, and paused", || door.get("/api/v1/agents").json()["agents"][0]["standing"] == "paused");
+    assert_eq!(door.build(next)["state"], "queued");
+    assert_eq!(agents_cli(&door, &["resume", "build-1"]).0, Some(0));
+    assert_eq!(door.finished(next)["outcome"], "passed");
+
+    let last = door.deliver(&repo.pushed(&talker(&repo, 60, "last"))).build();
+    door.wrote(last, "bundle", "line 2 größe\n");
+    assert_eq!(agents_cli(&door, &["drain", "build-1"]).0, Some(0));
+    assert_eq!(agent.ended().code(), Some(0), "it ends by itself");
+    assert_eq!(door.finished(last)["outcome"], "passed", "and not before its build");
+    until("it is away at once", || door.get("/api/v1/agents").json()["agents"][0]["standing"] == "away");
+    let (code, said) = agents_cli(&door, &["pause", "nobody"]);
+    assert!(code == Some(1) && said.contains("there is no agent named"), "{said}");
+    system.forge.finish();
+}
+
+/// Runs `hookmill agent` to its end, which must be soon.
+fn refused(config: &Path) -> (Option<i32>, String) {
+    let output = Command::new(EXE).arg("agent").arg("--config").arg(config).output().expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_an_agent_can_not_work_with_is_said() {
+    let system = System::start();
+    let agent = system.agent("build-1", 1, "5s");
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = dir.path().join("hookmill.toml");
+    // No hook secret anywhere: an agent takes no hooks.
+    let write = |store: &str, data: &Path, more: &str| {
+        let text = format!(
+            "[store]\nurl = \"{store}\"\n[data]\ndir = \"{}\"\n[agent]\nslots = 1\nlease = \"5s\"\n{more}\n\
+             [[forge]]\nname = \"gitea\"\nkind = \"gitea\"\nweb_url = \"http://127.0.0.1:1\"\ntoken = \"0123456789abcdef\"\n\
+             [[repo]]\nforge = \"gitea\"\nname = \"acme/*\"\n",
+            data.display()
+        );
+        fs::write(&config, text).expect("written");
+    };
+    write("sqlite://./hookmill.db", dir.path(), "");
+    let (code, said) = refused(&config);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("postgres://") && said.contains("belongs to one process"), "{said}");
+
+    write(&system.url, &agent.data(), "name = \"build-2\"");
+    let (code, said) = refused(&config);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("another hookmill works in"), "{said}");
+
+    write(&system.url, &dir.path().join("data"), "name = \"build-1\"");
+    let (code, said) = refused(&config);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("an agent named \"build-1\" is at work") && said.contains("[agent] name"), "{said}");
+    system.forge.finish();
+}

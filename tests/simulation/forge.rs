@@ -1,0 +1,81 @@
+//! The forge: what it was told, and the ways in which it answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use hookmill::domain::build::BuildId;
+use hookmill::domain::outbox::Rejection;
+use hookmill::domain::status::StatusState;
+
+use super::tables::{Key, Said};
+
+/// How the forge behaves for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Fine,
+    /// 5xx to everything; now and then what it refused was done all the same.
+    Failing,
+    /// 429 with `Retry-After`.
+    Limiting,
+    /// The token is revoked.
+    Locked,
+    /// It does what it is asked, and the answer is lost.
+    Mute,
+    /// It does what it is asked long after the sender gave up.
+    Late,
+}
+
+pub(crate) const MOODS: [Mood; 5] = [Mood::Failing, Mood::Limiting, Mood::Locked, Mood::Mute, Mood::Late];
+
+/// What becomes of one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fortune {
+    /// After how long the status is listed, if it ever is.
+    pub(crate) listed: Option<Duration>,
+    /// The answer, and after how long it comes, if it does.
+    pub(crate) answer: Option<(Duration, Result<(), Rejection>)>,
+}
+
+/// A status as the forge lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) build: BuildId,
+    pub(crate) state: StatusState,
+}
+
+/// The forge's memory.
+#[derive(Debug)]
+pub(crate) struct Forge {
+    pub(crate) mood: Mood,
+    /// Of each commit and context, in the order of listing; the last one is what people see.
+    pub(crate) listed: BTreeMap<Key, Vec<Listed>>,
+}
+
+impl Forge {
+    pub(crate) fn new() -> Self {
+        Self { mood: Mood::Fine, listed: BTreeMap::new() }
+    }
+
+    /// What becomes of a request that arrives now. `late`: the longest that it is kept before it is listed.
+    pub(crate) fn fortune(&self, rng: &mut Rng, late: Duration) -> Fortune {
+        let soon = Duration::from_millis(rng.u64(5..2_000));
+        let rejected = |rejection| Fortune { listed: None, answer: Some((soon, Err(rejection))) };
+        match self.mood {
+            Mood::Fine => Fortune { listed: Some(soon / 2), answer: Some((soon, Ok(()))) },
+            Mood::Failing => {
+                let listed = (rng.u8(..10) == 0).then_some(soon / 2);
+                Fortune { listed, ..rejected(Rejection::Later { after: None }) }
+            }
+            Mood::Limiting => rejected(Rejection::Later { after: Some(Duration::from_secs(rng.u64(1..90))) }),
+            Mood::Locked => rejected(Rejection::Unauthorized),
+            Mood::Mute => Fortune { listed: Some(soon), answer: None },
+            Mood::Late => Fortune { listed: Some(late.mul_f64(rng.f64())), answer: None },
+        }
+    }
+
+    pub(crate) fn list(&mut self, said: &Said) {
+        let listed = self.listed.entry(said.key.clone()).or_default();
+        listed.push(Listed { build: said.build, state: said.state });
+    }
+}

@@ -1,0 +1,61 @@
+//! The simulation can fail: with any one rule taken away it finds a broken promise within some hundred seeds.
+
+use super::tables::Without;
+use super::{first_broken, tell};
+
+fn is_missed(rule: Without, says: &str) {
+    let seed = first_broken(0..600, rule).unwrap_or_else(|| panic!("nobody misses {rule:?} in 600 seeds"));
+    let story = tell(seed, rule);
+    let end = story.lines().last().unwrap_or_default();
+    assert!(end.contains(says), "without {rule:?}: {end}");
+}
+
+#[test]
+fn the_fence() {
+    is_missed(Without::Fence, "took a write under fence");
+}
+
+#[test]
+fn rising_fences() {
+    is_missed(Without::RisingFence, "handed out twice");
+}
+
+#[test]
+fn the_newest_build_owns_the_commit() {
+    is_missed(Without::NewestOwnsTheCommit, "has the last word");
+}
+
+#[test]
+fn one_request_for_each_commit_and_context() {
+    is_missed(Without::OneRequestAKey, "no rest");
+}
+
+#[test]
+fn care_after_requests_that_ended_late() {
+    is_missed(Without::CareAfterLateRequests, "pending");
+}
+
+#[test]
+fn final_words_for_what_was_left_pending() {
+    is_missed(Without::Settling, "not one final word");
+}
+
+#[test]
+fn unique_deliveries() {
+    is_missed(Without::UniqueDeliveries, "was answered with builds");
+}
+
+#[test]
+fn the_commit_before_the_answer() {
+    is_missed(Without::CommitBeforeAnswer, "was answered with builds");
+}
+
+#[test]
+fn taking_back_what_was_lost() {
+    is_missed(Without::TakingBack, "no rest");
+}
+
+#[test]
+fn holders_that_stop_in_time() {
+    is_missed(Without::StoppingInTime, "agents run build");
+}

@@ -1,0 +1,132 @@
+//! Taking deliveries: what is known is looked up, the real rules decide, what follows is written.
+
+use hookmill::domain::build::{BuildId, State};
+use hookmill::intake::{self, Arrival};
+use hookmill::store::{Accepted, Decision, Facts, Known, NewBuild};
+
+use super::requests::End;
+use super::{Now, Row, Tables, Without};
+
+impl Tables {
+    pub(crate) fn accept(&mut self, arrival: &Arrival, now: Now) -> Accepted {
+        let facts = self.facts(arrival);
+        let delivery = &arrival.delivery;
+        let mut answer = Accepted {
+            delivery: delivery.id.clone(),
+            builds: Vec::new(),
+            ignored: None,
+            cancelled: Vec::new(),
+            superseded: Vec::new(),
+            made: false,
+        };
+        match intake::decide(arrival, &facts) {
+            Decision::Repeat { because, first } => {
+                answer.ignored = Some(because);
+                answer.builds = first.builds;
+                return answer;
+            }
+            Decision::Ignore { because } => answer.ignored = Some(because),
+            Decision::Already { build, because, pushed } => {
+                answer.ignored = Some(because);
+                answer.builds.push(build);
+                if pushed && let Some(row) = self.builds.get_mut(&build) {
+                    row.new.pushed = true;
+                }
+            }
+            Decision::Make { build, supersedes } => {
+                let attempt = facts.same.as_ref().map_or(1, |same| same.attempt + 1);
+                let made = self.insert(*build, attempt, delivery.received_at, now);
+                for (older, sentence) in &supersedes {
+                    let reason = format!("superseded by #{made}");
+                    self.end(End { build: *older, reason, sentence: sentence.clone(), superseded_by: Some(made) }, now);
+                }
+                answer.builds.push(made);
+                answer.superseded = supersedes.into_iter().map(|(older, _)| older).collect();
+                answer.made = true;
+            }
+            Decision::Cancel { because, endings, .. } => {
+                answer.ignored = Some(because);
+                for ending in endings {
+                    answer.cancelled.push(ending.build);
+                    let (reason, sentence) = (ending.reason, ending.sentence);
+                    self.end(End { build: ending.build, reason, sentence, superseded_by: None }, now);
+                }
+            }
+        }
+        if self.without != Without::UniqueDeliveries {
+            self.deliveries.insert(key(arrival), answer.clone());
+        }
+        answer
+    }
+
+    fn facts(&self, arrival: &Arrival) -> Facts {
+        let about = intake::about(arrival);
+        let about = about.as_ref();
+        let unfinished = about.filter(|about| about.unfinished).map(|about| {
+            self.of_ref(&about.git_ref).filter(|row| row.state != State::Finished).map(known).collect::<Vec<_>>()
+        });
+        let same = about.and_then(|about| {
+            let sha = about.sha.as_ref()?;
+            self.of_commit(&about.git_ref, sha).last().map(known)
+        });
+        Facts {
+            first_answer: self.deliveries.get(&key(arrival)).cloned(),
+            unfinished: unfinished.unwrap_or_default(),
+            same,
+        }
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        new: NewBuild,
+        attempt: u32,
+        created_at: hookmill::domain::time::Timestamp,
+        now: Now,
+    ) -> BuildId {
+        self.last_build += 1;
+        let id = BuildId(self.last_build);
+        let row = Row {
+            id,
+            attempt,
+            created_at,
+            state: new.state,
+            outcome: None,
+            reason: new.reason.clone(),
+            superseded_by: None,
+            started_at: None,
+            finished_at: None,
+            lease_until: None,
+            fence: 0,
+            claims: 0,
+            cancel: None,
+            new,
+        };
+        let first = row.new.status.clone();
+        self.builds.insert(id, row);
+        self.say(id, &first, now.steady);
+        id
+    }
+}
+
+fn key(arrival: &Arrival) -> (String, String, String) {
+    let delivery = &arrival.delivery;
+    let repo = delivery.repo.as_ref().map(|repo| repo.folded()).unwrap_or_default();
+    (delivery.forge.to_string(), repo, delivery.id.clone())
+}
+
+fn known(row: &Row) -> Known {
+    Known {
+        id: row.id,
+        sha: row.new.sha.clone(),
+        before: row.new.before.clone(),
+        state: row.state,
+        outcome: row.outcome,
+        cause: row.new.cause,
+        pushed: row.new.pushed,
+        pull_request: row.new.pull_request,
+        superseded_by: row.superseded_by,
+        attempt: row.attempt,
+        ending: row.cancel.is_some(),
+        created_at: row.created_at,
+    }
+}
