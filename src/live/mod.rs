@@ -54,7 +54,9 @@ impl Hub {
 
     /// Wakes everybody: any build may have moved.
     pub fn publish_all(&self) {
-        self.shared.builds().values().for_each(|readers| drop(readers.send_replace(())));
+        for readers in self.shared.builds().values() {
+            readers.send_replace(());
+        }
     }
 
     /// Begins to follow a build. News published from now on is not missed.
