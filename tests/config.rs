@@ -508,8 +508,7 @@ fn init_for_github_needs_two_answers() {
 fn what_is_not_built_is_known_and_refused() {
     let dir = folder(&[]);
     for args in [
-        ["agent", "--config", "x"].as_slice(),
-        &["forge", "add", "github"],
+        ["forge", "add", "github"].as_slice(),
         &["audit"],
         &["store", "backup"],
         &["builds", "approve", "12"],

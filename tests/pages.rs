@@ -9,6 +9,7 @@ use std::sync::Arc;
 use fake::{Event, Events, Got, Memory, NOON, Server, Setup, TOKEN, build, finished, step};
 use hookmill::blobs::{Artifacts, BuildLog, Logs, StepLog};
 use hookmill::config::server::Read;
+use hookmill::domain::agent::{Agent, Order, Standing};
 use hookmill::domain::build::{Build, BuildId, CacheUse, KeptLevel, State, Step, StepKind};
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::snapshot::Level;
@@ -704,4 +705,38 @@ fn a_page_and_its_stream_meet_without_a_gap() {
     let events: Vec<Event> =
         Events::open(&server, &address, None).filter(|event| event.kind == "line").take(2).collect();
     assert_eq!(lines(&events), [6, 7]);
+}
+
+#[test]
+fn agents_are_shown_and_told_what_to_do_by_whoever_may() {
+    let (_dir, logs, memory) = ground();
+    memory.agents.lock().expect("no test panics while it holds this").push(Agent {
+        name: "build 1/<b>".into(),
+        version: "0.1.0".into(),
+        sandbox: "bubblewrap".into(),
+        slots: 2,
+        busy: 1,
+        order: Order::Run,
+        standing: Standing::Working,
+        started_at: Timestamp(NOON),
+        seen_at: Timestamp(NOON),
+    });
+    let server = Server::start(Setup { read: Read::Token, token: Some(TOKEN), ..Setup::default() }, memory, &logs);
+    let bearer = format!("Bearer {TOKEN}");
+    let admin = [("authorization", bearer.as_str())];
+    for path in ["/agents", "/api/v1/agents"] {
+        assert_eq!(server.get(path).status, 404, "{path} is not open to everybody");
+    }
+    let listed = server.get_with("/api/v1/agents", &admin).text();
+    assert!(listed.contains(r#""standing":"working""#) && listed.contains(r#""busy":1"#), "{listed}");
+    let page = server.get_with("/agents", &admin).text();
+    assert!(page.contains("build 1/&#60;b&#62;") && page.contains("1 of 2 slots busy"), "{page}");
+
+    let order = "/api/v1/agents/build%201%2F%3Cb%3E/pause";
+    assert_eq!(server.post(order, &[], "").status, 403);
+    assert_eq!(server.post("/agents/build%201%2F%3Cb%3E/pause", &[], "form=guessed").status, 403);
+    assert_eq!(server.post(order, &admin, "").status, 202);
+    assert!(server.get_with("/api/v1/agents", &admin).text().contains(r#""order":"pause""#));
+    assert_eq!(server.post("/api/v1/agents/nobody/pause", &admin, "").status, 404);
+    assert_eq!(server.post("/api/v1/agents/build%201%2F%3Cb%3E/explode", &admin, "").status, 404);
 }

@@ -20,7 +20,7 @@ use crate::outside::Unusable;
 use crate::store::{self, Moved, OpenError, Store};
 use crate::sweeper::Sweeper;
 use crate::web::listener::{self, Listener};
-use crate::worker::{Ending, RollError, Worker};
+use crate::worker::{Ending, Roll, RollError, Worker};
 
 pub use identity::IdentityError;
 
@@ -140,10 +140,7 @@ async fn start_and_run(role: Role, config: Option<&Path>) -> Result<Ended, Serve
     };
     let (config, identity) = (config.map(Path::to_owned), ours.id.clone());
     let parts = Parts::make(role, Materials { config, server, store: store.clone(), exe, layers, depot, identity });
-    if let Some(roll) = &parts.roll {
-        roll.register().await?;
-    }
-    let is_right = put_right(&parts.sweeper).await;
+    let is_right = put_right(&parts.sweeper, parts.roll.as_ref()).await?;
     let ended = run(parts, is_right, listener, signals).await;
     store.close().await;
     drop(ours);
@@ -168,13 +165,13 @@ async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signa
     if let Some(shipper) = shipper {
         tasks.spawn(shipper.run(last_words.clone()));
     }
+    // Before the first build needs it, and not before the door is open.
+    tasks.spawn(async move { tools.toolchain().await });
+    let mut working = tokio::spawn(work(worker, ending.clone(), sweeper, roll.clone(), is_right));
     // An agent is there for as long as a build of it may run.
     if let Some(roll) = roll {
         tasks.spawn(roll.run(doors.clone()));
     }
-    // Before the first build needs it, and not before the door is open.
-    tasks.spawn(async move { tools.toolchain().await });
-    let mut working = tokio::spawn(work(worker, ending.clone(), sweeper, is_right));
     start::announce_ready(reload.role, &reload.started_with);
 
     let is_drained = loop {
@@ -227,21 +224,38 @@ async fn wake_followers(store: Store, hub: Hub, stop: CancellationToken) {
     }
 }
 
-/// True when what an earlier process left behind is put right. A full disk at start is no reason to lose what can be
-/// read, nor to claim a build that may be one of those.
-async fn put_right(sweeper: &Sweeper) -> bool {
+/// True when the agent's name is ours and what an earlier process left behind is put right. A full disk at start is no
+/// reason to lose what can be read, nor to claim a build that may be one of those.
+///
+/// # Errors
+/// When another agent bears the name.
+async fn put_right(sweeper: &Sweeper, roll: Option<&Roll>) -> Result<bool, RollError> {
+    if let Some(roll) = roll {
+        match roll.register().await {
+            Ok(()) => {}
+            Err(RollError::Store(error)) => {
+                tracing::error!(%error, "what was left behind could not be put right yet");
+                // It may be what fills the store's disk.
+                sweeper.clear_leftovers().await;
+                return Ok(false);
+            }
+            Err(taken) => return Err(taken),
+        }
+    }
     let result = sweeper.at_start().await;
     if let Err(error) = &result {
         tracing::error!(%error, "what was left behind could not be put right yet");
     }
-    result.is_ok()
+    Ok(result.is_ok())
 }
 
 /// Runs the worker once all is put right.
-async fn work(worker: Worker, ending: Ending, sweeper: Sweeper, mut is_right: bool) -> bool {
+async fn work(worker: Worker, ending: Ending, sweeper: Sweeper, roll: Option<Roll>, mut is_right: bool) -> bool {
     while !is_right {
         tokio::select! {
-            () = tokio::time::sleep(PUT_RIGHT_AGAIN) => is_right = put_right(&sweeper).await,
+            () = tokio::time::sleep(PUT_RIGHT_AGAIN) => {
+                is_right = put_right(&sweeper, roll.as_ref()).await.unwrap_or(false);
+            }
             () = ending.drain.cancelled() => break,
         }
     }

@@ -1,6 +1,7 @@
 //! `hookmill doctor`: tries everything that a build needs, and says how to mend what is not there.
 
 mod addresses;
+mod blobs;
 mod finding;
 mod heads;
 mod machine;
@@ -80,6 +81,7 @@ async fn examine(exe: &Path, loaded: &Loaded, configured: bool) -> Vec<Finding> 
     findings.extend(machine::disk(settings));
     if configured {
         findings.extend(server::store(settings).await);
+        findings.extend(blobs::blobs(settings).await);
         findings.extend(server::hooks(settings).await);
         findings.extend(server::forges(settings).await);
         findings.extend(heads::heads(exe, settings).await);

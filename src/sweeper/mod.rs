@@ -99,7 +99,8 @@ impl Sweeper {
         }
     }
 
-    async fn clear_leftovers(&self) {
+    /// Moves what builds of an earlier process left on disk to the trash.
+    pub async fn clear_leftovers(&self) {
         let (data_dir, artifacts, cache) = (self.data_dir.clone(), self.artifacts.clone(), self.cache.clone());
         let cleared = tokio::task::spawn_blocking(move || {
             cache.clear_unfinished();

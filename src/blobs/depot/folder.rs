@@ -20,6 +20,11 @@ impl Folder {
         Folder { dir }
     }
 
+    /// Whether it is there: it is mounted by whoever runs the machine.
+    pub(super) fn examine(&self) -> io::Result<()> {
+        fs::read_dir(&self.dir).map(drop)
+    }
+
     // Written beside its place and renamed: a reader on another machine sees all of it or nothing.
     pub(super) fn put(&self, key: &str, mut content: impl Read) -> io::Result<()> {
         let place = self.dir.join(key);

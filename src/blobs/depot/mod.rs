@@ -26,7 +26,7 @@ pub struct Depot(Arc<Place>);
 #[derive(Debug)]
 enum Place {
     Folder(Folder),
-    S3(S3),
+    S3(Box<S3>),
 }
 
 /// An object as it is listed.
@@ -53,8 +53,19 @@ impl Depot {
     pub fn new(blobs: &Blobs, network: &Network) -> Result<Self, Unusable> {
         Ok(Depot(Arc::new(match blobs {
             Blobs::Folder(dir) => Place::Folder(Folder::new(dir.clone())),
-            Blobs::S3(bucket) => Place::S3(S3::new(bucket, network)?),
+            Blobs::S3(bucket) => Place::S3(Box::new(S3::new(bucket, network)?)),
         })))
+    }
+
+    /// Whether the place answers, without changing anything.
+    ///
+    /// # Errors
+    /// What it says instead.
+    pub fn examine(&self) -> io::Result<()> {
+        if let Place::Folder(folder) = &*self.0 {
+            return folder.examine();
+        }
+        self.list("logs/0/").map(drop)
     }
 
     /// Every build of which something is kept in the shared place, in no order.
