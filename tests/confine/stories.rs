@@ -64,7 +64,7 @@ async fn steps_run_side_by_side_in_one_view(build: &Build) {
     let holder = build.open().await;
     // Each waits for the other's file, so neither can end alone.
     let script = |mine: &str, other: &str| {
-        build.command(&format!("echo {mine} > {mine}; while [ ! -e {other} ]; do sleep 0.01; done; cat {other}"))
+        build.command(&format!("echo {mine} > {mine}; while [ ! -s {other} ]; do sleep 0.01; done; cat {other}"))
     };
     let one = holder.start(&script("one", "two")).await.expect("started");
     let two = holder.start(&script("two", "one")).await.expect("started");
