@@ -23,14 +23,13 @@ use crate::domain::repo::ForgeName;
 use crate::forge::api::{Accepted, Client, DEADLINE, PostError};
 use crate::store::{HostBudget, OutboxItem, RowNews, Store, StoreError};
 
-use course::Course;
-pub use course::Pace;
+pub use course::{Asked, Course, Pace};
 use token::TokenWatch;
 
 /// Requests that one forge is sent at a time. GitHub asks for few.
 const AT_ONCE: u32 = 4;
-/// A row that was taken is sent within the difference to [`DEADLINE`], or not at all: when the lease is over, its request
-/// has ended.
+/// A row that was taken is sent within the difference to [`DEADLINE`] and [`Pace::lingers`], or not at all: when the lease
+/// is over, its request has ended.
 const LEASE: Duration = Duration::from_secs(45);
 /// How long to wait when the store can't be used.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
@@ -196,7 +195,7 @@ impl Request {
         let (item, reporter) = (&self.item, &self.reporter);
         let asked_at = Instant::now();
         // Its lease would be over before its request.
-        if asked_at.duration_since(self.begun) + DEADLINE > LEASE {
+        if asked_at.duration_since(self.begun) + DEADLINE + reporter.pace.lingers > LEASE {
             self.settle(Course::untried(&reporter.pace)).await;
             return;
         }
@@ -216,7 +215,7 @@ impl Request {
         }
         let settled = {
             let mut course = self.course.lock().unwrap_or_else(PoisonError::into_inner);
-            course.judge(item, &result, asked_at, &reporter.pace)
+            course.judge(item, &result, Asked::answered_now(asked_at), &reporter.pace)
         };
         if settled.row == RowNews::Dead {
             tracing::error!(

@@ -47,6 +47,8 @@ pub struct OutboxItem {
     pub attempts: u32,
     /// How long ago it was written, or last asked for by a person.
     pub age: Duration,
+    /// Until when an earlier request for it may still be heard: one that nobody answered.
+    pub unclear_until: Option<Timestamp>,
 }
 
 pub(super) const NEWEST_SPOKE: &str = "SELECT max(build_id) FROM outbox \
@@ -65,6 +67,7 @@ fn item(from: &Row, now: Timestamp) -> Result<OutboxItem, StoreError> {
         },
         attempts: row::number(from, "attempts")?,
         age: now.since(row::time(from, "created_at")?),
+        unclear_until: None,
     })
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn hurry() -> Pace {
         refused_wait: Duration::from_millis(200),
         longest_refused_wait: Duration::from_millis(400),
         poll: Duration::from_millis(20),
+        lingers: Duration::from_millis(30),
         ..Pace::default()
     }
 }

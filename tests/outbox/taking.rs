@@ -1,12 +1,12 @@
 //! Rows are taken, sent and settled: by the store alone, without any forge.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::repo::ForgeName;
 use hookmill::store::{ForgeNews, HostBudget, OutboxItem, RowNews, Settled, Taken};
 
-use crate::forge::{Forge, Kind};
+use crate::forge::{Forge, Kind, PATIENCE};
 use crate::sender::{Bench, SHORT, open};
 
 const LEASE: Duration = Duration::from_secs(45);
@@ -56,13 +56,76 @@ async fn of_one_commit_and_context_one_request_is_under_way_and_the_newest_word_
     assert!(take(&bench, "b").await.is_empty(), "an older one is under way");
     settle(&bench, "b", &first[0], RowNews::Sent).await;
     assert!(take(&bench, "b").await.is_empty(), "only who took it may say what became of it");
-    // What became of it is not known: the newer word follows at once, and nothing of the older is tried again.
+    // It was not taken: the newer word follows at once, and nothing of the older is tried again.
     settle(&bench, "a", &first[0], RowNews::Later(Duration::ZERO)).await;
     let last = take(&bench, "b").await;
     assert_eq!(sentences(&last), ["Passed"]);
     settle(&bench, "b", &last[0], RowNews::Sent).await;
     assert!(take(&bench, "a").await.is_empty());
     assert_eq!(bench.store.outbox_health().await.expect("store").unsent, 0);
+}
+
+/// What a sender makes of no answer.
+fn unanswered(lingers: Duration) -> RowNews {
+    RowNews::Unanswered { again: Duration::ZERO, lingers }
+}
+
+#[tokio::test]
+async fn a_newer_word_waits_for_a_request_that_nobody_answered() {
+    const LINGERS: Duration = Duration::from_millis(1500);
+    let forge = Forge::start();
+    let mut bench = Bench::with(&forge).await;
+    bench.queue(Kind::Gitea, "acme/shop", "main", &sha(1)).await;
+    bench.queue(Kind::Gitea, "acme/shop", "main", &sha(2)).await;
+    let first = take(&bench, "a").await;
+    assert_eq!(first.len(), 2);
+    let begun = Instant::now();
+    for item in &first {
+        settle(&bench, "a", item, unanswered(LINGERS)).await;
+    }
+    // The same word again does no harm, whoever says it; nor does it make the first request end any sooner.
+    let again = take(&bench, "b").await;
+    assert_eq!(sentences(&again), ["Queued", "Queued"]);
+    settle(&bench, "b", &again[0], RowNews::Sent).await;
+    settle(&bench, "b", &again[1], RowNews::Later(LATER)).await;
+    // Nor does somebody who was given it before and is not to say any more what became of it, nor a restart.
+    settle(&bench, "a", &first[0], RowNews::Later(Duration::ZERO)).await;
+    for _ in 0..2 {
+        let claimed = bench.claim().await;
+        bench.finish(&claimed, Outcome::Passed, "Passed").await;
+    }
+    bench.store.close().await;
+    bench.store = open(&bench.folder.path().join("hookmill.db")).await;
+    bench.store.take_back().await.expect("store");
+    let last = loop {
+        let last = take(&bench, "b").await;
+        if !last.is_empty() {
+            break last;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the newer words are never sent");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(begun.elapsed() >= LINGERS, "sent after {:?}", begun.elapsed());
+    assert_eq!(sentences(&last), ["Passed", "Passed"]);
+    for item in &last {
+        settle(&bench, "b", item, RowNews::Sent).await;
+    }
+    assert_eq!(bench.store.outbox_health().await.expect("store").unsent, 0);
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answered_is_under_way_no_more() {
+    let forge = Forge::start();
+    let bench = Bench::with(&forge).await;
+    bench.queue(Kind::Gitea, "acme/shop", "main", &sha(1)).await;
+    let away = || news(unanswered(LATER), ForgeNews::Careful(Duration::ZERO));
+    for _ in 0..3 {
+        let question = take(&bench, "a").await;
+        assert_eq!(sentences(&question), ["Queued"]);
+        assert!(take(&bench, "b").await.is_empty(), "it is asked by one");
+        bench.store.settle("a", &question[0], away()).await.expect("store");
+        assert_eq!(bench.store.due_forges().await, Ok(vec![gitea()]));
+    }
 }
 
 #[tokio::test]

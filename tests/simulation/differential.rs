@@ -14,13 +14,13 @@ use hookmill::domain::build::{Build, BuildId, State};
 use hookmill::domain::event::Event;
 use hookmill::domain::outbox::Fate;
 use hookmill::domain::outcome::{Outcome, Verdict};
-use hookmill::domain::repo::{ForgeName, RefName};
+use hookmill::domain::repo::{CommitId, ForgeName, RefName};
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::domain::time::Timestamp;
 use hookmill::intake;
-use hookmill::store::{Claim, Filter, Options, Returned, Store, WallClock};
+use hookmill::store::{Claim, Filter, ForgeNews, Options, OutboxItem, Returned, RowNews, Settled, Store, WallClock};
 
-use super::payloads::{CONTEXT, arrival, branch, push, request, rules};
+use super::payloads::{CONTEXT, FORGE, arrival, branch, push, request, rules};
 use super::postgres::Cluster;
 use super::tables::{Claimed, Now, Row, Tables, Without};
 
@@ -42,6 +42,8 @@ struct Pair {
     rules: Arc<RepoRules>,
     /// Every claim that was ever given.
     claims: Vec<Claim>,
+    /// Every status that was ever taken: by whom, and as either side gave it.
+    taken: Vec<(&'static str, OutboxItem, OutboxItem)>,
     done: Vec<String>,
 }
 
@@ -112,7 +114,17 @@ impl Pair {
         let mut rng = Rng::with_seed(seed);
         let supersede = [Supersede::Branches, Supersede::All, Supersede::None][rng.usize(..3)];
         let (tables, rules) = (Tables::new(without), rules(supersede));
-        Self { rng, store, tables, wall, steady: MORNING, rules, claims: Vec::new(), done: Vec::new() }
+        Self {
+            rng,
+            store,
+            tables,
+            wall,
+            steady: MORNING,
+            rules,
+            claims: Vec::new(),
+            taken: Vec::new(),
+            done: Vec::new(),
+        }
     }
 
     fn now(&self) -> Now {
@@ -127,7 +139,7 @@ impl Pair {
     async fn step(&mut self) -> Result<(), String> {
         self.steady += 1;
         self.wall.fetch_add(self.rng.i64(1..5_000), Ordering::Relaxed);
-        match self.rng.u8(..30) {
+        match self.rng.u8(..34) {
             0..9 => self.accept().await,
             9..13 => self.claim().await,
             13..15 => self.renew().await,
@@ -139,6 +151,7 @@ impl Pair {
             23..25 => self.rerun().await,
             25 => self.lapse().await,
             26 => self.pause().await,
+            27..30 => self.take().await,
             _ => self.settle_one().await,
         }
     }
@@ -267,41 +280,61 @@ impl Pair {
     }
 
     async fn pause(&mut self) -> Result<(), String> {
-        let forge: ForgeName = "github".parse().expect("legal");
+        let forge = forge();
         if self.rng.bool() {
             let wait = self.wait();
             self.done.push(format!("pause for {wait:?}"));
             self.store.pause_forge(&forge, wait, "busy").await.expect("store");
-            self.tables.pause(forge.as_str(), wait, self.now());
+            self.tables.pause(FORGE, wait, self.now().steady);
         } else {
             self.done.push("resume".into());
             self.store.resume_forge(&forge).await.expect("store");
-            self.tables.pauses.remove(forge.as_str());
+            self.tables.resume(FORGE, self.now().steady);
         }
         Ok(())
     }
 
+    fn some_sender(&mut self) -> &'static str {
+        ["one", "two"][self.rng.usize(..2)]
+    }
+
+    async fn take(&mut self) -> Result<(), String> {
+        let (sender, limit, lease) = (self.some_sender(), self.rng.usize(1..4), self.wait());
+        self.done.push(format!("{sender} takes {limit} for {lease:?}"));
+        let asked = u32::try_from(limit).expect("small");
+        let store = self.store.take(&forge(), sender, asked, lease, None).await.expect("store");
+        let model = self.tables.take(FORGE, sender, limit, lease, self.now().steady);
+        let seen = |items: &[OutboxItem]| items.iter().map(seen_of_item).collect::<Vec<_>>();
+        same("what was taken", &seen(&store.items), &seen(&model))?;
+        // The two steady times have nothing to do with each other, and an item goes back to where it came from.
+        self.taken.extend(store.items.into_iter().zip(model).map(|(store, model)| (sender, store, model)));
+        Ok(())
+    }
+
+    /// Mostly the last that was taken, mostly by who took it.
     async fn settle_one(&mut self) -> Result<(), String> {
-        let due = self.tables.outbox.values().filter(|said| said.fate == Fate::Due).map(|said| said.id);
-        let Some(id) = self.rng.choice(due.collect::<Vec<_>>()) else { return Ok(()) };
-        match self.rng.u8(..5) {
-            0..3 => {
-                self.done.push(format!("sent {id}"));
-                self.store.sent(id).await.expect("store");
-                self.tables.sent(id);
-            }
-            3 => {
-                let wait = self.wait();
-                self.done.push(format!("postpone {id} for {wait:?}"));
-                self.store.postpone(id, wait, "no").await.expect("store");
-                self.tables.postpone(id, wait, self.now().steady);
-            }
-            _ => {
-                self.done.push(format!("dead {id}"));
-                self.store.dead(id, "never").await.expect("store");
-                self.tables.dead(id);
-            }
-        }
+        let Some(last) = self.taken.len().checked_sub(1) else { return Ok(()) };
+        let which = if self.rng.bool() { last } else { self.rng.usize(..=last) };
+        let (taker, of_store, of_model) = self.taken[which].clone();
+        let sender = if self.rng.u8(..5) == 0 { self.some_sender() } else { taker };
+        let row = match self.rng.u8(..8) {
+            0..3 => RowNews::Sent,
+            3..5 => RowNews::Later(self.wait()),
+            5 => RowNews::Unanswered { again: self.wait(), lingers: self.wait() },
+            6 => RowNews::Dead,
+            _ => RowNews::Back,
+        };
+        let forge = match self.rng.u8(..8) {
+            0..3 => ForgeNews::Answers,
+            3..6 => ForgeNews::Nothing,
+            6 => ForgeNews::Careful(self.wait()),
+            _ => ForgeNews::Asked(self.wait()),
+        };
+        let give_up = Duration::from_secs(24 * 3600);
+        let settled = Settled { row, forge, why: "as it was drawn".into(), give_up };
+        self.done.push(format!("{sender} settles {}: {:?}, {:?}", of_store.id, settled.row, settled.forge));
+        self.store.settle(sender, &of_store, settled.clone()).await.expect("store");
+        self.tables.settle(sender, &of_model, &settled, self.now().steady);
         Ok(())
     }
 
@@ -315,14 +348,9 @@ impl Pair {
         }
         same("how many builds there are", &builds.len(), &rows.len())?;
 
-        let due = self.store.due(1000).await.expect("store");
-        let due: Vec<_> =
-            due.into_iter().map(|item| (item.id, item.build, item.sha, item.status, item.attempts)).collect();
-        let model = self.tables.due(1000, self.now().steady).into_iter().map(|said| {
-            let status =
-                Status { context: said.key.context.clone(), state: said.state, sentence: said.sentence.clone() };
-            (said.id, said.build, said.key.sha.clone(), status, said.attempts)
-        });
+        let due: Vec<_> = self.store.due(1000).await.expect("store").iter().map(seen_of_item).collect();
+        let model = self.tables.due(self.now().steady);
+        let model = model.map(|said| (said.id, said.build, said.key.sha.clone(), said.status(), said.attempts));
         same("what is due", &due, &model.collect())?;
 
         let health = self.store.outbox_health().await.expect("store");
@@ -334,6 +362,15 @@ impl Pair {
         let model = self.tables.deliveries.iter().map(|((_, _, id), answer)| (id.clone(), answer.clone()));
         same("what deliveries were answered", &answers, &model.collect())
     }
+}
+
+fn forge() -> ForgeName {
+    FORGE.parse().expect("legal")
+}
+
+/// A status, but for times.
+fn seen_of_item(item: &OutboxItem) -> (i64, BuildId, CommitId, Status, u32) {
+    (item.id, item.build, item.sha.clone(), item.status.clone(), item.attempts)
 }
 
 /// A build, as far as the model has it.

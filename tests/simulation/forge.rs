@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use hookmill::domain::build::BuildId;
-use hookmill::domain::outbox::Rejection;
 use hookmill::domain::status::StatusState;
+use hookmill::forge::api::{Accepted, PostError, Scope};
+use hookmill::store::OutboxItem;
 
-use super::tables::{Key, Said};
+use super::tables::Key;
 
 /// How the forge behaves for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     Fine,
-    /// 5xx to everything; now and then what it refused was done all the same.
+    /// The API fails at everything with 500; now and then what it refused was done all the same.
     Failing,
+    /// A proxy answers in its place.
+    Away,
     /// 429 with `Retry-After`.
     Limiting,
     /// The token is revoked.
@@ -26,15 +29,15 @@ pub(crate) enum Mood {
     Late,
 }
 
-pub(crate) const MOODS: [Mood; 5] = [Mood::Failing, Mood::Limiting, Mood::Locked, Mood::Mute, Mood::Late];
+pub(crate) const MOODS: [Mood; 6] = [Mood::Failing, Mood::Away, Mood::Limiting, Mood::Locked, Mood::Mute, Mood::Late];
 
 /// What becomes of one request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Fortune {
     /// After how long the status is listed, if it ever is.
     pub(crate) listed: Option<Duration>,
     /// The answer, and after how long it comes, if it does.
-    pub(crate) answer: Option<(Duration, Result<(), Rejection>)>,
+    pub(crate) answer: Option<(Duration, Result<Accepted, PostError>)>,
 }
 
 /// A status as the forge lists it.
@@ -60,22 +63,24 @@ impl Forge {
     /// What becomes of a request that arrives now. `late`: the longest that it is kept before it is listed.
     pub(crate) fn fortune(&self, rng: &mut Rng, late: Duration) -> Fortune {
         let soon = Duration::from_millis(rng.u64(5..2_000));
-        let rejected = |rejection| Fortune { listed: None, answer: Some((soon, Err(rejection))) };
+        let rejected = |error| Fortune { listed: None, answer: Some((soon, Err(error))) };
+        let retry = |after, scope| PostError::Retry { after, scope, why: format!("the forge is {:?}", self.mood) };
         match self.mood {
-            Mood::Fine => Fortune { listed: Some(soon / 2), answer: Some((soon, Ok(()))) },
+            Mood::Fine => Fortune { listed: Some(soon / 2), answer: Some((soon, Ok(Accepted::default()))) },
             Mood::Failing => {
                 let listed = (rng.u8(..10) == 0).then_some(soon / 2);
-                Fortune { listed, ..rejected(Rejection::Later { after: None }) }
+                Fortune { listed, ..rejected(retry(None, Scope::Request)) }
             }
-            Mood::Limiting => rejected(Rejection::Later { after: Some(Duration::from_secs(rng.u64(1..90))) }),
-            Mood::Locked => rejected(Rejection::Unauthorized),
+            Mood::Away => rejected(retry(None, Scope::Forge)),
+            Mood::Limiting => rejected(retry(Some(Duration::from_secs(rng.u64(1..90))), Scope::Forge)),
+            Mood::Locked => rejected(PostError::Unauthorized { why: "401".to_owned() }),
             Mood::Mute => Fortune { listed: Some(soon), answer: None },
             Mood::Late => Fortune { listed: Some(late.mul_f64(rng.f64())), answer: None },
         }
     }
 
-    pub(crate) fn list(&mut self, said: &Said) {
-        let listed = self.listed.entry(said.key.clone()).or_default();
-        listed.push(Listed { build: said.build, state: said.state });
+    pub(crate) fn list(&mut self, item: &OutboxItem) {
+        let listed = self.listed.entry(Key::of(item)).or_default();
+        listed.push(Listed { build: item.build, state: item.status.state });
     }
 }

@@ -12,6 +12,8 @@ use hookmill::domain::time::Timestamp;
 use hookmill::intake::Arrival;
 use hookmill::store::Delivery;
 
+/// The only forge.
+pub(crate) const FORGE: &str = "github";
 /// The context of builds' own statuses.
 pub(crate) const CONTEXT: &str = "hookmill";
 
@@ -36,6 +38,7 @@ pub(crate) fn rules(supersede: Supersede) -> Arc<RepoRules> {
         network: false,
         scripts: true,
         git_dependencies: false,
+        poll: None,
         registries: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
@@ -53,7 +56,7 @@ pub(crate) fn rules(supersede: Supersede) -> Arc<RepoRules> {
 pub(crate) fn arrival(id: &str, at: Timestamp, event: Event, rules: &Arc<RepoRules>) -> Arrival {
     Arrival {
         delivery: Delivery {
-            forge: "github".parse().expect("legal"),
+            forge: FORGE.parse().expect("legal"),
             repo: Some("acme/shop".parse().expect("legal")),
             id: id.into(),
             event: "push".into(),
@@ -64,6 +67,7 @@ pub(crate) fn arrival(id: &str, at: Timestamp, event: Event, rules: &Arc<RepoRul
         heard: Heard { repo: None, default_branch: Some("main".into()), event },
         rules: Some(Arc::clone(rules)),
         context: CONTEXT.into(),
+        found: None,
     }
 }
 

@@ -17,7 +17,8 @@ use hookmill::domain::status::StatusState;
 use hookmill::domain::time::Timestamp;
 use hookmill::store::{Accepted, NewBuild};
 
-pub(crate) use outbox::{Key, Said, Settled};
+use outbox::Pause;
+pub(crate) use outbox::{Key, Said};
 pub(crate) use queue::Claimed;
 
 /// Both readings of the database's clock at one moment.
@@ -85,8 +86,8 @@ pub(crate) struct Tables {
     pub(crate) deliveries: BTreeMap<(String, String, String), Accepted>,
     pub(crate) builds: BTreeMap<BuildId, Row>,
     pub(crate) outbox: BTreeMap<i64, Said>,
-    /// By forge: until when it is left alone.
-    pub(crate) pauses: BTreeMap<String, Timestamp>,
+    /// By forge; those that are over stay until it answers.
+    pauses: BTreeMap<String, Pause>,
     /// Every word that a build ever said, in order; of the outbox only what is still of use is left.
     pub(crate) words: Vec<(BuildId, String, StatusState)>,
     last_build: i64,

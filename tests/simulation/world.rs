@@ -11,19 +11,20 @@ mod server;
 mod trouble;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use hookmill::config::server::Supersede;
 use hookmill::domain::build::State;
-use hookmill::domain::outbox::{Fate, Rejection};
+use hookmill::domain::outbox::Fate;
 use hookmill::domain::time::Timestamp;
+use hookmill::forge::api::{self, PostError};
 use hookmill::intake::Arrival;
-use hookmill::store::Accepted;
+use hookmill::store::{Accepted, OutboxItem};
 
 use super::forge::{Forge, Mood};
 use super::ledger::{Broken, Ledger};
-use super::tables::{Now, Said, Tables, Without};
+use super::tables::{Now, Tables, Without};
 use agent::Agent;
 use database::{Answer, Op};
 use developer::Developer;
@@ -52,9 +53,9 @@ enum Event {
     /// A request reaches the database.
     Asked { who: usize, epoch: u32, ask: u64, op: Op },
     /// A request reaches the forge.
-    Posted { who: usize, epoch: u32, post: u64, said: Said },
+    Posted { who: usize, epoch: u32, post: u64, item: OutboxItem },
     /// The forge lists a status.
-    Listed { said: Said },
+    Listed { item: OutboxItem },
     /// The forge behaves again.
     Cheered,
     /// Something reaches a process.
@@ -73,7 +74,7 @@ enum Note {
     /// It is not worth waiting for an answer any longer.
     Overdue(u64),
     /// The forge's answer to a request; none: it is not worth waiting for.
-    Judged(u64, Option<Result<(), Rejection>>),
+    Judged(u64, Option<Result<api::Accepted, PostError>>),
     /// Something changed.
     Woken,
     /// Time to look for work, or for statuses that are due.
@@ -114,6 +115,8 @@ pub(crate) struct World {
     rng: Rng,
     /// Milliseconds since the world began.
     time: u64,
+    /// What clocks that nobody turns said then. Only how long ago something was is ever looked at.
+    began: Instant,
     happenings: BTreeMap<(u64, u64), Event>,
     happened: u64,
     asks: u64,
@@ -154,6 +157,7 @@ impl World {
             developer: Developer::new(supersede),
             rng,
             time: 0,
+            began: Instant::now(),
             happenings: BTreeMap::new(),
             happened: 0,
             asks: 0,
@@ -224,10 +228,10 @@ impl World {
             Event::Trouble => self.trouble(),
             Event::Knock { delivery } => self.knock(delivery),
             Event::Asked { who, epoch, ask, op } => self.asked(who, epoch, ask, op)?,
-            Event::Posted { who, epoch, post, said } => self.posted(who, epoch, post, said),
-            Event::Listed { said } => {
-                self.tell(|| format!("forge lists build {} {:?} {}", said.build, said.state, said.key.context));
-                self.forge.list(&said);
+            Event::Posted { who, epoch, post, item } => self.posted(who, epoch, post, item),
+            Event::Listed { item } => {
+                self.tell(|| format!("forge lists {}", words(&item)));
+                self.forge.list(&item);
             }
             Event::Cheered => {
                 self.tell(|| "the forge is fine".to_owned());
@@ -338,7 +342,7 @@ impl World {
 fn changes_something(event: &Event) -> bool {
     match event {
         Event::Listed { .. } | Event::Posted { .. } | Event::Knock { .. } => true,
-        Event::Asked { op, .. } => !matches!(op, Op::Claim | Op::Take | Op::Expire | Op::Look(_)),
+        Event::Asked { op, .. } => !matches!(op, Op::Claim | Op::Take(_) | Op::Expire | Op::Look(_)),
         Event::To { note, .. } => matches!(note, Note::Delivery(_)),
         Event::Develop | Event::Trouble | Event::Cheered | Event::Started { .. } => false,
     }
@@ -347,6 +351,11 @@ fn changes_something(event: &Event) -> bool {
 /// `server-0`, `agent-2`.
 fn name(who: usize) -> String {
     if who < SERVERS { format!("server-{who}") } else { format!("agent-{}", who - SERVERS) }
+}
+
+/// `build 7 Success hookmill/npm`.
+fn words(item: &OutboxItem) -> String {
+    format!("build {} {:?} {}", item.build, item.status.state, item.status.context)
 }
 
 fn millis(duration: Duration) -> u64 {

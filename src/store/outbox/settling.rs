@@ -17,6 +17,14 @@ pub enum RowNews {
     Sent,
     /// It is due again after so long.
     Later(Duration),
+    /// Nobody answered, so nobody knows what became of it.
+    Unanswered {
+        /// It is due again after so long.
+        again: Duration,
+        /// For so long the forge may still act on it: no newer word of its key is sent before, which the old one would
+        /// then replace.
+        lingers: Duration,
+    },
     /// It is given up.
     Dead,
     /// It was not tried at all: anybody may.
@@ -153,7 +161,7 @@ impl Settling {
     async fn row(&self, connection: &mut Connection, settled: &Settled) -> Result<(), StoreError> {
         let (fate, tried, due) = match settled.row {
             RowNews::Sent => ("sent", 1, self.now.steady),
-            RowNews::Later(wait) => ("due", 1, self.now.steady.plus(wait)),
+            RowNews::Later(wait) | RowNews::Unanswered { again: wait, .. } => ("due", 1, self.now.steady.plus(wait)),
             RowNews::Dead => ("dead", 1, self.now.steady),
             RowNews::Back => ("due", 0, self.now.steady),
         };
@@ -172,20 +180,33 @@ impl Settling {
         .bind(&self.sender)
         .fetch_optional(&mut *connection)
         .await?;
-        sql::query("UPDATE outbox SET taken_until = NULL WHERE id = $1 AND taken_by IS NULL")
-            .bind(self.item.id)
-            .execute(&mut *connection)
-            .await?;
+        if ours.is_some() {
+            sql::query("UPDATE outbox SET taken_until = $2 WHERE id = $1")
+                .bind(self.item.id)
+                .bind(self.heard_until(&settled.row).map(|until| until.0))
+                .execute(&mut *connection)
+                .await?;
+        }
         let in_time = ours.flatten().is_some_and(|until| until > self.now.steady.0);
         match settled.row {
             RowNews::Sent | RowNews::Dead => self.drop_older(connection).await?,
-            RowNews::Later(_) => self.drop_if_replaced(connection).await?,
+            RowNews::Later(_) | RowNews::Unanswered { .. } => self.drop_if_replaced(connection).await?,
             RowNews::Back => {}
         }
-        if !in_time && matches!(settled.row, RowNews::Sent | RowNews::Later(_)) {
+        let was_tried = matches!(settled.row, RowNews::Sent | RowNews::Later(_) | RowNews::Unanswered { .. });
+        if !in_time && was_tried {
             self.repeat_newest(connection).await?;
         }
         Ok(())
+    }
+
+    /// Until when this request, or an earlier one for the same row, may still be heard.
+    fn heard_until(&self, news: &RowNews) -> Option<Timestamp> {
+        let this = match *news {
+            RowNews::Unanswered { lingers, .. } => Some(self.now.steady.plus(lingers)),
+            _ => None,
+        };
+        this.max(self.item.unclear_until).filter(|until| *until > self.now.steady)
     }
 
     /// What is older of the same key has nothing to say any more.
@@ -198,8 +219,9 @@ impl Settling {
     /// What failed is not tried again once there is a newer word.
     async fn drop_if_replaced(&self, connection: &mut Connection) -> Result<(), StoreError> {
         let statement = "UPDATE outbox SET fate = 'dropped' WHERE id = $5 AND fate = 'due' \
-                         AND coalesce(taken_until, 0) <= $6 AND EXISTS (SELECT 1 FROM outbox n WHERE n.sha = $1 \
-                         AND n.forge = $2 AND n.repo = $3 AND n.context = $4 AND n.id > $5 AND n.fate <> 'dropped')";
+                         AND (taken_by IS NULL OR coalesce(taken_until, 0) <= $6) \
+                         AND EXISTS (SELECT 1 FROM outbox n WHERE n.sha = $1 AND n.forge = $2 AND n.repo = $3 \
+                         AND n.context = $4 AND n.id > $5 AND n.fate <> 'dropped')";
         self.of_key(connection, statement).await
     }
 
@@ -237,7 +259,7 @@ impl Settling {
             }
             ForgeNews::Careful(wait) => pause(connection, forge, now.plus(wait), None, &settled.why).await?,
         }
-        if matches!(settled.row, RowNews::Later(_)) {
+        if matches!(settled.row, RowNews::Later(_) | RowNews::Unanswered { .. }) {
             self.give_up_old(connection, settled).await?;
         }
         Ok(())

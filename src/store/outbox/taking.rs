@@ -1,5 +1,8 @@
 //! Rows are *taken* before they are sent: under a sender's name and a short lease, in one transaction with the budget of
 //! their host. So no key has two requests under way, whoever sends, and a sender that is gone delays its rows by a lease.
+//!
+//! A row that nobody has (`taken_by` is null) may still say in `taken_until` until when a request for it may be heard: one
+//! that nobody answered. The same word may be sent again meanwhile, a newer one of the key must wait.
 
 use std::time::Duration;
 
@@ -13,6 +16,8 @@ use crate::store::{Store, StoreError, row};
 
 /// Candidates that are looked at for one that may be sent: beyond final words there may be pendings that wait.
 const LOOKED_AT: i64 = 32;
+/// No request is heard later than this after it was begun. Across a start the wall clock may have been turned back.
+const LONGEST_HEARD: Duration = Duration::from_secs(60);
 
 /// Steps from forge to forge: there may be ten thousand rows of each.
 pub(in crate::store) const DUE_FORGES: &str = "WITH RECURSIVE f (forge) AS ( \
@@ -21,19 +26,20 @@ pub(in crate::store) const DUE_FORGES: &str = "WITH RECURSIVE f (forge) AS ( \
      WHERE f.forge IS NOT NULL) \
      SELECT f.forge FROM f WHERE f.forge IS NOT NULL AND f.forge NOT IN (SELECT forge FROM pauses WHERE until > $1) \
      AND EXISTS (SELECT 1 FROM outbox d WHERE d.forge = f.forge AND d.fate = 'due' AND d.next_attempt <= $1 \
-     AND coalesce(d.taken_until, 0) <= $1)";
+     AND (d.taken_by IS NULL OR coalesce(d.taken_until, 0) <= $1))";
 
-/// The rows of a forge that may be taken: due, not under way, the newest of their key, and no other row of the key under
-/// way; in this order.
+/// The rows of a forge that may be taken: due, not under way, the newest of their key, and no older row of the key under
+/// way or perhaps still to be heard, whatever became of it; in this order.
 macro_rules! takeable {
     ($order:literal) => {
         concat!(
             "SELECT o.id, o.build_id, o.forge, b.repo_shown, o.sha, o.context, o.state, o.sentence, o.attempts, \
-             o.created_at FROM outbox o JOIN builds b ON b.id = o.build_id \
-             WHERE o.fate = 'due' AND o.forge = $1 AND o.next_attempt <= $2 AND coalesce(o.taken_until, 0) <= $2 \
+             o.created_at, o.taken_until FROM outbox o JOIN builds b ON b.id = o.build_id \
+             WHERE o.fate = 'due' AND o.forge = $1 AND o.next_attempt <= $2 \
+             AND (o.taken_by IS NULL OR coalesce(o.taken_until, 0) <= $2) \
              AND NOT EXISTS (SELECT 1 FROM outbox k WHERE k.sha = o.sha AND k.forge = o.forge AND k.repo = o.repo \
              AND k.context = o.context AND ((k.id > o.id AND k.fate <> 'dropped') \
-             OR (k.id < o.id AND k.fate = 'due' AND k.taken_until > $2))) ORDER BY ",
+             OR (k.id < o.id AND k.taken_until > $2))) ORDER BY ",
             $order,
             "CASE WHEN o.state = 'pending' THEN 1 ELSE 0 END, o.id LIMIT $3"
         )
@@ -96,22 +102,27 @@ impl Store {
 
     /// Takes back what earlier senders of this store were sending when they ended. Only a store that belongs to one
     /// process can know that they have; in a shared one their leases end by time. Every sender calls it before its first
-    /// [`Store::take`]; it is done once.
+    /// [`Store::take`]; it is done once. What they sent may still be heard, so newer words wait for the leases all the same.
     pub async fn take_back(&self) -> Result<u64, StoreError> {
         self.inner.taken_back.get_or_try_init(|| self.free_all()).await.copied()
     }
 
     async fn free_all(&self) -> Result<u64, StoreError> {
+        let heard_by = self.inner.clock.steady().plus(LONGEST_HEARD);
         self.write(true, move |connection| {
             Box::pin(async move {
                 if connection.is_shared() {
                     return Ok(0);
                 }
-                let returned = sql::query(
-                    "UPDATE outbox SET taken_by = NULL, taken_until = NULL \
-                     WHERE fate = 'due' AND taken_by IS NOT NULL",
-                );
-                Ok(returned.execute(connection).await?.rows_affected())
+                let returned =
+                    sql::query("UPDATE outbox SET taken_by = NULL WHERE fate = 'due' AND taken_by IS NOT NULL")
+                        .execute(&mut *connection)
+                        .await?;
+                sql::query("UPDATE outbox SET taken_until = $1 WHERE taken_until > $1")
+                    .bind(heard_by.0)
+                    .execute(connection)
+                    .await?;
+                Ok(returned.rows_affected())
             })
         })
         .await
@@ -161,7 +172,8 @@ impl Taking {
             if taken.items.len() >= limit as usize {
                 break;
             }
-            let item = item(from, self.now)?;
+            let mut item = item(from, self.now)?;
+            item.unclear_until = row::time_if(from, "taken_until")?.filter(|until| *until > self.now);
             if let Some(wait) = host.and_then(|host| host.wait(&item, &spent, self.now)) {
                 taken.wait = Some(taken.wait.map_or(wait, |other| other.min(wait)));
                 continue;
@@ -180,8 +192,8 @@ impl Taking {
     /// Whether a request to the forge is under way, whoever sends it.
     async fn is_asking(&self, connection: &mut Connection) -> Result<bool, StoreError> {
         let asking: i64 = sql::query_scalar(
-            "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE forge = $1 AND fate = 'due' AND taken_until > $2) \
-             THEN 1 ELSE 0 END AS BIGINT)",
+            "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM outbox WHERE forge = $1 AND fate = 'due' \
+             AND taken_by IS NOT NULL AND taken_until > $2) THEN 1 ELSE 0 END AS BIGINT)",
         )
         .bind(&self.forge)
         .bind(self.now.0)
@@ -194,7 +206,7 @@ impl Taking {
     async fn mark(&self, connection: &mut Connection, id: i64) -> Result<bool, StoreError> {
         let marked: Option<i64> = sql::query_scalar(
             "UPDATE outbox SET taken_by = $1, taken_until = $2 \
-             WHERE id = $3 AND fate = 'due' AND coalesce(taken_until, 0) <= $4 RETURNING id",
+             WHERE id = $3 AND fate = 'due' AND (taken_by IS NULL OR coalesce(taken_until, 0) <= $4) RETURNING id",
         )
         .bind(&self.sender)
         .bind(self.now.plus(self.lease).0)

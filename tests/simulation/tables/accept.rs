@@ -20,20 +20,19 @@ impl Tables {
             made: false,
         };
         match intake::decide(arrival, &facts) {
-            Decision::Repeat { because, first } => {
+            Decision::Repeat { because, first, .. } => {
                 answer.ignored = Some(because);
                 answer.builds = first.builds;
                 return answer;
             }
-            Decision::Ignore { because } => answer.ignored = Some(because),
-            Decision::Already { build, because, pushed } => {
+            Decision::Already { build, because, pushed, .. } => {
                 answer.ignored = Some(because);
                 answer.builds.push(build);
                 if pushed && let Some(row) = self.builds.get_mut(&build) {
                     row.new.pushed = true;
                 }
             }
-            Decision::Make { build, supersedes } => {
+            Decision::Make { build, supersedes, .. } => {
                 let attempt = facts.same.as_ref().map_or(1, |same| same.attempt + 1);
                 let made = self.insert(*build, attempt, delivery.received_at, now);
                 for (older, sentence) in &supersedes {
@@ -52,6 +51,9 @@ impl Tables {
                     self.end(End { build: ending.build, reason, sentence, superseded_by: None }, now);
                 }
             }
+            Decision::Ignore { because, .. } | Decision::Behind { because, .. } | Decision::Outrun { because, .. } => {
+                answer.ignored = Some(because)
+            }
         }
         if self.without != Without::UniqueDeliveries {
             self.deliveries.insert(key(arrival), answer.clone());
@@ -59,6 +61,7 @@ impl Tables {
         answer
     }
 
+    /// Where the refs stand is not kept here: only what a sweep finds asks for that, and nothing here is found by one.
     fn facts(&self, arrival: &Arrival) -> Facts {
         let about = intake::about(arrival);
         let about = about.as_ref();
@@ -73,6 +76,7 @@ impl Tables {
             first_answer: self.deliveries.get(&key(arrival)).cloned(),
             unfinished: unfinished.unwrap_or_default(),
             same,
+            ..Facts::default()
         }
     }
 

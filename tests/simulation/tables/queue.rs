@@ -21,7 +21,8 @@ pub(crate) struct Claimed {
 impl Tables {
     pub(crate) fn claim(&mut self, lease: Duration, now: Now) -> Option<Claimed> {
         let raise = i64::from(self.without != Without::RisingFence);
-        let row = self.builds.values_mut().find(|row| row.state == State::Queued)?;
+        let next = self.next_build()?;
+        let row = self.builds.get_mut(&next)?;
         row.state = State::Running;
         row.lease_until = Some(now.steady.plus(lease));
         row.started_at = Some(now.wall);
@@ -32,6 +33,11 @@ impl Tables {
             context: row.new.status.context.clone(),
             claims: row.claims,
         })
+    }
+
+    /// Whose turn it is: the oldest that waits, since there is one repository.
+    fn next_build(&self) -> Option<BuildId> {
+        self.builds.values().find(|row| row.state == State::Queued).map(|row| row.id)
     }
 
     fn held(&mut self, claim: &Claim) -> Option<&mut Row> {

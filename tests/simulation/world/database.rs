@@ -4,12 +4,13 @@ use hookmill::domain::build::BuildId;
 use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::Verdict;
 use hookmill::domain::status::Status;
-use hookmill::store::{Accepted, Claim};
+use hookmill::store::{Accepted, Claim, OutboxItem, Settled};
 
 use super::super::ledger::Broken;
-use super::super::tables::{Claimed, Said, Settled, Without};
+use super::super::payloads::FORGE;
+use super::super::tables::{Claimed, Without};
 use super::agent::LEASE;
-use super::server::{AT_ONCE, SENDING};
+use super::server::SENDING;
 use super::{Event, Note, World, name};
 
 /// What is asked of it.
@@ -23,9 +24,9 @@ pub(super) enum Op {
     Finish(Claim, Verdict, Status),
     Release(Claim),
     Expire,
-    Take,
-    /// And for how long nothing is sent to the forge.
-    Settle(Said, Settled, Option<std::time::Duration>),
+    /// At most so many statuses.
+    Take(usize),
+    Settle(OutboxItem, Settled),
     Cancel(BuildId),
     Rerun(BuildId),
 }
@@ -38,7 +39,7 @@ pub(super) enum Answer {
     Lease(Lease),
     /// Written, or not the asker's to write any more.
     Wrote,
-    Taken(Vec<Said>),
+    Taken(Vec<OutboxItem>),
     Done,
 }
 
@@ -78,7 +79,7 @@ impl World {
 
     fn perform(&mut self, who: usize, op: Op) -> Result<Answer, Broken> {
         let (now, sender) = (self.now(), name(who));
-        if !matches!(op, Op::Expire | Op::Claim | Op::Take | Op::Look(_)) {
+        if !matches!(op, Op::Expire | Op::Claim | Op::Take(_) | Op::Look(_)) {
             self.tell(|| format!("{sender} asks {op:?}"));
         }
         Ok(match op {
@@ -112,12 +113,9 @@ impl World {
                 }
                 Answer::Done
             }
-            Op::Take => Answer::Taken(self.tables.take(&sender, AT_ONCE, SENDING, now.steady)),
-            Op::Settle(said, settled, pause) => {
-                self.tables.settle(&sender, &said, settled, now.steady);
-                if let Some(pause) = pause {
-                    self.tables.pause(&said.forge, pause, now);
-                }
+            Op::Take(limit) => Answer::Taken(self.tables.take(FORGE, &sender, limit, SENDING, now.steady)),
+            Op::Settle(item, settled) => {
+                self.tables.settle(&sender, &item, &settled, now.steady);
                 Answer::Done
             }
             Op::Cancel(build) => {

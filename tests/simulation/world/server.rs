@@ -1,23 +1,24 @@
 //! A server: takes deliveries, looks at leases, sends statuses.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hookmill::domain::outbox::{AfterRejection, Rejection};
+use hookmill::forge::api::{Accepted, PostError, Scope};
+use hookmill::reporter::{Asked, Course, Pace};
+use hookmill::store::OutboxItem;
 
 use super::super::ledger::Broken;
-use super::super::tables::{Said, Settled, Without};
+use super::super::tables::Without;
 use super::database::{Answer, Op};
-use super::{Event, Note, SERVERS, World, millis, name};
+use super::{Event, Note, SERVERS, World, millis, name, words};
 
 /// Statuses under way at once.
-pub(super) const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 /// How long one request to the forge may take.
 const WHOLE: Duration = Duration::from_secs(20);
-/// For how long a sender takes a status: its request is begun within the first half, so that it has ended by then even
-/// where the forge lists it after the sender gave up.
-pub(super) const SENDING: Duration = Duration::from_secs(60);
-const BEGIN: Duration = Duration::from_secs(30);
+/// For how long a sender takes a status. Its request is begun so soon that it has ended by then, even where the forge lists
+/// it after the sender gave up.
+pub(super) const SENDING: Duration = Duration::from_secs(45);
 const POLL: u64 = 5_000;
 const SWEEP: u64 = 15_000;
 /// How long a door or a sender waits for the database.
@@ -33,6 +34,13 @@ enum Purpose {
     Nothing,
 }
 
+/// A request to the forge.
+#[derive(Debug)]
+struct Post {
+    item: OutboxItem,
+    begun: Instant,
+}
+
 /// What a server knows.
 #[derive(Debug, Default)]
 pub(super) struct Server {
@@ -40,9 +48,11 @@ pub(super) struct Server {
     /// It asked for statuses.
     taking: bool,
     /// Requests to the forge that were not answered yet.
-    posts: BTreeMap<u64, Said>,
+    posts: BTreeMap<u64, Post>,
     /// Of how many statuses the database was not told yet what became of them.
     under_way: usize,
+    /// How it went with the forge lately.
+    course: Course,
 }
 
 impl World {
@@ -91,9 +101,10 @@ impl World {
             (Purpose::Door(delivery), Answer::Accepted(answer)) => self.acknowledge(delivery, &answer)?,
             (Purpose::Take(asked), Answer::Taken(items)) => {
                 self.servers[who].taking = false;
-                for said in items {
-                    self.post(who, said, asked);
+                for item in items {
+                    self.post(who, item, asked);
                 }
+                self.take_statuses(who);
             }
             (Purpose::Settle, _) => self.settled(who),
             _ => {}
@@ -102,31 +113,41 @@ impl World {
     }
 
     fn take_statuses(&mut self, who: usize) {
-        if !self.servers[who].taking && self.servers[who].under_way == 0 {
+        let free = AT_ONCE.saturating_sub(self.servers[who].under_way);
+        if !self.servers[who].taking && free > 0 {
             self.servers[who].taking = true;
-            self.server_asks(who, Op::Take, Purpose::Take(self.time));
+            self.server_asks(who, Op::Take(free), Purpose::Take(self.time));
         }
     }
 
+    /// By a clock that nobody turns.
+    fn instant(&self) -> Instant {
+        self.began + Duration::from_millis(self.time)
+    }
+
     /// Sends a status that was taken by a question at `asked`, unless that is too long ago.
-    fn post(&mut self, who: usize, said: Said, asked: u64) {
-        if self.time > asked + millis(BEGIN) && !self.lacks(Without::CareAfterLateRequests) {
+    fn post(&mut self, who: usize, item: OutboxItem, asked: u64) {
+        let begin = SENDING - WHOLE - Pace::default().lingers;
+        if self.time > asked + millis(begin) && !self.lacks(Without::CareAfterLateRequests) {
             return;
         }
-        self.tell(|| format!("{} posts build {} {:?} {}", name(who), said.build, said.state, said.key.context));
+        self.tell(|| format!("{} posts {}", name(who), words(&item)));
         self.asks += 1;
         let (post, way, epoch) = (self.asks, self.rng.u64(1..100), self.processes[who].epoch);
+        let begun = self.instant();
         self.servers[who].under_way += 1;
-        self.servers[who].posts.insert(post, said.clone());
-        self.later(way, Event::Posted { who, epoch, post, said });
+        self.servers[who].posts.insert(post, Post { item: item.clone(), begun });
+        self.later(way, Event::Posted { who, epoch, post, item });
         self.note_in(who, millis(WHOLE), Note::Judged(post, None));
     }
 
     /// A status reached the forge, whatever became of its sender since.
-    pub(super) fn posted(&mut self, who: usize, epoch: u32, post: u64, said: Said) {
-        let fortune = self.forge.fortune(&mut self.rng, SENDING.saturating_sub(BEGIN) - Duration::from_secs(1));
+    pub(super) fn posted(&mut self, who: usize, epoch: u32, post: u64, item: OutboxItem) {
+        // It may act on a request until somewhat after its sender gave that up.
+        let latest = WHOLE + Pace::default().lingers - Duration::from_secs(1);
+        let fortune = self.forge.fortune(&mut self.rng, latest);
         if let Some(listed) = fortune.listed {
-            self.later(millis(listed), Event::Listed { said });
+            self.later(millis(listed), Event::Listed { item });
         }
         if let Some((after, judgement)) = fortune.answer {
             self.later(millis(after), Event::To { who, epoch, note: Note::Judged(post, Some(judgement)) });
@@ -134,20 +155,13 @@ impl World {
     }
 
     /// `None`: no answer came in time.
-    fn judged(&mut self, who: usize, post: u64, judgement: Option<Result<(), Rejection>>) {
-        let Some(said) = self.servers[who].posts.remove(&post) else { return };
-        let (settled, pause) = match judgement {
-            Some(Ok(())) => (Settled::Sent, None),
-            None => (Settled::Unknown, None),
-            Some(Err(rejection)) => {
-                let age = self.now().steady.since(said.created_at);
-                match rejection.means(said.attempts, age, self.rng.f64()) {
-                    AfterRejection::Again { wait, pause } => (Settled::Later(wait), pause),
-                    AfterRejection::Refused | AfterRejection::TooOld => unreachable!("no world lasts a day"),
-                }
-            }
-        };
-        self.server_asks(who, Op::Settle(said, settled, pause), Purpose::Settle);
+    fn judged(&mut self, who: usize, post: u64, judgement: Option<Result<Accepted, PostError>>) {
+        let Some(Post { item, begun }) = self.servers[who].posts.remove(&post) else { return };
+        let nothing = || PostError::Retry { after: None, scope: Scope::Forge, why: "no answer in time".to_owned() };
+        let result = judgement.unwrap_or_else(|| Err(nothing()));
+        let asked = Asked { at: begun, answered: self.instant(), luck: self.rng.f64() };
+        let settled = self.servers[who].course.judge(&item, &result, asked, &Pace::default());
+        self.server_asks(who, Op::Settle(item, settled), Purpose::Settle);
     }
 
     fn settled(&mut self, who: usize) {
