@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, State};
+use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 use crate::intake::Arrival;
 use crate::live::cache_tally::CacheTally;
@@ -72,6 +73,7 @@ pub(super) fn answer(accepted: Accepted) -> hook::Answer {
         builds: accepted.builds,
         ignored: accepted.ignored,
         cancelled: accepted.cancelled,
+        rule: accepted.rule,
     }
 }
 
@@ -99,6 +101,10 @@ impl Records for StoreRecords {
 
     fn explanation(&self, id: BuildId) -> Answer<'_, Option<Explanation>> {
         Box::pin(async move { self.store.explanation(id).await.map_err(unavailable) })
+    }
+
+    fn rulings(&self, id: BuildId) -> Answer<'_, Vec<Ruling>> {
+        Box::pin(async move { self.store.rulings(id).await.map_err(unavailable) })
     }
 
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>> {
@@ -225,5 +231,6 @@ fn delivery(record: store::DeliveryRecord) -> Delivery {
         status: if answer.made { 202 } else { 200 },
         builds: answer.builds,
         ignored: answer.ignored,
+        rule: answer.rule,
     }
 }

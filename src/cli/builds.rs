@@ -19,6 +19,7 @@ use super::{Unbuilt, unbuilt};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 use screen::Screen;
 use server::{CallError, Server};
@@ -84,7 +85,7 @@ enum BuildsCommand {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Approve(Unbuilt),
-    /// Says why a build did what it did: what was seen, what follows, by which rule.
+    /// Says why a build is there and did what it did: which rules moved it, what was seen, what follows.
     Explain {
         /// The build's number.
         #[arg(value_parser = clap::value_parser!(i64).range(1..))]
@@ -119,6 +120,15 @@ struct ListArgs {
     /// Prints the server's JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// The document of a build's account.
+#[derive(Deserialize)]
+struct Account {
+    #[serde(default)]
+    rulings: Vec<Ruling>,
+    #[serde(flatten)]
+    explanation: Explanation,
 }
 
 /// The document of a list.
@@ -209,7 +219,10 @@ fn explain(server: &Server, id: i64, json: bool, out: &mut Out) -> Result<(), Ca
         print_document(&document, out);
         return Ok(());
     }
-    let explanation: Explanation = server.parse(&document)?;
+    let Account { rulings, explanation } = server.parse(&document)?;
+    for line in super::account::history(&rulings) {
+        out.line(line);
+    }
     if explanation == Explanation::default() {
         out.line("no plan is kept for this build: it was not planned yet, or by an older version");
         return Ok(());

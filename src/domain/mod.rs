@@ -12,6 +12,7 @@ pub mod lockfile;
 pub mod log;
 pub mod outcome;
 pub mod repo;
+pub mod rule;
 pub mod sentence;
 pub mod snapshot;
 pub mod spec;

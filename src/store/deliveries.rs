@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::clock::Now;
+use super::deletions::Gone;
 use super::facts::{self, Facts};
 use super::sqlite::{Connection, Database, MAX_ROWS, Row};
-use super::{Store, StoreError, builds, outbox, requests, row, scopes};
+use super::{Store, StoreError, builds, deletions, outbox, requests, row, rulings, scopes};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::repo::{CommitId, ForgeName, RefName, RepoId, RepoPath};
+use crate::domain::rule::{Rule, Ruling};
 use crate::domain::snapshot::Scope;
 use crate::domain::status::Status;
 use crate::domain::time::Timestamp;
@@ -55,6 +57,9 @@ pub struct About {
     pub sha: Option<CommitId>,
     /// Whether the decision looks at the ref's unfinished builds. Where it does not, there may be thousands of them.
     pub unfinished: bool,
+    /// Whether it is a push, whose place among others of its ref matters: the decision looks at the ref's last builds and
+    /// deletions.
+    pub order: bool,
 }
 
 /// The rules, asked with the facts within the transaction. They may be asked more than once.
@@ -72,11 +77,17 @@ pub enum Decision {
     },
     /// Nothing to do.
     Ignore {
+        /// The rule that says so.
+        rule: Rule,
         /// The sentence of the answer.
         because: String,
+        /// The build that there is instead of one; its history tells of it.
+        instead: Option<BuildId>,
     },
     /// There is a build for it already.
     Already {
+        /// The rule that says so.
+        rule: Rule,
         /// That build.
         build: BuildId,
         /// The sentence of the answer.
@@ -86,20 +97,50 @@ pub enum Decision {
     },
     /// A build is made.
     Make {
+        /// The rule that says so.
+        rule: Rule,
         /// The build.
         build: Box<NewBuild>,
-        /// Older builds whose place it takes, each with the sentence for its status.
-        supersedes: Vec<(BuildId, String)>,
+        /// Older builds whose place it takes.
+        supersedes: Vec<Superseded>,
     },
     /// Builds are cancelled.
     Cancel {
+        /// The rule that says so.
+        rule: Rule,
         /// The sentence of the answer.
         because: String,
         /// The builds, each with its words.
         endings: Vec<Ending>,
         /// Scopes that end with it: what their builds left for later ones goes.
         drops: Vec<Scope>,
+        /// The branch or tag that went, to be remembered.
+        gone: Option<Gone>,
     },
+}
+
+impl Decision {
+    /// The rule that acted.
+    pub fn rule(&self) -> Rule {
+        match self {
+            Decision::Repeat { .. } => Rule::RepeatedDelivery,
+            Decision::Ignore { rule, .. }
+            | Decision::Already { rule, .. }
+            | Decision::Make { rule, .. }
+            | Decision::Cancel { rule, .. } => *rule,
+        }
+    }
+}
+
+/// A build whose place a new one takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superseded {
+    /// The build.
+    pub build: BuildId,
+    /// The rule that says so.
+    pub rule: Rule,
+    /// Its status' sentence.
+    pub sentence: String,
 }
 
 /// A build that is to be cancelled.
@@ -124,6 +165,8 @@ pub struct NewBuild {
     pub base_sha: Option<CommitId>,
     /// Where the ref stood before.
     pub before: Option<CommitId>,
+    /// When the forge says that the push was made.
+    pub pushed_at: Option<Timestamp>,
     /// The ref.
     pub git_ref: RefName,
     /// The pull request.
@@ -172,6 +215,9 @@ pub struct Accepted {
     pub superseded: Vec<BuildId>,
     /// A build was made: 202.
     pub made: bool,
+    /// The rule that acted; none in answers of versions that knew no rules.
+    #[serde(default)]
+    pub rule: Option<Rule>,
 }
 
 /// A delivery as it is listed.
@@ -276,10 +322,32 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
     let decisions: Vec<Decision> = round.iter().zip(&facts).map(|(one, facts)| (one.decide)(facts)).collect();
 
     let made = decisions.iter().filter(|decision| matches!(decision, Decision::Make { .. })).count();
-    let mut next_id = if made > 0 { builds::reserve_ids(connection, made).await? } else { BuildId(0) };
-    let (mut new, mut answers) = (Vec::with_capacity(made), Vec::with_capacity(round.len()));
-    let (mut ends, mut dropped) = (Vec::new(), Vec::new());
+    let next_id = if made > 0 { builds::reserve_ids(connection, made).await? } else { BuildId(0) };
+    let mut effects = Effects { next_id, ..Effects::default() };
+    let mut answers = Vec::with_capacity(round.len());
     for ((one, decision), facts) in round.iter().zip(&decisions).zip(&facts) {
+        answers.push(effects.of(one, decision, facts));
+    }
+    effects.write(connection, now).await?;
+    insert_deliveries(connection, round, &decisions, &answers).await?;
+    Ok(answers)
+}
+
+/// What the decisions of a round lead to, gathered so that it is written in few statements.
+#[derive(Default)]
+struct Effects<'d> {
+    next_id: BuildId,
+    made: Vec<builds::Numbered<'d>>,
+    pushed: Vec<BuildId>,
+    ends: Vec<requests::End>,
+    dropped: Vec<(&'d Scope, Timestamp)>,
+    gone: Vec<(&'d RepoId, &'d Gone, Timestamp)>,
+    told: Vec<(BuildId, Ruling)>,
+}
+
+impl<'d> Effects<'d> {
+    /// Adds what one decision leads to; what its delivery is answered.
+    fn of(&mut self, one: &'d Pending, decision: &'d Decision, facts: &Facts) -> Accepted {
         let mut answer = Accepted {
             delivery: one.delivery.id.clone(),
             builds: Vec::new(),
@@ -287,52 +355,95 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
             cancelled: Vec::new(),
             superseded: Vec::new(),
             made: false,
+            rule: Some(decision.rule()),
         };
         match decision {
             Decision::Repeat { because, first } => {
                 answer.ignored = Some(because.clone());
                 answer.builds.clone_from(&first.builds);
             }
-            Decision::Ignore { because } => answer.ignored = Some(because.clone()),
-            Decision::Already { build, because, pushed } => {
+            Decision::Ignore { because, instead, .. } => {
                 answer.ignored = Some(because.clone());
-                answer.builds.push(*build);
-                if *pushed {
-                    builds::mark_pushed(connection, *build).await?;
+                if let Some(instead) = instead {
+                    self.tell(*instead, one, decision, format!("{} was not built: {because}", asked(one)), None);
                 }
             }
-            Decision::Make { build, supersedes } => {
-                let attempt = facts.same.as_ref().map_or(1, |same| same.attempt.saturating_add(1));
-                new.push(builds::Numbered { id: next_id, attempt, created_at: one.delivery.received_at, build });
-                ends.extend(supersedes.iter().map(|(older, sentence)| requests::End {
-                    build: *older,
-                    reason: format!("superseded by #{next_id}"),
-                    sentence: sentence.clone(),
-                    superseded_by: Some(next_id),
-                }));
-                answer.builds.push(next_id);
-                answer.superseded = supersedes.iter().map(|(older, _)| *older).collect();
-                answer.made = true;
-                next_id = BuildId(next_id.0 + 1);
+            Decision::Already { build, because, pushed, .. } => {
+                answer.ignored = Some(because.clone());
+                answer.builds.push(*build);
+                self.tell(*build, one, decision, format!("{} asks for it too: {because}", asked(one)), None);
+                self.pushed.extend(pushed.then_some(*build));
             }
-            Decision::Cancel { because, endings, drops } => {
+            Decision::Make { build, supersedes, .. } => {
+                self.make(one, decision, (build, supersedes), facts, &mut answer)
+            }
+            Decision::Cancel { rule, because, endings, drops, gone } => {
                 answer.ignored = Some(because.clone());
                 answer.cancelled = endings.iter().map(|ending| ending.build).collect();
-                ends.extend(endings.iter().map(requests::End::from));
-                dropped.extend(drops.iter().map(|scope| (scope, one.delivery.received_at)));
+                let delivery = Some(one.delivery.id.as_str());
+                self.ends.extend(endings.iter().map(|ending| requests::End::of(ending, *rule, delivery)));
+                let at = one.delivery.received_at;
+                self.dropped.extend(drops.iter().map(|scope| (scope, at)));
+                let repo = one.about.as_ref().map(|about| &about.repo);
+                self.gone.extend(repo.zip(gone.as_ref()).map(|(repo, gone)| (repo, gone, at)));
             }
         }
-        answers.push(answer);
+        answer
     }
 
-    builds::insert(connection, &new).await?;
-    outbox::insert_first(connection, &new, now.steady).await?;
-    for end in &ends {
-        requests::end(connection, end, now).await?;
+    fn make(
+        &mut self,
+        one: &Pending,
+        decision: &Decision,
+        (build, supersedes): (&'d NewBuild, &'d [Superseded]),
+        facts: &Facts,
+        answer: &mut Accepted,
+    ) {
+        let id = self.next_id;
+        self.next_id = BuildId(id.0 + 1);
+        let attempt = facts.same.as_ref().map_or(1, |same| same.attempt.saturating_add(1));
+        self.made.push(builds::Numbered { id, attempt, created_at: one.delivery.received_at, build });
+        self.tell(id, one, decision, asked(one), facts.same.as_ref().map(|same| same.id));
+        self.ends.extend(supersedes.iter().map(|older| requests::End {
+            build: older.build,
+            reason: format!("superseded by #{id}"),
+            sentence: older.sentence.clone(),
+            superseded_by: Some(id),
+            rule: older.rule,
+            delivery: Some(one.delivery.id.clone()),
+        }));
+        answer.builds.push(id);
+        answer.superseded = supersedes.iter().map(|older| older.build).collect();
+        answer.made = true;
     }
-    scopes::drop(connection, &dropped).await?;
-    insert_deliveries(connection, round, &decisions, &answers).await?;
-    Ok(answers)
+
+    fn tell(&mut self, build: BuildId, one: &Pending, decision: &Decision, because: String, other: Option<BuildId>) {
+        let delivery = Some(one.delivery.id.clone());
+        let (at, rule) = (one.delivery.received_at, decision.rule());
+        self.told.push((build, Ruling { at, rule, because, other_build: other, delivery }));
+    }
+
+    async fn write(&self, connection: &mut Connection, now: Now) -> Result<(), StoreError> {
+        builds::insert(connection, &self.made).await?;
+        outbox::insert_first(connection, &self.made, now.steady).await?;
+        for build in &self.pushed {
+            builds::mark_pushed(connection, *build).await?;
+        }
+        rulings::write(connection, &self.told).await?;
+        for end in &self.ends {
+            requests::end(connection, end, now).await?;
+        }
+        scopes::drop(connection, &self.dropped).await?;
+        deletions::remember(connection, &self.gone).await
+    }
+}
+
+/// What a delivery is about, for the history of a build: `push of topic to a1b2c3d`.
+fn asked(one: &Pending) -> String {
+    let about = one.about.as_ref();
+    let git_ref = about.map(|about| format!(" of {}", about.git_ref.short())).unwrap_or_default();
+    let sha = about.and_then(|about| about.sha.as_ref()).map(|sha| format!(" to {}", sha.short())).unwrap_or_default();
+    format!("{}{git_ref}{sha}", one.delivery.event)
 }
 
 async fn insert_deliveries(

@@ -10,6 +10,7 @@
 
 mod builds;
 mod clock;
+mod deletions;
 mod deliveries;
 mod examine;
 mod explanations;
@@ -19,6 +20,7 @@ mod queue;
 mod requests;
 mod retention;
 mod row;
+mod rulings;
 mod schema;
 mod scopes;
 mod sqlite;
@@ -32,7 +34,8 @@ use tokio::sync::watch;
 
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
-pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild};
+pub use deletions::{Deletion, Gone};
+pub use deliveries::{About, Accepted, Decide, Decision, Delivery, DeliveryRecord, Ending, NewBuild, Superseded};
 pub use examine::{Found, examine};
 pub use facts::{Facts, Known};
 pub use outbox::{OutboxHealth, OutboxItem};

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::sqlite::{Connection, MIGRATIONS, writer};
-use super::{Filter, builds, facts, outbox, queue, schema};
+use super::{Filter, builds, deletions, facts, outbox, queue, schema};
 use crate::domain::build::State;
 use crate::domain::outcome::Outcome;
 
@@ -49,6 +49,8 @@ async fn the_busy_statements_read_no_table() {
         two("asked (n, forge, repo, delivery)", facts::ANSWERS),
         two("asked (n, forge, repo, git_ref)", facts::UNFINISHED),
         two("asked (n, forge, repo, git_ref, sha)", facts::SAME),
+        two("asked (n, forge, repo, git_ref)", facts::RECENT),
+        two("asked (n, forge, repo, git_ref)", deletions::DELETIONS),
         two("said (forge, repo, sha, context)", outbox::REPLACE),
         queue::CLAIM.to_owned(),
         outbox::DUE.to_owned(),
@@ -57,7 +59,7 @@ async fn the_busy_statements_read_no_table() {
     for statement in statements {
         let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
         let plan = joined(explain.fetch_all(&mut connection).await.expect("explains"));
-        for table in ["deliveries", "builds", "outbox", "d", "b"] {
+        for table in ["deliveries", "builds", "outbox", "d", "b", "r"] {
             assert!(
                 !plan.contains(&format!("SCAN {table};")) && !plan.ends_with(&format!("SCAN {table}")),
                 "{statement}: {plan}"

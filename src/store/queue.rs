@@ -10,10 +10,11 @@ use sqlx::Row as _;
 use super::clock::Now;
 use super::outbox::{Speaker, speaker_columns};
 use super::sqlite::{Connection, Row};
-use super::{Store, StoreError, builds, row, steps};
+use super::{Store, StoreError, builds, row, rulings, steps};
 use crate::domain::build::{Build, BuildId, KeptLevel};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::CommitId;
+use crate::domain::rule::{Rule, Ruling};
 use crate::domain::status::{Status, StatusState};
 
 /// After so many claims whose lease was lost, a build ends broken.
@@ -315,12 +316,13 @@ async fn give_one_back(
     if counts && claims >= MAX_CLAIMS {
         let sentence = format!("Not your commit: the agent was lost {claims} times while it ran this build");
         let verdict = Verdict::new(Outcome::Broken, "agent lost");
+        tell(connection, speaker.build, Rule::AgentLostTooOften, &sentence, now).await?;
         return end_lost(connection, &speaker, &verdict, &sentence, now).await;
     }
-    let (given_back, sentence) = if counts {
-        (0, "Queued again: the agent that ran it was lost")
+    let (given_back, rule, sentence) = if counts {
+        (0, Rule::AgentLost, "Queued again: the agent that ran it was lost")
     } else {
-        (1, "Queued again: the agent that ran it is restarting")
+        (1, Rule::AgentDrains, "Queued again: the agent that ran it is restarting")
     };
     sqlx::query(
         "UPDATE builds SET state = 'queued', agent = NULL, lease_until = NULL, started_at = NULL, built_sha = NULL, \
@@ -332,7 +334,20 @@ async fn give_one_back(
     .await?;
     steps::delete(connection, speaker.build).await?;
     speaker.say_own(connection, StatusState::Pending, sentence, now.steady).await?;
+    tell(connection, speaker.build, rule, sentence, now).await?;
     Ok(Returned::Queued(speaker.build))
+}
+
+/// Writes a line of the build's history.
+async fn tell(
+    connection: &mut Connection,
+    build: BuildId,
+    rule: Rule,
+    because: &str,
+    now: Now,
+) -> Result<(), StoreError> {
+    let ruling = Ruling { at: now.wall, rule, because: because.to_owned(), other_build: None, delivery: None };
+    rulings::write(connection, &[(build, ruling)]).await
 }
 
 async fn end_lost(

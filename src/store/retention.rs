@@ -1,6 +1,8 @@
 //! What is too old is forgotten.
 
-use super::{Store, StoreError, row, scopes};
+use std::time::Duration;
+
+use super::{Store, StoreError, deletions, row, scopes};
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 
@@ -32,7 +34,7 @@ impl Store {
             }
             forgotten.builds.extend(ids.into_iter().map(BuildId));
         }
-        self.forget_dropped_scopes().await?;
+        self.forget_ends().await?;
         loop {
             let count = self.forget_deliveries(deliveries_before).await?;
             if count == 0 {
@@ -60,10 +62,19 @@ impl Store {
         .await
     }
 
-    async fn forget_dropped_scopes(&self) -> Result<(), StoreError> {
-        let told = row::stored(u64::try_from(scopes::TOLD.as_millis()).unwrap_or(u64::MAX));
-        let before = Timestamp(self.inner.clock.wall().0.saturating_sub(told));
-        self.write(false, move |connection| Box::pin(async move { scopes::forget(connection, before).await })).await
+    async fn forget_ends(&self) -> Result<(), StoreError> {
+        let now = self.inner.clock.wall().0;
+        let before = |age: Duration| {
+            Timestamp(now.saturating_sub(row::stored(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))))
+        };
+        let (scopes_before, deletions_before) = (before(scopes::TOLD), before(deletions::REMEMBERED));
+        self.write(false, move |connection| {
+            Box::pin(async move {
+                scopes::forget(connection, scopes_before).await?;
+                deletions::forget(connection, deletions_before).await
+            })
+        })
+        .await
     }
 
     async fn forget_deliveries(&self, before: Timestamp) -> Result<u64, StoreError> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::domain::build::{Build, BuildId};
+use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 
 use super::answer::Refused;
@@ -106,15 +107,25 @@ pub(super) async fn build(
     Ok(Json(WholeBuild { build, notices }))
 }
 
+/// A build's account: why it is there and what moved it, and why its plan is as it is.
+#[derive(Serialize)]
+pub(super) struct WholePlan {
+    rulings: Vec<Ruling>,
+    #[serde(flatten)]
+    explanation: Explanation,
+}
+
 /// `GET /api/v1/builds/{id}/plan`: empty lists for a build whose plan was not kept.
 pub(super) async fn plan(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Json<Explanation>, Refused> {
+) -> Result<Json<WholePlan>, Refused> {
     let build = readable(&pages, &id, query.as_deref(), &headers).await?;
-    Ok(Json(pages.records.explanation(build.id).await?.unwrap_or_default()))
+    let rulings = pages.records.rulings(build.id).await?;
+    let explanation = pages.records.explanation(build.id).await?.unwrap_or_default();
+    Ok(Json(WholePlan { rulings, explanation }))
 }
 
 /// The build that is asked for, when it is there and the request may read it.

@@ -13,6 +13,7 @@ use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, State, Step, Step
 use hookmill::domain::link::InstanceKey;
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::repo::RefName;
+use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::spec::Explanation;
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
@@ -91,6 +92,7 @@ pub(crate) fn step(name: &str, kind: StepKind, outcome: Option<Outcome>, start: 
 pub(crate) struct Memory {
     builds: Mutex<BTreeMap<i64, Build>>,
     explanations: Mutex<BTreeMap<i64, Explanation>>,
+    rulings: Mutex<BTreeMap<i64, Vec<Ruling>>>,
     /// How often anything was asked or changed.
     pub(crate) asked: Mutex<u32>,
 }
@@ -102,6 +104,10 @@ impl Memory {
 
     pub(crate) fn explain(&self, id: i64, explanation: Explanation) {
         self.explanations.lock().expect("as above").insert(id, explanation);
+    }
+
+    pub(crate) fn rule(&self, id: i64, rulings: Vec<Ruling>) {
+        self.rulings.lock().expect("as above").insert(id, rulings);
     }
 
     fn get(&self, id: BuildId) -> Option<Build> {
@@ -121,6 +127,10 @@ impl Records for Memory {
 
     fn explanation(&self, id: BuildId) -> Answer<'_, Option<Explanation>> {
         now(self.explanations.lock().expect("as above").get(&id.0).cloned())
+    }
+
+    fn rulings(&self, id: BuildId) -> Answer<'_, Vec<Ruling>> {
+        now(self.rulings.lock().expect("as above").get(&id.0).cloned().unwrap_or_default())
     }
 
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>> {
@@ -146,6 +156,7 @@ impl Records for Memory {
             status: 202,
             builds: vec![BuildId(1)],
             ignored: None,
+            rule: Some(Rule::PushIsBuilt),
         }])
     }
 

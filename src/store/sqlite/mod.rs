@@ -32,6 +32,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, sql: include_str!("migrations/0002_explanations.sql") },
     Migration { version: 3, sql: include_str!("migrations/0003_mend.sql") },
     Migration { version: 4, sql: include_str!("migrations/0004_caches.sql") },
+    Migration { version: 7, sql: include_str!("migrations/0007_rulings_and_turns.sql") },
 ];
 
 /// Whether the database holds tables at all, ours or somebody else's.
