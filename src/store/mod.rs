@@ -12,6 +12,7 @@ mod builds;
 mod clock;
 mod deletions;
 mod deliveries;
+mod effects;
 mod examine;
 mod explanations;
 mod facts;
@@ -25,6 +26,7 @@ mod schema;
 mod scopes;
 mod sqlite;
 mod steps;
+mod turns;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::sqlite::{Connection, MIGRATIONS, writer};
-use super::{Filter, builds, deletions, facts, outbox, queue, schema};
+use super::{Filter, builds, deletions, facts, outbox, schema, turns};
 use crate::domain::build::State;
 use crate::domain::outcome::Outcome;
 
@@ -52,14 +52,14 @@ async fn the_busy_statements_read_no_table() {
         two("asked (n, forge, repo, git_ref)", facts::RECENT),
         two("asked (n, forge, repo, git_ref)", deletions::DELETIONS),
         two("said (forge, repo, sha, context)", outbox::REPLACE),
-        queue::CLAIM.to_owned(),
+        turns::CLAIM.to_owned(),
         outbox::DUE.to_owned(),
         outbox::NEWER_SPOKE.to_owned(),
     ];
     for statement in statements {
         let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
         let plan = joined(explain.fetch_all(&mut connection).await.expect("explains"));
-        for table in ["deliveries", "builds", "outbox", "d", "b", "r"] {
+        for table in ["deliveries", "builds", "outbox", "d", "b", "r", "h", "n"] {
             assert!(
                 !plan.contains(&format!("SCAN {table};")) && !plan.ends_with(&format!("SCAN {table}")),
                 "{statement}: {plan}"

@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use super::clock::Now;
 use super::outbox::{Speaker, speaker_columns};
 use super::sqlite::{Connection, Row};
-use super::{Store, StoreError, builds, row, rulings, steps};
+use super::{Store, StoreError, builds, row, rulings, steps, turns};
 use crate::domain::build::{Build, BuildId, KeptLevel};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::CommitId;
@@ -80,25 +80,22 @@ enum Which {
     Held(Claim),
 }
 
-/// One conditional update; the condition is said twice for databases with several writers.
-pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, lease_until = $2, started_at = $3, \
-                     fence = fence + 1, claims = claims + 1 WHERE id = (SELECT id FROM builds \
-                     WHERE finished_at IS NULL AND state = 'queued' ORDER BY id LIMIT 1) \
-                     AND state = 'queued' RETURNING *";
-
 impl Store {
-    /// Claims the oldest queued build for `agent`, which must renew before `lease` is over. `None`: nothing is queued.
+    /// Claims a queued build for `agent`, which must renew before `lease` is over: the oldest one of the repository whose
+    /// turn it is (`turns`). `None`: nothing is queued.
     pub async fn claim(&self, agent: &str, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         let (agent, clock) = (agent.to_owned(), self.inner.clock.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let claimed = sqlx::query(CLAIM)
+                let claimed = sqlx::query(turns::CLAIM)
                     .bind(agent)
                     .bind(clock.steady().plus(lease).0)
                     .bind(clock.wall().0)
-                    .fetch_optional(connection)
+                    .fetch_optional(&mut *connection)
                     .await?;
-                claimed.as_ref().map(read_claimed).transpose()
+                let Some(claimed) = claimed else { return Ok(None) };
+                turns::served(connection, &claimed).await?;
+                read_claimed(&claimed).map(Some)
             })
         })
         .await

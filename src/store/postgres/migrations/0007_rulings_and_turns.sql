@@ -34,4 +34,5 @@ CREATE TABLE turns (
     PRIMARY KEY (forge, repo)
 );
 CREATE INDEX turns_by_served ON turns (served);
-CREATE INDEX builds_queue    ON builds (forge, repo, id) WHERE finished_at IS NULL AND state = 'queued';
+-- The state leads it although it is the same in all of it: so it is preferred to builds_unfinished.
+CREATE INDEX builds_queue    ON builds (state, forge, repo, id) WHERE state = 'queued';
