@@ -31,6 +31,7 @@ pub mod domain;
 
 // ground: the machine
 pub mod confine;
+pub mod disk;
 pub mod outside;
 pub mod process;
 pub mod tree;

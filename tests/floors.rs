@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 7] = [
     ("words", &["domain"]),
     ("settings", &["config"]),
-    ("ground", &["tree", "process", "confine", "outside"]),
+    ("ground", &["tree", "process", "confine", "outside", "disk"]),
     ("abilities", &["forge", "store", "blobs", "checkout", "plan", "toolchain", "live", "egress", "cache"]),
     ("flow", &["intake", "runner", "worker", "reporter", "sweeper"]),
     ("doors", &["web", "cli", "inside"]),
@@ -19,10 +19,16 @@ const FLOORS: [(&str, &[&str]); 7] = [
 
 /// Arrows within a floor that are part of the design.
 ///
-/// `confine` starts processes and looks at trees; the flow is read from `worker` down to `runner`;
+/// `confine` starts processes and looks at trees, `disk` measures them; the flow is read from `worker` down to `runner`;
 /// the join puts everything together.
-const EXCEPTIONS: [(&str, &str); 5] =
-    [("confine", "process"), ("confine", "tree"), ("worker", "runner"), ("main", "app"), ("main", "telemetry")];
+const EXCEPTIONS: [(&str, &str); 6] = [
+    ("confine", "process"),
+    ("confine", "tree"),
+    ("disk", "tree"),
+    ("worker", "runner"),
+    ("main", "app"),
+    ("main", "telemetry"),
+];
 
 fn floor_of(room: &str) -> Option<usize> {
     FLOORS.iter().position(|(_, rooms)| rooms.contains(&room))

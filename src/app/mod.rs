@@ -103,6 +103,7 @@ async fn run(parts: Parts, is_right: bool, listener: Listener, mut signals: Sign
     let tasks = TaskTracker::new();
     let door = tasks.spawn(listener::serve(listener, router, doors.clone()));
     tasks.spawn(sweeper.clone().run(doors.clone()));
+    tasks.spawn(sweeper.clone().keep_room(doors.clone()));
     tasks.spawn(reporter.run(last_words.clone()));
     // Before the first build needs it, and not before the door is open.
     tasks.spawn(async move { tools.toolchain().await });

@@ -11,6 +11,7 @@ use crate::blobs::{Artifacts, Logs};
 use crate::cache::Cache;
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
+use crate::disk::Disk;
 use crate::domain::link::InstanceKey;
 use crate::forge::api::Client;
 use crate::intake;
@@ -18,7 +19,7 @@ use crate::live::Hub;
 use crate::live::cache_tally::CacheTally;
 use crate::reporter::Reporter;
 use crate::runner::{self, Pending, Toolbox};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::sweeper::Sweeper;
 use crate::web::hook::{Hooks, NotTaken, Refusals, TakeFn};
 use crate::web::{self, Pages, Site};
@@ -59,6 +60,7 @@ impl Parts {
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
         let cache = Cache::new(&server.data_dir);
         let caches = CacheTally::default();
+        let disk = Disk::new(&server.data_dir, &server.space);
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
         let sweeper = Sweeper {
@@ -69,6 +71,7 @@ impl Parts {
             artifacts: artifacts.clone(),
             cache: cache.clone(),
             tally: caches.clone(),
+            disk: disk.clone(),
             retention: retention_seen,
         };
         let reporter = Reporter {
@@ -99,17 +102,19 @@ impl Parts {
                 permits: Arc::new(Semaphore::new(steps_at_once(server.agent.slots))),
             },
             logs: logs.clone(),
+            disk: disk.clone(),
             hub: hub.clone(),
             busy: Arc::default(),
         };
-        let take = take_by(store.clone(), statuses_seen);
+        let take = take_by(store.clone(), statuses_seen, disk.clone());
         let records = Arc::new(StoreRecords {
             store: store.clone(),
             layers: Arc::clone(layers),
             slots: server.agent.slots,
             busy: Arc::clone(&worker.busy),
             answers: take.answers,
-            data_dir: server.data_dir.clone(),
+            agent: server.agent.name.clone(),
+            disk,
             caches: caches.clone(),
         });
         let refusals = Refusals::default();
@@ -142,14 +147,20 @@ struct Take {
     answers: Arc<records::Answers>,
 }
 
-fn take_by(store: Store, statuses: watch::Receiver<Arc<Statuses>>) -> Take {
+fn take_by(store: Store, statuses: watch::Receiver<Arc<Statuses>>, disk: Disk) -> Take {
     let answers = Arc::<records::Answers>::default();
     let counted = Arc::clone(&answers);
     let take: TakeFn = Arc::new(move |taken| {
-        let (store, counted) = (store.clone(), Arc::clone(&counted));
+        let (store, counted, disk) = (store.clone(), Arc::clone(&counted), disk.clone());
         let context = statuses.borrow().context.clone();
         Box::pin(async move {
-            let answered = intake::take(&store, records::arrival(taken, context)).await;
+            let arrival = records::arrival(taken, context);
+            let mut answered = intake::take(&store, arrival.clone()).await;
+            // A full disk keeps a reserve for this.
+            if matches!(answered, Err(StoreError::Unavailable(_))) && disk.give_reserve() {
+                disk.ask();
+                answered = intake::take(&store, arrival).await;
+            }
             counted.count(&answered);
             answered.map(records::answer).map_err(|error| NotTaken { why: error.to_string() })
         })

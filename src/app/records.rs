@@ -1,11 +1,11 @@
 //! The store in the words of the doors.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::confine::Layers;
+use crate::disk::{Disk, Level};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
@@ -15,9 +15,6 @@ use crate::store::{self, Accepted, CancelAnswer, Filter, RerunAnswer, Store, Sto
 use crate::web::hook::{self, Taken};
 use crate::web::{Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
 
-/// Below this much free space the disk is not as it should be.
-const LITTLE_SPACE: u64 = 512 << 20;
-
 /// The store and the state of this process, as pages and API ask for them.
 pub(super) struct StoreRecords {
     pub(super) store: Store,
@@ -25,7 +22,8 @@ pub(super) struct StoreRecords {
     pub(super) slots: usize,
     pub(super) busy: Arc<AtomicUsize>,
     pub(super) answers: Arc<Answers>,
-    pub(super) data_dir: PathBuf,
+    pub(super) agent: String,
+    pub(super) disk: Disk,
     pub(super) caches: CacheTally,
 }
 
@@ -146,6 +144,10 @@ impl Records for StoreRecords {
         })
     }
 
+    fn waits(&self) -> Option<String> {
+        self.disk.holds_back().map(|words| format!("the disk of agent {} has {words}", self.agent))
+    }
+
     fn counts(&self) -> Answer<'_, Counts> {
         Box::pin(async move {
             let builds = self.store.counts().await.map_err(unavailable)?;
@@ -209,12 +211,9 @@ impl StoreRecords {
     }
 
     fn disk(&self) -> Part {
-        let (ok, detail) = match rustix::fs::statvfs(&self.data_dir) {
-            Err(error) => (false, format!("{}: {error}", self.data_dir.display())),
-            Ok(fs) => {
-                let free = fs.f_bavail.saturating_mul(fs.f_frsize);
-                (free >= LITTLE_SPACE, format!("{} MiB free", free >> 20))
-            }
+        let (ok, detail) = match self.disk.look() {
+            Err(error) => (false, error.to_string()),
+            Ok(look) => (look.level == Level::Fine, look.words),
         };
         Part { name: "disk", ok, needed: false, detail }
     }

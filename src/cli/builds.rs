@@ -136,6 +136,9 @@ struct Account {
 struct Listing {
     builds: Vec<Build>,
     next: Option<BuildId>,
+    /// Why queued builds are not started.
+    #[serde(default)]
+    waits: Option<String>,
 }
 
 pub(super) fn run(args: BuildsArgs, out: &mut Out) -> ExitCode {
@@ -189,10 +192,13 @@ fn list(server: &Server, args: &ListArgs, out: &mut Out) -> Result<(), CallError
         print_document(&document, out);
         return Ok(());
     }
-    let Listing { builds, next } = server.parse(&document)?;
+    let Listing { builds, next, waits } = server.parse(&document)?;
     let screen = Screen::of_this_process();
     for line in show::list(&builds, screen) {
         out.line(line);
+    }
+    if let Some(waits) = waits.filter(|_| screen != Screen::Raw) {
+        out.line(format_args!("queued builds wait: {}", screen::one_line(&waits)));
     }
     if let Some(next) = next.filter(|_| screen != Screen::Raw) {
         out.line(format_args!("… and older ones: --before {next}"));

@@ -275,10 +275,12 @@ impl Layers {
         let blocks = blocks::repos(repos, &by_name, &defaults, around, found);
         let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
         let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
+        let (data_dir, space) = parts::data(self.section("data", found));
         Server {
             web: Arc::new(parts::web(self.section("server", found), around)),
             store: Arc::new(parts::store(self.section("store", found))),
-            data_dir: parts::data_dir(self.section("data", found)),
+            data_dir,
+            space: Arc::new(space),
             agent: Arc::new(agent),
             network: Arc::new(parts::network(self.section("network", found), around)),
             toolchain: Arc::new(parts::toolchain(self.section("toolchain", found))),

@@ -12,6 +12,7 @@ use super::problem::{Kind, Problem};
 use super::schema::Shape;
 use super::secret;
 use super::section::{Located, Section};
+use super::server::Space;
 use super::server::{
     Agent, Listen, Network, Read, Require, Retention, Sandbox, StatusMode, Statuses, StoreUrl, Toolchain, Web,
 };
@@ -105,11 +106,23 @@ pub(super) fn store(mut section: Section<'_>) -> StoreUrl {
 }
 
 /// `[data]`.
-pub(super) fn data_dir(mut section: Section<'_>) -> PathBuf {
+pub(super) fn data(mut section: Section<'_>) -> (PathBuf, Space) {
     section.refuse("blobs_url", "objects shared by several machines");
     let dir = section.path("dir");
+    let percent = section.count("low_percent").and_then(|percent| {
+        let good = percent.value <= 50;
+        if !good {
+            section.wrong(&percent.place, "`data.low_percent` is a share of the disk, at most 50", "write 5");
+        }
+        good.then_some(percent.value)
+    });
+    let space = Space {
+        low: section.size("low").unwrap_or_default(),
+        low_percent: percent.unwrap_or_default(),
+        reserve: section.size("reserve").unwrap_or_default(),
+    };
     section.finish();
-    dir.map(|dir| dir.value).unwrap_or_default()
+    (dir.map(|dir| dir.value).unwrap_or_default(), space)
 }
 
 /// `[agent]`, with `[limits]`.
@@ -252,9 +265,8 @@ pub(super) fn retention(mut section: Section<'_>) -> Retention {
         artifacts: section.duration("artifacts").unwrap_or_default(),
         deliveries: section.duration("deliveries").unwrap_or_default(),
         snapshots: section.size("snapshots").unwrap_or_default(),
+        mirrors: section.size("mirrors").unwrap_or_default(),
     };
-    // Checked, so that a file written for a later version is not refused for it.
-    section.size("mirrors");
     section.finish();
     retention
 }

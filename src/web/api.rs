@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::domain::build::{Build, BuildId};
+use crate::domain::build::{Build, BuildId, State as BuildState};
 use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 
@@ -33,7 +33,16 @@ pub(super) async fn builds(
     }
     let filter = filter(query.as_deref().unwrap_or_default()).map_err(Refused::bad_request)?;
     let (builds, next) = page_of_builds(&pages, filter).await?;
-    Ok(Json(json!({"builds": builds, "next": next})).into_response())
+    let mut answer = json!({"builds": builds, "next": next});
+    if let Some(waits) = waits_for(&pages, &builds) {
+        answer["waits"] = waits.into();
+    }
+    Ok(Json(answer).into_response())
+}
+
+/// Why those of the builds that are queued are not started; `None` where none is, or only slots are waited for.
+pub(super) fn waits_for(pages: &Pages, builds: &[Build]) -> Option<String> {
+    builds.iter().any(|build| build.state == BuildState::Queued).then(|| pages.records.waits()).flatten()
 }
 
 /// One page of builds, and the id before which the next page begins.
@@ -93,6 +102,9 @@ pub(super) struct WholeBuild {
     #[serde(flatten)]
     build: Build,
     notices: Vec<String>,
+    /// Why it is not started although a slot may be free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits: Option<String>,
 }
 
 /// `GET /api/v1/builds/{id}`
@@ -104,7 +116,8 @@ pub(super) async fn build(
 ) -> Result<Json<WholeBuild>, Refused> {
     let build = readable(&pages, &id, query.as_deref(), &headers).await?;
     let notices = pages.records.explanation(build.id).await?.unwrap_or_default().notices;
-    Ok(Json(WholeBuild { build, notices }))
+    let waits = waits_for(&pages, std::slice::from_ref(&build));
+    Ok(Json(WholeBuild { build, notices, waits }))
 }
 
 /// A build's account: why it is there and what moved it, and why its plan is as it is.

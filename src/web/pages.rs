@@ -13,7 +13,7 @@ use crate::domain::spec::Explanation;
 
 use super::Pages;
 use super::answer::Refused;
-use super::api::{build_id, filter, page_of_builds, parameter, readable};
+use super::api::{build_id, filter, page_of_builds, parameter, readable, waits_for};
 use super::asset::short_hash;
 use super::records::BuildFilter;
 use super::view::{Frame, KeptFiles, Lane, Mark, Moved, OtherBuild, Reasoned, Summary, lanes, now, path_encoded};
@@ -68,6 +68,8 @@ struct ListPage {
     filter: BuildFilter,
     is_filtered: bool,
     rows: Vec<Summary>,
+    /// Why queued builds are not started.
+    waits: Option<String>,
     older: Option<String>,
 }
 
@@ -140,6 +142,7 @@ async fn list_page(
         is_filtered: !given.is_empty(),
         filter,
         rows: builds.iter().map(|build| Summary::new(build, now)).collect(),
+        waits: waits_for(pages, &builds).map(|why| super::ansi::shown(&why)),
         older,
     };
     Ok(html(&page).into_response())
@@ -212,6 +215,8 @@ struct BuildPage {
     approved_by: Option<String>,
     is_finished: bool,
     is_waiting: bool,
+    /// Why it is not started although a slot may be free.
+    waits: Option<String>,
     /// Lines to paste that mend the build.
     mend: Option<String>,
     /// Where the live stream goes on from what the page shows.
@@ -285,6 +290,7 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         approved_by: build.approved_by.as_deref().map(super::ansi::shown),
         is_finished: build.state == BuildState::Finished,
         is_waiting: build.state == BuildState::Waiting,
+        waits: waits_for(pages, std::slice::from_ref(&build)).map(|why| super::ansi::shown(&why)),
         events,
         mend,
         lanes,

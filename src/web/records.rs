@@ -43,6 +43,9 @@ pub trait Records: Send + Sync + 'static {
     /// How the parts of this server are. Never fails: a store that does not answer is a part that is not ok.
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>>;
 
+    /// Why no queued build is started at this moment, a phrase; `None` where only slots are waited for.
+    fn waits(&self) -> Option<String>;
+
     /// The figures behind `/metrics`.
     fn counts(&self) -> Answer<'_, Counts>;
 }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::server::{Agent, Forges, Statuses, Web};
+use crate::disk::Disk;
 use crate::domain::build::{Build, Cause};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
@@ -39,6 +40,9 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How long to sleep when nothing says that a build was queued.
 const POLL: Duration = Duration::from_secs(5);
 
+/// How long to wait before the disk is looked at again.
+const NO_ROOM: Duration = Duration::from_secs(1);
+
 /// The part that claims and runs builds.
 #[derive(Clone)]
 pub struct Worker {
@@ -56,6 +60,8 @@ pub struct Worker {
     pub parts: Parts,
     /// Where step output is kept.
     pub logs: Logs,
+    /// How much room there is.
+    pub disk: Disk,
     /// Who looks at running builds.
     pub hub: Hub,
     /// How many slots hold a build.
@@ -82,6 +88,16 @@ impl Worker {
                 slot = slots.take() => slot,
                 () = ending.drain.cancelled() => break,
             };
+            // What waits says why: the pages ask the disk too.
+            if self.disk.holds_back().is_some() {
+                drop(slot);
+                self.disk.ask();
+                tokio::select! {
+                    () = tokio::time::sleep(NO_ROOM) => {}
+                    () = ending.drain.cancelled() => {}
+                }
+                continue;
+            }
             match self.store.claim(&self.agent.name, LEASE).await {
                 Ok(Some(claimed)) => {
                     let (worker, ending) = (self.clone(), ending.clone());
@@ -149,6 +165,8 @@ impl Worker {
         let stop = CancellationToken::new();
         let (tell, happenings) = Tell::channel();
         let mut keeper = Keeper::new(self, claimed);
+        let folder = self.parts.data_dir.join(format!("slots/{slot}/builds/{}", build.id));
+        let writer = self.disk.enter(folder, stop.clone());
         let running = async {
             match self.job(&build).await {
                 Ok(job) => tokio::select! {
@@ -164,7 +182,11 @@ impl Worker {
         let ending = Ending { drain: stop.clone(), now: give_back.clone() };
         let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, &ending, kept_and_ran).await;
         let is_told = kept.is_ok() && lease_end.is_none();
-        let verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
+        let mut verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
+        if writer.was_stopped() && !verdict.outcome.is_success() {
+            verdict = Verdict::new(Outcome::Broken, sentence::broken("no space left on the agent's disk", 1));
+        }
+        drop(writer);
         // What nobody will keep goes at once: it may be what fills the disk.
         let left = is_told.then_some(built);
         if verdict.outcome == Outcome::Broken {

@@ -93,6 +93,8 @@ pub(crate) struct Memory {
     builds: Mutex<BTreeMap<i64, Build>>,
     explanations: Mutex<BTreeMap<i64, Explanation>>,
     rulings: Mutex<BTreeMap<i64, Vec<Ruling>>>,
+    /// Why no queued build is started.
+    pub(crate) waits: Mutex<Option<String>>,
     /// How often anything was asked or changed.
     pub(crate) asked: Mutex<u32>,
 }
@@ -190,6 +192,10 @@ impl Records for Memory {
             part("store", true, true, "sqlite, 3 builds"),
             part("sandbox", false, false, "no user namespaces: builds are not confined"),
         ]))
+    }
+
+    fn waits(&self) -> Option<String> {
+        self.waits.lock().expect("as above").clone()
     }
 
     fn counts(&self) -> Answer<'_, Counts> {
