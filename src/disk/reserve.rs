@@ -67,7 +67,7 @@ impl Reserve {
 }
 
 fn fill(file: &mut File, bytes: u64) -> io::Result<()> {
-    const PIECE: [u8; 65_536] = [0x5a; 65_536];
+    static PIECE: [u8; 65_536] = [0x5a; 65_536];
     let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
     while left > 0 {
         let piece = left.min(PIECE.len());
