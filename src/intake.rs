@@ -3,6 +3,9 @@
 //! [`decide`] is pure. [`take`] hands it to the store, which asks it within the transaction that then writes delivery,
 //! build and pending status: no other delivery comes between.
 //!
+//! Each rule has a name ([`Rule`]), which the answer and the build's history bear, and a place: [`order`], [`place`],
+//! [`one_build`] and [`gone`] have those that look at what is known, this file those that look at the event alone.
+//!
 //! One commit of one ref is one build. A push and the pull request of its branch both ask for it, and the
 //! first one makes it: while it is unfinished the other is answered "already building", and after it finished "already
 //! built". The same kind of event asking for a finished commit again (a reopened pull request, a ref that was
@@ -15,18 +18,21 @@
 //! to go into. The close of a pull request ends a fork's builds; on a branch of the repository itself it ends only those
 //! that no push has asked for. With its pull request, or with its branch, what a scope's builds kept for later ones ends too.
 
+mod gone;
+mod one_build;
+mod order;
+mod place;
+
 use std::sync::Arc;
 
-use crate::config::server::{Forks, RepoRules, Supersede};
-use crate::domain::build::{BuildId, Cause, State};
+use crate::config::server::{Forks, RepoRules};
+use crate::domain::build::{Cause, State};
 use crate::domain::event::{Event, Heard, PullRequest, Push};
-use crate::domain::outcome::Outcome;
 use crate::domain::repo::{RefName, RepoId};
-use crate::domain::snapshot::Scope;
+use crate::domain::rule::Rule;
 use crate::domain::status::{Status, StatusState};
-use crate::domain::time::brief;
 use crate::domain::trust::Trust;
-use crate::store::{About, Accepted, Decision, Delivery, Ending, Facts, Known, NewBuild, Store, StoreError};
+use crate::store::{About, Accepted, Decision, Delivery, Facts, Known, NewBuild, Store, StoreError};
 
 /// A delivery whose signature held, read, with the rules of its repository.
 #[derive(Debug, Clone)]
@@ -65,29 +71,32 @@ pub fn about(arrival: &Arrival) -> Option<About> {
     let repo = repo(arrival)?;
     let rules = arrival.rules.as_ref()?;
     let default_branch = arrival.heard.default_branch.as_deref();
-    let (git_ref, sha, unfinished) = match &arrival.heard.event {
+    let stands_on = arrival.found.as_ref().map(|found| found.stands_on.clone()).unwrap_or_default();
+    let pull_request = match &arrival.heard.event {
+        Event::PullRequest(PullRequest { number, .. }) | Event::PullRequestClosed { number, .. } => {
+            Some(RefName::pull_request(*number))
+        }
+        _ => None,
+    };
+    let about = |git_ref: RefName, sha, unfinished, order| {
+        let head = pull_request.unwrap_or_else(|| git_ref.clone());
+        // What was found must see the delivery before it, so it is taken as one that looks at the ref's builds.
+        let unfinished = unfinished || arrival.found.is_some();
+        Some(About { repo, git_ref, sha, unfinished, order, head, stands_on })
+    };
+    match &arrival.heard.event {
+        event if gone::deletion(event).is_some() => about(gone::deletion(event)?.git_ref, None, true, false),
         Event::Push(push) => {
-            let gone = push.after.is_zero();
-            let looks = gone || ends_older(rules, &push.git_ref, default_branch, push.forced);
-            (&push.git_ref, (!gone).then(|| push.after.clone()), looks)
+            let looks = place::ends_older(rules, &push.git_ref, default_branch, push.forced);
+            about(push.git_ref.clone(), Some(push.after.clone()), looks, true)
         }
         Event::PullRequest(request) => {
-            let looks = request.fork || ends_older(rules, &request.git_ref, default_branch, false);
-            (&request.git_ref, Some(request.head.clone()), looks)
+            let looks = request.fork || place::ends_older(rules, &request.git_ref, default_branch, false);
+            about(request.git_ref.clone(), Some(request.head.clone()), looks, false)
         }
-        Event::Deleted { git_ref } | Event::PullRequestClosed { git_ref, .. } => (git_ref, None, true),
-        Event::Ignored { .. } => return None,
-    };
-    let head = match &arrival.heard.event {
-        Event::PullRequest(PullRequest { number, .. }) | Event::PullRequestClosed { number, .. } => {
-            RefName::pull_request(*number)
-        }
-        _ => git_ref.clone(),
-    };
-    let stands_on = arrival.found.as_ref().map(|found| found.stands_on.clone()).unwrap_or_default();
-    // What was found must see the delivery before it, so it is taken as one that looks at the ref's builds.
-    let unfinished = unfinished || arrival.found.is_some();
-    Some(About { repo, git_ref: git_ref.clone(), sha, unfinished, head, stands_on })
+        Event::PullRequestClosed { git_ref, .. } => about(git_ref.clone(), None, true, false),
+        Event::Deleted { .. } | Event::Ignored { .. } => None,
+    }
 }
 
 fn repo(arrival: &Arrival) -> Option<RepoId> {
@@ -107,55 +116,47 @@ pub fn decide(arrival: &Arrival, facts: &Facts) -> Decision {
         return Decision::Outrun { because: OUTRUN.to_owned() };
     }
     if let Event::Ignored { because } = &arrival.heard.event {
-        return ignore(because.clone());
+        return ignore(Rule::NothingToBuild, because.clone());
     }
     let Some(repo) = repo(arrival) else {
-        return ignore("the event names no repository");
+        return ignore(Rule::NothingToBuild, "the event names no repository");
     };
     let Some(rules) = &arrival.rules else {
-        return ignore(format!("{} is not configured here: it needs a [[repo]] block", repo.path));
+        let why = format!("{} is not configured here: it needs a [[repo]] block", repo.path);
+        return ignore(Rule::UnknownRepository, why);
     };
+    if let Some(gone) = gone::deletion(&arrival.heard.event) {
+        return gone::deleted_ref_ends(&repo, gone, facts);
+    }
     match &arrival.heard.event {
-        Event::Ignored { because } => ignore(because.clone()),
         Event::Push(push) => pushed(arrival, rules, repo, push, facts),
         Event::PullRequest(request) => requested(arrival, rules, repo, request, facts),
-        Event::Deleted { git_ref } => {
-            let gone = format!("{} {} was deleted", kind(git_ref), git_ref.short());
-            cancel(facts.unfinished.iter(), &gone, scopes_of(&repo, git_ref))
-        }
         Event::PullRequestClosed { number, git_ref, fork } => {
-            let mine = |build: &&Known| *fork || (build.pull_request == Some(*number) && !build.pushed);
-            // A branch of the repository itself outlives its pull request, and so does what its pushes left.
-            let trust = if *fork { Trust::Fork } else { Trust::Member };
-            let scope = Scope { repo, trust, git_ref: git_ref.clone() };
-            cancel(facts.unfinished.iter().filter(mine), &format!("pull request {number} was closed"), vec![scope])
+            gone::closed_pull_request_ends(repo, *number, git_ref, *fork, facts)
         }
+        Event::Deleted { .. } | Event::Ignored { .. } => ignore(Rule::NothingToBuild, "nothing to build"),
     }
 }
 
 fn pushed(arrival: &Arrival, rules: &RepoRules, repo: RepoId, push: &Push, facts: &Facts) -> Decision {
-    if push.after.is_zero() {
-        let gone = format!("{} {} was deleted", kind(&push.git_ref), push.git_ref.short());
-        return cancel(facts.unfinished.iter(), &gone, scopes_of(&repo, &push.git_ref));
-    }
     if push.before.as_ref() == Some(&push.after) {
-        return ignore("before and after are the same commit");
+        return ignore(Rule::RefNotMoved, "before and after are the same commit");
     }
-    let cause = if push.git_ref.as_tag().is_some() {
+    let (cause, rule) = if push.git_ref.as_tag().is_some() {
         if !rules.tags {
-            return ignore("tags are not built (tags = false)");
+            return ignore(Rule::TagsAsConfigured, "tags are not built (tags = false)");
         }
-        Cause::Tag
+        (Cause::Tag, Rule::TagsStandAlone)
     } else if let Some(branch) = push.git_ref.as_branch() {
         if !matches_any(&rules.branches, branch) {
-            return ignore(format!("branch {branch} is outside branches"));
+            return ignore(Rule::BranchesAsConfigured, format!("branch {branch} is outside branches"));
         }
-        Cause::Push
+        (Cause::Push, Rule::PushIsBuilt)
     } else {
-        return ignore(format!("{} is neither a branch nor a tag", push.git_ref));
+        return ignore(Rule::NothingToBuild, format!("{} is neither a branch nor a tag", push.git_ref));
     };
     if push.skip_ci {
-        return ignore("the commit's message asks for no build");
+        return ignore(Rule::SkipCi, "the commit's message asks for no build");
     }
     let default_branch = arrival.heard.default_branch.clone();
     let build = NewBuild {
@@ -163,6 +164,7 @@ fn pushed(arrival: &Arrival, rules: &RepoRules, repo: RepoId, push: &Push, facts
         sha: push.after.clone(),
         base_sha: None,
         before: push.before.clone(),
+        pushed_at: push.pushed_at,
         git_ref: push.git_ref.clone(),
         pull_request: None,
         cause: cause_of(arrival, cause),
@@ -179,15 +181,15 @@ fn pushed(arrival: &Arrival, rules: &RepoRules, repo: RepoId, push: &Push, facts
         use_cache: true,
         status: pending(arrival, "Queued".to_owned()),
     };
-    one_build(arrival, rules, build, push.forced, facts)
+    made(arrival, rules, rule, build, push.forced, facts)
 }
 
 fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullRequest, facts: &Facts) -> Decision {
     if !matches_any(&rules.branches, &request.base_branch) {
-        return ignore(format!("branch {} is outside branches", request.base_branch));
+        return ignore(Rule::BranchesAsConfigured, format!("branch {} is outside branches", request.base_branch));
     }
     if request.fork && rules.forks == Forks::Ignore {
-        return ignore("pull requests from forks are not built (forks = \"ignore\")");
+        return ignore(Rule::ForksAsConfigured, "pull requests from forks are not built (forks = \"ignore\")");
     }
     let waits = request.fork.then(|| format!("first build of a fork's commit {} needs approval", request.head.short()));
     let build = NewBuild {
@@ -195,6 +197,7 @@ fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullR
         sha: request.head.clone(),
         base_sha: request.base.clone(),
         before: None,
+        pushed_at: None,
         git_ref: request.git_ref.clone(),
         pull_request: Some(request.number),
         cause: cause_of(arrival, Cause::PullRequest),
@@ -214,31 +217,41 @@ fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullR
         ),
         reason: waits,
     };
-    one_build(arrival, rules, build, false, facts)
+    let rule = if request.fork { Rule::ForkWaits } else { Rule::PullRequestIsBuilt };
+    made(arrival, rules, rule, build, false, facts)
 }
 
-/// Makes the build, unless there is one for the same commit of the same ref.
-fn one_build(arrival: &Arrival, rules: &RepoRules, build: NewBuild, forced: bool, facts: &Facts) -> Decision {
+/// Makes the build, unless there is one for the same commit of the same ref, or a later word on that ref.
+fn made(arrival: &Arrival, rules: &RepoRules, rule: Rule, build: NewBuild, forced: bool, facts: &Facts) -> Decision {
     if let Some(same) = &facts.same
-        && let Some(because) = serves(same, &build, tells_again(arrival, same, facts))
+        && let Some(because) = one_build::serves(same, &build, tells_again(arrival, same, facts))
     {
-        return Decision::Already { build: same.id, because, pushed: build.pushed && !same.pushed };
+        let pushed = build.pushed && !same.pushed;
+        return Decision::Already { rule: Rule::OneBuildNotTwo, build: same.id, because, pushed };
     }
-    let ends_older = ends_older(rules, &build.git_ref, build.default_branch.as_deref(), forced);
-    if ends_older && let Some(newer) = delivered_before(&build, facts) {
+    // What the sweep found is where the ref stands now; the rules on late deliveries say nothing of it.
+    let is_delivered_push = build.pushed && arrival.found.is_none();
+    if is_delivered_push && order::deleted_before_push(&build, facts).is_some() {
+        let because = format!("{} was deleted after this push, and that arrived first", build.git_ref.short());
+        return Decision::Behind { rule: Rule::DeletedBeforePush, because, instead: None };
+    }
+    let ends_older = place::ends_older(rules, &build.git_ref, build.default_branch.as_deref(), forced);
+    if is_delivered_push
+        && ends_older
+        && let Some(newer) = order::late_push_yields(&build, facts)
+    {
         let because = format!("superseded by #{newer}: a later push of {} arrived first", build.git_ref.short());
-        return Decision::Behind { because };
+        return Decision::Behind { rule: Rule::LatePushYields, because, instead: Some(newer) };
     }
-    let supersedes = facts
-        .unfinished
-        .iter()
-        .filter(|older| !older.ending && (ends_older || older.state == State::Waiting))
-        .map(|older| {
-            let later = brief(arrival.delivery.received_at.since(older.created_at));
-            (older.id, format!("Superseded by {}, pushed {later} later", build.sha.short()))
-        })
-        .collect();
-    Decision::Make { build: Box::new(build), supersedes }
+    let rule = match rule {
+        // What a fork waits for does not change with the second time, nor with who heard of it.
+        Rule::ForkWaits => rule,
+        _ if arrival.found.is_some() => Rule::SweepFindsHead,
+        _ if facts.same.is_some() => Rule::AskedAgain,
+        _ => rule,
+    };
+    let supersedes = place::superseded(arrival, rules, &build, forced, facts);
+    Decision::Make { rule, build: Box::new(build), supersedes }
 }
 
 fn cause_of(arrival: &Arrival, delivered: Cause) -> Cause {
@@ -251,81 +264,16 @@ fn tells_again(arrival: &Arrival, same: &Known, facts: &Facts) -> bool {
     arrival.found.is_some() || (same.cause == Cause::Sweep && facts.same_is_head)
 }
 
-/// Why an existing build of the same commit and ref serves the one that is asked for, if it does.
-fn serves(same: &Known, asked: &NewBuild, told_again: bool) -> Option<String> {
-    if same.state != State::Finished {
-        return (!same.ending).then(|| "already building".to_owned());
-    }
-    if same.pushed == asked.pushed && !told_again {
-        return None;
-    }
-    match (same.outcome, same.superseded_by) {
-        (_, Some(newer)) => Some(format!("superseded by #{newer}")),
-        (Some(Outcome::Passed | Outcome::Skipped | Outcome::Failed | Outcome::TimedOut), None) => {
-            Some("already built".to_owned())
-        }
-        // Whether a person or an outage ended it: another event may well ask for another try.
-        (Some(Outcome::Cancelled | Outcome::Broken) | None, None) => None,
-    }
-}
-
-/// Forges do not promise their order. A push whose commit is the one that an unfinished build's push started from came
-/// before that push, however late it is delivered; unless it moves the ref back from there. A push that starts where the
-/// sweep knew the ref to be is one of those that led to what the sweep found there.
-fn delivered_before(build: &NewBuild, facts: &Facts) -> Option<BuildId> {
-    let before = |known: &&Known| {
-        let began_at_it = known.before.as_ref() == Some(&build.sha) && build.before.as_ref() != Some(&known.sha);
-        let led_to_it = known.cause == Cause::Sweep && build.before.is_some() && known.before == build.before;
-        began_at_it || (led_to_it && build.cause != Cause::Sweep)
-    };
-    facts.unfinished.iter().find(before).map(|known| known.id)
-}
-
-/// Whether a new build of a ref ends the older ones.
-fn ends_older(rules: &RepoRules, git_ref: &RefName, default_branch: Option<&str>, forced: bool) -> bool {
-    if git_ref.as_tag().is_some() {
-        return false;
-    }
-    match rules.supersede {
-        Supersede::None => false,
-        Supersede::All => true,
-        Supersede::Branches => forced || !may_be_default(git_ref, default_branch),
-    }
-}
-
-/// True also when the default branch is not known: a build too many is better than one that was ended wrongly.
-fn may_be_default(git_ref: &RefName, default_branch: Option<&str>) -> bool {
-    git_ref.as_branch().is_some_and(|branch| default_branch.is_none_or(|default| default == branch))
-}
-
 fn matches_any(patterns: &[String], branch: &str) -> bool {
     patterns.iter().any(|pattern| fast_glob::glob_match(pattern, branch))
 }
 
-/// The scopes that end with a branch. Builds of a tag keep nothing.
-fn scopes_of(repo: &RepoId, git_ref: &RefName) -> Vec<Scope> {
-    let trusts: &[Trust] = if git_ref.as_branch().is_some() { &[Trust::Trusted, Trust::Member] } else { &[] };
-    trusts.iter().map(|&trust| Scope { repo: repo.clone(), trust, git_ref: git_ref.clone() }).collect()
-}
-
-fn cancel<'k>(builds: impl Iterator<Item = &'k Known>, why: &str, drops: Vec<Scope>) -> Decision {
-    let endings = builds
-        .filter(|build| !build.ending)
-        .map(|build| Ending { build: build.id, reason: why.to_owned(), sentence: format!("Cancelled: {why}") })
-        .collect();
-    Decision::Cancel { because: why.to_owned(), endings, drops }
-}
-
-fn ignore(because: impl Into<String>) -> Decision {
-    Decision::Ignore { because: because.into() }
+fn ignore(rule: Rule, because: impl Into<String>) -> Decision {
+    Decision::Ignore { rule, because: because.into(), instead: None }
 }
 
 fn pending(arrival: &Arrival, sentence: String) -> Status {
     Status { context: arrival.context.clone(), state: StatusState::Pending, sentence }
-}
-
-fn kind(git_ref: &RefName) -> &'static str {
-    if git_ref.as_tag().is_some() { "tag" } else { "branch" }
 }
 
 #[cfg(test)]

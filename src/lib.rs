@@ -9,7 +9,8 @@
 //! 3. **It is taken.** [`intake`] decides by pure rules (ignore, supersede, one build not two). [`store`] asks it inside
 //!    the transaction that writes delivery, build and `pending` status, and syncs it to disk with its neighbours.
 //!    Then, and not before, the answer is 202.
-//! 4. **It is claimed.** [`worker`] takes the oldest queued build under a lease and a fence: who lost the lease can
+//! 4. **It is claimed.** Repositories take turns; [`worker`] takes the oldest build of the one whose turn it is, under a
+//!    lease and a fence: who lost the lease can
 //!    write nothing.
 //! 5. **It is checked out.** [`checkout`] runs in a child process: the mirror is asked first, the tree is walked under
 //!    a budget before its first file is written, and only what differs is touched.
@@ -30,6 +31,7 @@ pub mod domain;
 
 // ground: the machine
 pub mod confine;
+pub mod disk;
 pub mod outside;
 pub mod process;
 pub mod tree;

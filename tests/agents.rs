@@ -330,7 +330,7 @@ fn a_paused_agent_claims_nothing_and_a_drained_one_ends() {
     let waiting = door.build(next);
     assert_eq!(waiting["state"], "queued", "{waiting:#}");
     assert_eq!(waiting["waits"], "the agent is paused (build-1): hookmill agents resume build-1");
-    assert!(door.get(&format!("/builds/{next}")).body.contains("It waits, because"));
+    assert!(door.get(&format!("/builds/{next}")).body.contains("It waits: <bdi>the agent is paused"));
     let (code, listed) = agents_cli(&door, &["list"]);
     assert!(code == Some(0) && listed.contains("build-1") && listed.contains("paused"), "{listed}");
 

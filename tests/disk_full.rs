@@ -13,81 +13,17 @@ mod machine;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/server.rs"]
 mod server;
+#[expect(dead_code, reason = "each file of tests fills it in another way")]
+#[path = "support/small_disk.rs"]
+mod small_disk;
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use forge::{Forge, Moved, Repo};
 use machine::{Database, NO_OP, nothing_left, script};
 use server::{Server, Settings, step};
-
-/// A disk of its own in memory; unmounted when dropped, which must be after the server.
-struct Disk {
-    at: PathBuf,
-}
-
-impl Disk {
-    /// `None`, with a sentence, where mounting is not allowed.
-    fn mount(at: PathBuf, size: &str) -> Option<Disk> {
-        fs::create_dir_all(&at).expect("a folder");
-        let options = format!("size={size},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Disk { at }),
-            Ok(output) => {
-                println!("skipped, this user can't mount a disk: {}", String::from_utf8_lossy(&output.stderr).trim());
-                None
-            }
-            Err(error) => {
-                println!("skipped, there is no mount(8): {error}");
-                None
-            }
-        }
-    }
-
-    fn grow(&self, size: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.at).status();
-        assert!(status.expect("mount was there").success());
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.at.join("somebody-elses-file")
-    }
-
-    /// Somebody else takes the last byte.
-    fn fill(&self) {
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(self.filler()).expect("a file");
-        for piece in [&[7_u8; 65_536][..], &[7; 1]] {
-            while file.write_all(piece).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.filler()).expect("it was there");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a process that was just killed may not have let go of it yet.
-        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
-    }
-}
-
-fn data_on(disk: &Path) -> Settings {
-    let data = ("HOOKMILL_DATA__DIR".to_owned(), disk.join("data").display().to_string());
-    Settings { env: vec![data], ..Settings::default() }
-}
-
-/// The store too, as it is without any setting.
-fn all_on(disk: &Path) -> Settings {
-    let mut settings = data_on(disk);
-    let store = format!("sqlite://{}", disk.join("hookmill.db").display());
-    settings.env.push(("HOOKMILL_STORE__URL".to_owned(), store));
-    settings
-}
+use small_disk::{Disk, all_on, data_on};
 
 fn builds_and_passes(forge: &Forge, server: &Server, repo: &Repo, moved: &Moved) {
     let build = server.finished(server.deliver(&repo.pushed(moved)).build());
@@ -95,12 +31,20 @@ fn builds_and_passes(forge: &Forge, server: &Server, repo: &Repo, moved: &Moved)
     assert_eq!(forge.final_status(&moved.after, "hookmill").state, "success");
 }
 
+/// The marks would stop the build, and the reserve give the store room for its last words: here the disk is to be full.
+fn without_marks(disk: &Disk) -> Settings {
+    let mut settings = all_on(&disk.at);
+    settings.env.push(("HOOKMILL_DATA__RESERVE".to_owned(), "1B".to_owned()));
+    settings.env.push(("HOOKMILL_DATA__LOW_PERCENT".to_owned(), "0".to_owned()));
+    settings
+}
+
 #[test]
 fn a_full_store_acknowledges_nothing_until_there_is_space() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
-    let mut server = Server::start_with(&forge, all_on(&disk.at));
+    let mut server = Server::start_with(&forge, without_marks(&disk));
     builds_and_passes(&forge, &server, &repo, &repo.push("main", NO_OP));
 
     disk.fill();
@@ -168,7 +112,7 @@ fn a_build_that_runs_while_the_disk_is_full_gets_its_word_afterwards() {
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
     // A build with caches has files of ours in its HOME, whose end would make the room that is not to be there.
-    let settings = Settings { repo: "cache = false\n".to_owned(), ..all_on(&disk.at) };
+    let settings = Settings { repo: "cache = false\n".to_owned(), ..without_marks(&disk) };
     let mut server = Server::start_with(&forge, settings);
     // It prints for longer than what is allocated already can take.
     let moved = repo.push("main", &[(".hookmill.toml", &script("echo begun; sleep 2; head -c 1000000 /dev/zero"))]);
@@ -268,7 +212,7 @@ fn a_server_starts_on_a_full_disk_and_goes_on_when_there_is_space() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
-    let mut server = Server::start_with(&forge, all_on(&disk.at));
+    let mut server = Server::start_with(&forge, without_marks(&disk));
     let moved = repo.push("main", &[(".hookmill.toml", &script("echo begun; sleep 2"))]);
     let id = server.deliver(&repo.pushed(&moved)).build();
     server.wrote(id, "bundle", "begun");
@@ -290,7 +234,7 @@ fn what_a_killed_build_filled_the_disk_with_is_removed_at_start() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "16m") else { return };
     let repo = forge.repo("acme/shop");
-    let mut server = Server::start_with(&forge, all_on(&disk.at));
+    let mut server = Server::start_with(&forge, without_marks(&disk));
     // It says nothing: the first word that can't be kept would end it.
     let flood = "head -c 100000000 /dev/zero > bundle.js 2> /dev/null; sleep 3; exit 1";
     let moved = repo.push("main", &[(".hookmill.toml", &script(flood))]);

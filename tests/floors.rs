@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 7] = [
     ("words", &["domain"]),
     ("settings", &["config"]),
-    ("ground", &["tree", "process", "confine", "outside"]),
+    ("ground", &["tree", "process", "confine", "outside", "disk"]),
     ("abilities", &["forge", "store", "blobs", "checkout", "plan", "toolchain", "live", "egress", "cache"]),
     ("flow", &["intake", "runner", "worker", "reporter", "sweeper"]),
     ("doors", &["web", "cli", "inside"]),
@@ -19,11 +19,12 @@ const FLOORS: [(&str, &[&str]); 7] = [
 
 /// Arrows within a floor that are part of the design.
 ///
-/// `confine` starts processes and looks at trees; the flow is read from `worker` down to `runner`, and what the sweeper finds
-/// goes through the intake like a delivery; the join puts everything together.
-const EXCEPTIONS: [(&str, &str); 6] = [
+/// `confine` starts processes and looks at trees, `disk` measures them; the flow is read from `worker` down to `runner`,
+/// and what the sweeper finds goes through the intake like a delivery; the join puts everything together.
+const EXCEPTIONS: [(&str, &str); 7] = [
     ("confine", "process"),
     ("confine", "tree"),
+    ("disk", "tree"),
     ("worker", "runner"),
     ("sweeper", "intake"),
     ("main", "app"),

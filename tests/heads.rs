@@ -60,6 +60,7 @@ fn push(branch: &str, after: u64) -> Event {
         git_ref: RefName::branch(branch).expect("legal"),
         before: None,
         after: commit(after),
+        pushed_at: None,
         forced: false,
         skip_ci: false,
         title: None,
@@ -104,7 +105,7 @@ async fn an_older_list_never_wins_over_a_newer_word() {
     // The delivery comes after all: first while it is built, then when it was.
     let building = take(&store, arrival("c", push("topic", 4))).await;
     assert_eq!(building.ignored.as_deref(), Some("already building"));
-    let gone = Event::Deleted { git_ref: "refs/heads/topic".parse().expect("legal") };
+    let gone = Event::Deleted { git_ref: "refs/heads/topic".parse().expect("legal"), tip: None, pushed_at: None };
     let changes = store.heads(&repo).await.expect("readable")[0].changes;
     let ended = take(&store, found("s-5", gone, "refs/heads/topic", Some(changes))).await;
     assert_eq!(ended.cancelled.len(), 1, "{ended:?}");

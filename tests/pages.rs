@@ -12,6 +12,7 @@ use hookmill::config::server::Read;
 use hookmill::domain::agent::{Agent, Order, Standing};
 use hookmill::domain::build::{Build, BuildId, CacheUse, KeptLevel, State, Step, StepKind};
 use hookmill::domain::outcome::Outcome;
+use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::snapshot::Level;
 use hookmill::domain::spec::{Decision, Explanation};
 use hookmill::domain::time::Timestamp;
@@ -349,7 +350,7 @@ fn a_build_page_says_what_was_decided_and_why() {
     let old = server.get("/builds/12").text();
     assert!(!old.contains("Worth knowing") && !old.contains("Why these steps"), "{old}");
     assert_eq!(server.get("/api/v1/builds/12").json()["notices"], json!([]), "a build of before the migration");
-    assert_eq!(server.get("/api/v1/builds/12/plan").json(), json!({"notices": [], "decisions": []}));
+    assert_eq!(server.get("/api/v1/builds/12/plan").json(), json!({"rulings": [], "notices": [], "decisions": []}));
 
     let seen = Decision {
         seen: "yarn.lock".into(),
@@ -369,6 +370,41 @@ fn a_build_page_says_what_was_decided_and_why() {
     let listed = server.get("/api/v1/builds").json();
     assert!(listed["builds"][0].get("notices").is_none(), "lists are light: {listed}");
     assert_eq!(server.get("/api/v1/builds/13/plan").status, 404);
+}
+
+#[test]
+fn a_build_page_says_which_rules_moved_it_and_why() {
+    let (_dir, logs, memory) = ground();
+    let server = Server::start(Setup { public_url: HOME, ..Setup::default() }, memory, &logs);
+    shop(&server);
+    assert!(!server.get("/builds/12").text().contains("What moved this build"), "nothing is known of an old build");
+    let line = |rule, because: &str, other_build, delivery: Option<&str>| Ruling {
+        at: Timestamp(NOON),
+        rule,
+        because: because.to_owned(),
+        other_build,
+        delivery: delivery.map(str::to_owned),
+    };
+    let rulings = vec![
+        line(Rule::PushIsBuilt, "push of <b>topic</b> to a1b2c3d", None, Some("72d3<i>162e")),
+        line(Rule::NewestPushWins, "Superseded by b2c3d4e, pushed 40s later", Some(BuildId(13)), None),
+    ];
+    server.memory.rule(12, rulings.clone());
+    let page = server.get("/builds/12").text();
+    let (_, folded) = page.split_once("id=\"history\"").expect("a fold");
+    let folded = folded.split_once("</details>").expect("its end").0;
+    for part in [
+        "push of &#60;b&#62;topic&#60;/b&#62; to a1b2c3d",
+        "<code>push_is_built</code>",
+        "Delivery <bdi>72d3&#60;i&#62;162e</bdi>",
+        "<bdi>Superseded by b2c3d4e, pushed 40s later</bdi> · <a href=\"/builds/13\">#13</a>",
+        Rule::NewestPushWins.says(),
+    ] {
+        assert!(folded.contains(part), "{part} in {folded}");
+    }
+    let told = server.get("/api/v1/builds/12/plan").json();
+    assert_eq!(told["rulings"], serde_json::to_value(&rulings).expect("JSON"));
+    assert_eq!(told["rulings"][1]["rule"], "newest_push_wins");
 }
 
 #[test]

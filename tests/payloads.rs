@@ -44,7 +44,7 @@ hook_secret = "s3cret-Gitea!"
 fn meaning(taken: &Taken) -> String {
     match &taken.heard.event {
         Event::Push(push) => format!("push {}", push.git_ref),
-        Event::Deleted { git_ref } => format!("deleted {git_ref}"),
+        Event::Deleted { git_ref, .. } => format!("deleted {git_ref}"),
         Event::PullRequest(pull) => format!("pull {} {} fork={}", pull.number, pull.git_ref, pull.fork),
         Event::PullRequestClosed { number, git_ref, fork } => format!("closed {number} {git_ref} fork={fork}"),
         Event::Ignored { because } => {

@@ -18,7 +18,8 @@ use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, State, Step, StepKin
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::{Outcome, Verdict};
-use hookmill::domain::repo::{CommitId, ForgeName};
+use hookmill::domain::repo::{CommitId, ForgeName, RefName};
+use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::snapshot::{Level, Scope};
 use hookmill::domain::spec::{self, Explanation, Limits};
 use hookmill::domain::status::{Status, StatusState};
@@ -142,11 +143,16 @@ fn push(branch: &str, after: u64) -> Event {
         git_ref: format!("refs/heads/{branch}").parse().expect("legal"),
         before: None,
         after: commit(after),
+        pushed_at: None,
         forced: false,
         skip_ci: false,
         title: Some("<b>title</b>".into()),
         author: Some("jane".into()),
     })
+}
+
+fn deleted(git_ref: RefName) -> Event {
+    Event::Deleted { git_ref, tip: None, pushed_at: None }
 }
 
 fn request(fork: bool, head: u64) -> Event {
@@ -326,6 +332,104 @@ async fn a_new_push_ends_the_queued_build_and_asks_the_running_one_to_end() {
     assert_eq!(finals, [(1, StatusState::Error), (2, StatusState::Error), (3, StatusState::Pending)]);
 }
 
+/// The history of a build: each rule with the other build that it names, and the delivery.
+async fn history(store: &Store, id: BuildId) -> Vec<(Rule, Option<i64>, Option<String>)> {
+    let lines = store.rulings(id).await.expect("store").into_iter();
+    lines.map(|Ruling { rule, other_build, delivery, .. }| (rule, other_build.map(|id| id.0), delivery)).collect()
+}
+
+#[tokio::test]
+async fn each_move_of_a_build_is_told_with_its_rule() {
+    let (_folder, store) = fresh().await;
+    let by = |rule, other, delivery: &str| (rule, other, Some(delivery.to_owned()));
+    take(&store, "a", push("topic", 1)).await;
+    take(&store, "b", request(false, 1)).await;
+    let claimed = claim(&store).await;
+    assert!(store.release(&claimed.claim).await.expect("store").is_some());
+    let claimed = store.claim("agent", Duration::ZERO).await.expect("store").expect("queued");
+    expire(&store).await;
+    assert_eq!(store.renew(&claimed.claim, LEASE).await, Ok(Lease::Lost));
+    take(&store, "c", push("topic", 2)).await;
+    let first = [
+        by(Rule::PushIsBuilt, None, "a"),
+        by(Rule::OneBuildNotTwo, None, "b"),
+        (Rule::AgentDrains, None, None),
+        (Rule::AgentLost, None, None),
+        by(Rule::NewestPushWins, Some(2), "c"),
+    ];
+    assert_eq!(history(&store, BuildId(1)).await, first);
+
+    store.cancel(BuildId(2), "jane").await.expect("store");
+    let RerunAnswer::Made(again) = store.rerun(BuildId(2), true, "jane").await.expect("store") else {
+        panic!("a new build")
+    };
+    let second = [
+        by(Rule::PushIsBuilt, None, "c"),
+        (Rule::CancelledByPerson, None, None),
+        (Rule::RerunIsANewBuild, Some(again.0), None),
+    ];
+    assert_eq!(history(&store, BuildId(2)).await, second);
+    let claimed = claim(&store).await;
+    for _ in 0..2 {
+        assert_eq!(store.cancel(again, "jane").await, Ok(CancelAnswer::Requested));
+    }
+    store.finish(&claimed.claim, &Verdict::new(Outcome::Cancelled, "cancelled by jane"), &[]).await.expect("store");
+    let third = [(Rule::RerunIsANewBuild, Some(2), None), (Rule::CancelledByPerson, None, None)];
+    assert_eq!(history(&store, again).await, third, "who asked first, once");
+
+    let lost = queue(&store, 9).await;
+    for _ in 0..3 {
+        store.claim("agent", Duration::ZERO).await.expect("store").expect("queued");
+        expire(&store).await;
+    }
+    let rules: Vec<_> = history(&store, lost).await.into_iter().map(|(rule, ..)| rule).collect();
+    assert_eq!(rules, [Rule::PushIsBuilt, Rule::AgentLost, Rule::AgentLost, Rule::AgentLostTooOften]);
+    let because = store.rulings(lost).await.expect("store").remove(0).because;
+    assert_eq!(because, format!("push of main to {}", commit(9).short()));
+
+    let end = Timestamp(i64::MAX);
+    while !due(&store).await.is_empty() {
+        settle_one(&store, RowNews::Sent, "").await;
+    }
+    store.forget(end, end).await.expect("store");
+    assert_eq!(history(&store, BuildId(1)).await, [], "it goes with its build");
+}
+
+#[tokio::test]
+async fn what_is_delivered_after_its_end_or_its_successor_is_not_built() {
+    let (_folder, store) = fresh().await;
+    let moved = |before: u64, after| match push("topic", after) {
+        Event::Push(push) => Event::Push(Push { before: (before > 0).then(|| commit(before)), ..push }),
+        other => other,
+    };
+    let gone = |tip| Event::Deleted {
+        git_ref: "refs/heads/topic".parse().expect("legal"),
+        tip: Some(commit(tip)),
+        pushed_at: None,
+    };
+    // The later push was built to its end before the earlier one was delivered.
+    let later = take(&store, "b", moved(1, 2)).await.builds[0];
+    let claimed = claim(&store).await;
+    store.finish(&claimed.claim, &passed(), &[]).await.expect("store");
+    let late = take(&store, "a", moved(0, 1)).await;
+    assert_eq!((late.made, late.rule), (false, Some(Rule::LatePushYields)), "{late:?}");
+    assert_eq!(history(&store, later).await[1], (Rule::LatePushYields, None, Some("a".to_owned())));
+
+    // Made and deleted within a moment, and delivered the other way round; the same push again does not change that.
+    take(&store, "d", gone(3)).await;
+    for id in ["c", "c-again"] {
+        let late = take(&store, id, moved(0, 3)).await;
+        assert_eq!((late.made, late.rule), (false, Some(Rule::DeletedBeforePush)), "{late:?}");
+    }
+    // The branch is made again.
+    assert!(take(&store, "e", moved(0, 4)).await.made);
+    take(&store, "f", gone(4)).await;
+    let again = take(&store, "g", moved(0, 4)).await;
+    assert_eq!((again.made, again.rule), (true, Some(Rule::AskedAgain)), "its push was heard before its end");
+    let kept = store.deliveries(1).await.expect("store").remove(0);
+    assert_eq!(kept.answer.rule, Some(Rule::AskedAgain), "the delivery's record says it");
+}
+
 #[tokio::test]
 async fn on_the_default_branch_every_push_is_built() {
     let (_folder, store) = fresh().await;
@@ -360,7 +464,7 @@ async fn a_deleted_branch_cancels_its_builds() {
     let (_folder, store) = fresh().await;
     take(&store, "a", push("topic", 1)).await;
     let git_ref = "refs/heads/topic".parse().expect("legal");
-    let answer = take(&store, "b", Event::Deleted { git_ref }).await;
+    let answer = take(&store, "b", deleted(git_ref)).await;
     assert_eq!(answer.cancelled, [BuildId(1)]);
     assert_eq!(answer.ignored.as_deref(), Some("branch topic was deleted"));
     let last = (1, "hookmill".into(), StatusState::Error, "Cancelled: branch topic was deleted".into());
@@ -395,8 +499,8 @@ async fn a_closed_pull_request_and_a_deleted_branch_end_their_scopes() {
     take(&store, "2", closed(false)).await;
     assert!(!is_dropped(&trusted, 1).await, "the branch lives on");
     assert!(is_dropped(&member, 1).await);
-    take(&store, "3", Event::Deleted { git_ref: topic() }).await;
-    take(&store, "3", Event::Deleted { git_ref: topic() }).await;
+    take(&store, "3", deleted(topic())).await;
+    take(&store, "3", deleted(topic())).await;
     assert!(is_dropped(&trusted, 1).await);
     let told = |trust: &str, build| (format!("github/Acme/Shop topic ({trust})"), build);
     let three = vec![told("member", 1), told("trusted", 1), told("member", 1)];
@@ -418,7 +522,7 @@ async fn a_closed_pull_request_and_a_deleted_branch_end_their_scopes() {
     assert!(!is_dropped(&fork, reopened.0).await);
 
     let tag = "refs/tags/v1".parse().expect("legal");
-    take(&store, "8", Event::Deleted { git_ref: tag }).await;
+    take(&store, "8", deleted(tag)).await;
     assert_eq!(dropped(0).await.len(), 4, "a tag's builds keep nothing");
     store.forget(Timestamp(0), Timestamp(0)).await.expect("store");
     assert!(dropped(0).await.is_empty(), "all of it was heard more than 30 days ago");
@@ -461,9 +565,9 @@ async fn a_zero_byte_in_a_title_loses_no_push() {
 async fn a_bad_row_fails_alone() {
     let (_folder, store) = fresh().await;
     let impossible = move |facts: &Facts| match intake::decide(&arrival("bad", push("main", 1)), facts) {
-        Decision::Make { mut build, supersedes } => {
+        Decision::Make { rule, mut build, supersedes } => {
             build.state = State::Finished;
-            Decision::Make { build, supersedes }
+            Decision::Make { rule, build, supersedes }
         }
         other => other,
     };

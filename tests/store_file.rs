@@ -1,5 +1,6 @@
 //! What the store promises of a SQLite file alone.
 
+use hookmill::domain::rule::Rule;
 use hookmill::domain::time::Timestamp;
 use hookmill::store::{Decision, Delivery, Options, Store, StoreError};
 
@@ -16,7 +17,7 @@ fn delivery(n: u64) -> Delivery {
 }
 
 async fn take(store: &Store, n: u64) -> Result<(), StoreError> {
-    let ignore = |_: &_| Decision::Ignore { because: "ping".into() };
+    let ignore = |_: &_| Decision::Ignore { rule: Rule::NothingToBuild, because: "ping".into(), instead: None };
     store.accept(delivery(n), None, Box::new(ignore)).await.map(drop)
 }
 

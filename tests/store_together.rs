@@ -108,6 +108,7 @@ fn push(branch: &str, after: u64) -> Event {
         git_ref: format!("refs/heads/{branch}").parse().expect("legal"),
         before: None,
         after: commit(after),
+        pushed_at: None,
         forced: false,
         skip_ci: false,
         title: None,

@@ -12,6 +12,7 @@ use crate::blobs::{Artifacts, Depot, Logs, Shipper};
 use crate::cache::Cache;
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
+use crate::disk::Disk;
 use crate::domain::agent::Order;
 use crate::domain::link::InstanceKey;
 use crate::forge::api::Client;
@@ -20,7 +21,7 @@ use crate::live::Hub;
 use crate::live::cache_tally::CacheTally;
 use crate::reporter::{Pace, Reporter};
 use crate::runner::{self, Pending, Toolbox};
-use crate::store::{AgentCard, Store};
+use crate::store::{AgentCard, Store, StoreError};
 use crate::sweeper::Sweeper;
 use crate::sweeper::missed::{Missed, SweepTally};
 use crate::web::hook::{Hooks, NotTaken, Refusals, TakeFn};
@@ -90,6 +91,7 @@ impl Parts {
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
         let cache = Cache::new(&server.data_dir);
         let caches = CacheTally::default();
+        let disk = Disk::new(&server.data_dir, &server.space);
         let hub = Hub::new(READERS);
         let tools = Toolbox::default();
         let shipper = depot.clone().map(|depot| Shipper::new(logs.clone(), artifacts.clone(), depot));
@@ -105,6 +107,7 @@ impl Parts {
             depot: depot.clone(),
             cache: cache.clone(),
             tally: caches.clone(),
+            disk: disk.clone(),
             retention: retention_seen,
         };
         let worker = Worker {
@@ -128,6 +131,7 @@ impl Parts {
                 permits: Arc::new(Semaphore::new(steps_at_once(server.agent.slots))),
             },
             logs: logs.clone(),
+            disk: disk.clone(),
             hub: hub.clone(),
             busy,
             orders: roll.as_ref().map_or_else(|| watch::channel(Order::Run).1, Roll::orders),
@@ -159,7 +163,7 @@ impl Parts {
                 holder: server.agent.name.clone(),
                 tally: sweeps.clone(),
             };
-            let take = take_by(store.clone(), statuses_seen, refused);
+            let take = take_by(store.clone(), statuses_seen, refused, disk.clone());
             let records = Arc::new(StoreRecords {
                 store: store.clone(),
                 layers: Arc::clone(layers),
@@ -167,7 +171,7 @@ impl Parts {
                 busy: Arc::clone(&worker.busy),
                 agent: roll.as_ref().map(|_| server.agent.name.clone()),
                 answers: take.answers,
-                data_dir: server.data_dir.clone(),
+                disk,
                 caches: caches.clone(),
                 sweeps,
             });
@@ -222,15 +226,22 @@ struct Take {
     answers: Arc<records::Answers>,
 }
 
-/// `refused` is set when a delivery can't be taken.
-fn take_by(store: Store, statuses: watch::Receiver<Arc<Statuses>>, refused: Arc<AtomicBool>) -> Take {
+/// `refused` is set when a delivery can't be taken; a full disk gives its reserve up first.
+fn take_by(store: Store, statuses: watch::Receiver<Arc<Statuses>>, refused: Arc<AtomicBool>, disk: Disk) -> Take {
     let answers = Arc::<records::Answers>::default();
     let counted = Arc::clone(&answers);
     let take: TakeFn = Arc::new(move |taken| {
         let (store, counted, refused) = (store.clone(), Arc::clone(&counted), Arc::clone(&refused));
+        let disk = disk.clone();
         let context = statuses.borrow().context.clone();
         Box::pin(async move {
-            let answered = intake::take(&store, records::arrival(taken, context)).await;
+            let arrival = records::arrival(taken, context);
+            let mut answered = intake::take(&store, arrival.clone()).await;
+            // A full disk keeps a reserve for this.
+            if matches!(answered, Err(StoreError::Unavailable(_))) && disk.give_reserve() {
+                disk.ask();
+                answered = intake::take(&store, arrival).await;
+            }
             counted.count(&answered);
             refused.fetch_or(answered.is_err(), Ordering::Relaxed);
             answered.map(records::answer).map_err(|error| NotTaken { why: error.to_string() })

@@ -1,14 +1,15 @@
 //! The store in the words of the doors.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use crate::confine::Layers;
+use crate::disk::{Disk, Level};
 use crate::domain::agent::{Agent, Order, Standing};
 use crate::domain::build::{Build, BuildId, State};
+use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 use crate::intake::Arrival;
 use crate::live::cache_tally::CacheTally;
@@ -19,9 +20,6 @@ use crate::web::{self, Answer, BuildFilter, ChangeRefused, Counts, Delivery, Par
 
 mod outbox;
 
-/// Below this much free space the disk is not as it should be.
-const LITTLE_SPACE: u64 = 512 << 20;
-
 /// The store and the state of this process, as pages and API ask for them.
 pub(super) struct StoreRecords {
     pub(super) store: Store,
@@ -31,7 +29,7 @@ pub(super) struct StoreRecords {
     /// The agent in this process, if there is one.
     pub(super) agent: Option<String>,
     pub(super) answers: Arc<Answers>,
-    pub(super) data_dir: PathBuf,
+    pub(super) disk: Disk,
     pub(super) caches: CacheTally,
     pub(super) sweeps: SweepTally,
 }
@@ -81,6 +79,7 @@ pub(super) fn answer(accepted: Accepted) -> hook::Answer {
         builds: accepted.builds,
         ignored: accepted.ignored,
         cancelled: accepted.cancelled,
+        rule: accepted.rule,
     }
 }
 
@@ -108,6 +107,10 @@ impl Records for StoreRecords {
 
     fn explanation(&self, id: BuildId) -> Answer<'_, Option<Explanation>> {
         Box::pin(async move { self.store.explanation(id).await.map_err(unavailable) })
+    }
+
+    fn rulings(&self, id: BuildId) -> Answer<'_, Vec<Ruling>> {
+        Box::pin(async move { self.store.rulings(id).await.map_err(unavailable) })
     }
 
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>> {
@@ -189,6 +192,12 @@ impl Records for StoreRecords {
         })
     }
 
+    fn waits(&self) -> Option<String> {
+        // What another machine's agent waits for is not this disk.
+        let agent = self.agent.as_deref()?;
+        self.disk.holds_back().map(|words| format!("the disk of agent {agent} has {words}"))
+    }
+
     fn counts(&self) -> Answer<'_, Counts> {
         Box::pin(async move {
             let builds = self.store.counts().await.map_err(unavailable)?;
@@ -259,12 +268,9 @@ impl StoreRecords {
     }
 
     fn disk(&self) -> Part {
-        let (ok, detail) = match rustix::fs::statvfs(&self.data_dir) {
-            Err(error) => (false, format!("{}: {error}", self.data_dir.display())),
-            Ok(fs) => {
-                let free = fs.f_bavail.saturating_mul(fs.f_frsize);
-                (free >= LITTLE_SPACE, format!("{} MiB free", free >> 20))
-            }
+        let (ok, detail) = match self.disk.look() {
+            Err(error) => (false, error.to_string()),
+            Ok(look) => (look.level == Level::Fine, look.words),
         };
         Part { name: "disk", ok, needed: false, detail }
     }
@@ -291,5 +297,6 @@ fn delivery(record: store::DeliveryRecord) -> Delivery {
         status: if answer.made { 202 } else { 200 },
         builds: answer.builds,
         ignored: answer.ignored,
+        rule: answer.rule,
     }
 }

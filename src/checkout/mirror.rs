@@ -74,6 +74,19 @@ pub(super) fn lock_if_free(path: &Path) -> Result<Option<Locked>, Refusal> {
     Ok(Some(Locked(file)))
 }
 
+/// Notes that a mirror is used now: it will not be collected as long as a build may read from it. The time is that of its
+/// lock file.
+pub(super) fn used(path: &Path) {
+    // At worst it is fetched anew later.
+    let _ = lock_file(path)
+        .and_then(|file| file.set_modified(std::time::SystemTime::now()).map_err(|error| Refusal::disk(path, &error)));
+}
+
+/// When a mirror was used last; `None` for one that has no lock file.
+pub(super) fn last_used(path: &Path) -> Option<std::time::SystemTime> {
+    std::fs::metadata(path.with_extension("lock")).and_then(|data| data.modified()).ok()
+}
+
 fn lock_file(path: &Path) -> Result<File, Refusal> {
     let beside = path.with_extension("lock");
     let failed = |error: std::io::Error| Refusal::disk(&beside, &error);

@@ -7,7 +7,8 @@
 //! walks it, and `contents` gets what `attributes` ask for (`lfs`, `convert`), all before anything is
 //! written; `workspace` changes the paths through `writer`, and `gitdir` the `.git` that the steps
 //! see; `listing` says what a plan can be made from. Now and then, `consolidate` makes one pack of a
-//! mirror's many, and `heads` asks where everything stands. The answer is [`Done`] or a [`Refusal`].
+//! mirror's many, `collect` removes mirrors that nobody used for long, and `heads` asks where
+//! everything stands. The answer is [`Done`] or a [`Refusal`].
 //!
 //! A child process, because libgit2 can't be interrupted and has no bound on memory: a server that
 //! sends a byte a second or a tree of 10^9 files costs a process, not the agent.
@@ -15,6 +16,7 @@
 mod attributes;
 mod budget;
 pub mod client;
+mod collect;
 mod consolidate;
 mod contents;
 mod convert;
@@ -40,6 +42,7 @@ mod workspace;
 mod writer;
 
 pub use budget::Budget;
+pub use collect::{CollectedMirrors, collect, mirrored_bytes};
 pub use consolidate::{consolidate, crowded};
 pub use guard::{prepare, prepare_unattended};
 pub use heads::{AskHeads, Heads, heads};

@@ -68,6 +68,7 @@ fn attempt(job: &Job, remote: &Remote, id: Oid, way: &Way, anew: bool) -> Result
     way.switchboard.connect(&way.link);
     let base = remote.base.as_ref().and_then(|base| base.sha.as_ref()).map(oid).transpose()?;
     let holds_all = |mirror: &Mirror| mirror.holds(id) && base.is_none_or(|base| mirror.holds(base));
+    mirror::used(&job.mirror);
     let at_once = Mirror::open(&job.mirror).filter(|mirror| !anew && holds_all(mirror));
     let mut had_it = at_once.is_some();
     let mirror = match at_once {

@@ -144,6 +144,7 @@ impl Fetcher<'_> {
             None => format!("anonymous-{}", mirror::folder_name(&url)),
         });
         let link = Link::new(&url, credential, &self.remote.network, self.traffic)?;
+        mirror::used(&folder);
         let mirror = match Mirror::open(&folder).filter(|mirror| mirror.holds(id)) {
             Some(mirror) => mirror,
             None => {

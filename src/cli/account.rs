@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use console::{measure_text_width, style};
 
 use super::lanes::harmless;
+use crate::domain::rule::Ruling;
 use crate::domain::spec::{Decision, Explanation, NOBODY, Plan, Stage, Wanted};
 
 /// For a terminal that does not say how wide it is.
@@ -28,6 +29,26 @@ pub(super) fn plan(plan: &Plan) -> Vec<String> {
 pub(super) fn explanation(explanation: &Explanation) -> Vec<String> {
     let Explanation { notices, decisions } = explanation;
     told(notices, decisions, width())
+}
+
+/// Which rules moved a build, and why; nothing for one that an older version made.
+pub(super) fn history(rulings: &[Ruling]) -> Vec<String> {
+    let width = width();
+    let mut lines = Vec::new();
+    if !rulings.is_empty() {
+        lines.push(style("What moved this build, and by which rule").bold().to_string());
+    }
+    for ruling in rulings {
+        let other = ruling.other_build.map(|id| format!(" (#{id})")).unwrap_or_default();
+        let delivery = ruling.delivery.as_deref().map(|id| format!(", delivery {id}")).unwrap_or_default();
+        lines.extend(item("-", &harmless(&format!("{}{other}{delivery}", ruling.because)), width));
+        let rule = wrapped(&format!("{}: {}", ruling.rule, ruling.rule.says()), width.saturating_sub(6));
+        lines.extend(rule.iter().map(|line| format!("      {}", style(line).dim())));
+    }
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines
 }
 
 /// The notices by themselves.

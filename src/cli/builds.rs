@@ -17,6 +17,7 @@ use super::{Unbuilt, unbuilt};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 use screen::Screen;
 
@@ -83,7 +84,7 @@ enum BuildsCommand {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Approve(Unbuilt),
-    /// Says why a build did what it did: what was seen, what follows, by which rule.
+    /// Says why a build is there and did what it did: which rules moved it, what was seen, what follows.
     Explain {
         /// The build's number.
         #[arg(value_parser = clap::value_parser!(i64).range(1..))]
@@ -120,11 +121,23 @@ struct ListArgs {
     json: bool,
 }
 
+/// The document of a build's account.
+#[derive(Deserialize)]
+struct Account {
+    #[serde(default)]
+    rulings: Vec<Ruling>,
+    #[serde(flatten)]
+    explanation: Explanation,
+}
+
 /// The document of a list.
 #[derive(Deserialize)]
 struct Listing {
     builds: Vec<Build>,
     next: Option<BuildId>,
+    /// Why queued builds are not started.
+    #[serde(default)]
+    waits: Option<String>,
 }
 
 /// What the document of one build says of its statuses; older servers say nothing.
@@ -181,10 +194,13 @@ fn list(server: &Server, args: &ListArgs, out: &mut Out) -> Result<(), CallError
         print_document(&document, out);
         return Ok(());
     }
-    let Listing { builds, next } = server.parse(&document)?;
+    let Listing { builds, next, waits } = server.parse(&document)?;
     let screen = Screen::of_this_process();
     for line in show::list(&builds, screen) {
         out.line(line);
+    }
+    if let Some(waits) = waits.filter(|_| screen != Screen::Raw) {
+        out.line(format_args!("queued builds wait: {}", screen::one_line(&waits)));
     }
     if let Some(next) = next.filter(|_| screen != Screen::Raw) {
         out.line(format_args!("… and older ones: --before {next}"));
@@ -215,7 +231,10 @@ fn explain(server: &Server, id: i64, json: bool, out: &mut Out) -> Result<(), Ca
         print_document(&document, out);
         return Ok(());
     }
-    let explanation: Explanation = server.parse(&document)?;
+    let Account { rulings, explanation } = server.parse(&document)?;
+    for line in super::account::history(&rulings) {
+        out.line(line);
+    }
     if explanation == Explanation::default() {
         out.line("no plan is kept for this build: it was not planned yet, or by an older version");
         return Ok(());

@@ -7,14 +7,24 @@ use url::Url;
 use super::parts::base_url;
 use super::secret::{self, Secret};
 use super::section::{Located, Section};
-use super::server::{Blobs, Bucket};
+use super::server::{Blobs, Bucket, Space};
 use super::surroundings::Surroundings;
 
 /// The region of a bucket where nobody names one: that of servers other than Amazon's.
 const REGION: &str = "us-east-1";
 
-/// `[data]`: the directory, and the place that several machines share.
-pub(super) fn data(mut section: Section<'_>, around: &Surroundings) -> (PathBuf, Option<Blobs>) {
+/// `[data]`.
+pub(super) struct Data {
+    /// The directory.
+    pub(super) dir: PathBuf,
+    /// How much room is to be left on its disk.
+    pub(super) space: Space,
+    /// The place that several machines share.
+    pub(super) blobs: Option<Blobs>,
+}
+
+/// Reads `[data]`.
+pub(super) fn data(mut section: Section<'_>, around: &Surroundings) -> Data {
     let dir = section.path("dir");
     let endpoint = section.text("blobs_endpoint").filter(|text| !text.value.is_empty());
     let endpoint = endpoint.and_then(|text| base_url(&mut section, "blobs_endpoint", &text));
@@ -26,8 +36,24 @@ pub(super) fn data(mut section: Section<'_>, around: &Surroundings) -> (PathBuf,
     };
     let url = section.text("blobs_url").filter(|text| !text.value.is_empty());
     let blobs = url.and_then(|url| blobs(&mut section, &url, said, around));
+    let space = space(&mut section);
     section.finish();
-    (dir.map(|dir| dir.value).unwrap_or_default(), blobs)
+    Data { dir: dir.map(|dir| dir.value).unwrap_or_default(), space, blobs }
+}
+
+fn space(section: &mut Section<'_>) -> Space {
+    let percent = section.count("low_percent").and_then(|percent| {
+        let good = percent.value <= 50;
+        if !good {
+            section.wrong(&percent.place, "`data.low_percent` is a share of the disk, at most 50", "write 5");
+        }
+        good.then_some(percent.value)
+    });
+    Space {
+        low: section.size("low").unwrap_or_default(),
+        low_percent: percent.unwrap_or_default(),
+        reserve: section.size("reserve").unwrap_or_default(),
+    }
 }
 
 /// What the file says of a bucket's server; the rest is taken from our own environment, under the names that every

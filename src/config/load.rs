@@ -278,12 +278,13 @@ impl Layers {
         let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
         let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
         let (web, sweep) = parts::server(self.section("server", found), around);
-        let (data_dir, blobs) = data::data(self.section("data", found), around);
+        let data::Data { dir: data_dir, space, blobs } = data::data(self.section("data", found), around);
         Server {
             web: Arc::new(web),
             sweep,
             store: Arc::new(store_url::read(self.section("store", found), around)),
             data_dir,
+            space: Arc::new(space),
             blobs: blobs.map(Arc::new),
             agent: Arc::new(agent),
             network: Arc::new(parts::network(self.section("network", found), around)),

@@ -242,9 +242,8 @@ pub(super) fn retention(mut section: Section<'_>) -> Retention {
         artifacts: section.duration("artifacts").unwrap_or_default(),
         deliveries: section.duration("deliveries").unwrap_or_default(),
         snapshots: section.size("snapshots").unwrap_or_default(),
+        mirrors: section.size("mirrors").unwrap_or_default(),
     };
-    // Checked, so that a file written for a later version is not refused for it.
-    section.size("mirrors");
     section.finish();
     retention
 }

@@ -24,6 +24,8 @@ pub struct Server {
     pub store: Arc<StoreUrl>,
     /// Where mirrors, slots and logs are kept (absolute).
     pub data_dir: PathBuf,
+    /// How much room is to be left on its disk.
+    pub space: Arc<Space>,
     /// What several machines share, if there is more than one.
     pub blobs: Option<Arc<Blobs>>,
     /// For the worker.
@@ -192,6 +194,17 @@ pub struct Statuses {
     pub mode: StatusMode,
 }
 
+/// `[data]`: how much room is to be left on the disk of the data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// Below so many free bytes no build is started and what can be spared goes.
+    pub low: u64,
+    /// On a small disk below this share of it, if that is less; and below this share of all inodes.
+    pub low_percent: u64,
+    /// Bytes held back for the last words on a full disk; at most a hundredth of it.
+    pub reserve: u64,
+}
+
 /// `[retention]`: how long things are kept after a build ended, and how much.
 #[derive(Debug, Clone)]
 pub struct Retention {
@@ -205,6 +218,8 @@ pub struct Retention {
     pub deliveries: Duration,
     /// What builds leave for later ones, in bytes on each agent's disk; beyond it the least recently used goes.
     pub snapshots: u64,
+    /// Mirrors of repositories, in bytes on each agent's disk; beyond it the least recently used goes.
+    pub mirrors: u64,
 }
 
 /// The kinds of forge this version speaks with.

@@ -10,7 +10,7 @@ use super::time::Timestamp;
 use super::trust::Trust;
 
 /// A build's number: rising, from 1, never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BuildId(pub i64);
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::repo::{CommitId, RefName, RepoPath};
+use super::time::Timestamp;
 
 /// A delivery, read: who it speaks of and what happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,10 @@ pub enum Event {
     Deleted {
         /// The ref that is gone.
         git_ref: RefName,
+        /// What it pointed at, where the forge says so: GitHub does, Gitea names no commit of a branch.
+        tip: Option<CommitId>,
+        /// When it went, by the forge's clock, where it says so.
+        pushed_at: Option<Timestamp>,
     },
     /// A pull request was opened, reopened or got new commits.
     PullRequest(PullRequest),
@@ -53,6 +58,8 @@ pub struct Push {
     pub before: Option<CommitId>,
     /// The commit it points at now. The only word on what to build: `commits` may be empty or cut.
     pub after: CommitId,
+    /// When it was pushed, by the forge's clock and in whole seconds, where the forge says so: GitHub does.
+    pub pushed_at: Option<Timestamp>,
     /// The forge says that history was rewritten. GitHub does, Gitea is silent.
     pub forced: bool,
     /// The head commit's message asks for no build (`[skip ci]`, `[ci skip]`, `[no ci]`).

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::build::BuildId;
 use super::outcome::{Outcome, Verdict};
+use super::rule::Rule;
 
 /// How soon a renewal that came to nothing is tried again, at most.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -110,11 +111,15 @@ pub enum Gone {
 pub enum Afterwards {
     /// It goes back into the queue.
     Again {
+        /// The rule that says so.
+        rule: Rule,
         /// Its status' sentence.
         sentence: &'static str,
     },
     /// It ends.
     Ended {
+        /// The rule that says so.
+        rule: Rule,
         /// How.
         verdict: Verdict,
         /// Its status' sentence.
@@ -126,14 +131,18 @@ pub enum Afterwards {
 /// was lost too often.
 pub fn afterwards(lease: Lease, claims: u32, gone: Gone) -> Afterwards {
     if let Lease::CancelRequested { reason, sentence, .. } = lease {
-        return Afterwards::Ended { verdict: Verdict::new(Outcome::Cancelled, reason), sentence };
+        let verdict = Verdict::new(Outcome::Cancelled, reason);
+        return Afterwards::Ended { rule: Rule::CancelledWithItsAgent, verdict, sentence };
     }
     match gone {
-        Gone::Drained => Afterwards::Again { sentence: "Queued again: the agent that ran it is restarting" },
+        Gone::Drained => {
+            Afterwards::Again { rule: Rule::AgentDrains, sentence: "Queued again: the agent that ran it is restarting" }
+        }
         Gone::Lost if claims < MAX_CLAIMS => {
-            Afterwards::Again { sentence: "Queued again: the agent that ran it was lost" }
+            Afterwards::Again { rule: Rule::AgentLost, sentence: "Queued again: the agent that ran it was lost" }
         }
         Gone::Lost => Afterwards::Ended {
+            rule: Rule::AgentLostTooOften,
             verdict: Verdict::new(Outcome::Broken, "agent lost"),
             sentence: format!("Not your commit: the agent was lost {claims} times while it ran this build"),
         },
@@ -177,7 +186,7 @@ mod tests {
         assert!(again(3, Gone::Drained));
         let asked = Lease::held(Some("cancelled by jane".into()), None, None);
         for gone in [Gone::Lost, Gone::Drained] {
-            let Afterwards::Ended { verdict, sentence } = afterwards(asked.clone(), 1, gone) else {
+            let Afterwards::Ended { verdict, sentence, .. } = afterwards(asked.clone(), 1, gone) else {
                 panic!("who asked for its end does not want it again")
             };
             assert_eq!((verdict.outcome, sentence.as_str()), (Outcome::Cancelled, "cancelled by jane"));

@@ -16,6 +16,7 @@ pub mod log;
 pub mod outbox;
 pub mod outcome;
 pub mod repo;
+pub mod rule;
 pub mod sentence;
 pub mod snapshot;
 pub mod spec;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::BadPayload;
 use crate::domain::event::{self, Event, Heard};
 use crate::domain::repo::{BadName, CommitId, RefName, RepoPath};
+use crate::domain::time::Timestamp;
 
 /// Characters kept of a commit's first line, a pull request's title or a person's name.
 const LONGEST_TEXT: usize = 200;
@@ -24,6 +25,15 @@ pub(super) struct Repository {
     id: Option<i64>,
     full_name: Option<String>,
     default_branch: Option<String>,
+    pushed_at: Option<PushedAt>,
+}
+
+/// GitHub's word for when something was pushed: seconds since 1970 in a push, a text in every other event.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PushedAt {
+    Seconds(i64),
+    Other(serde::de::IgnoredAny),
 }
 
 /// A branch or tag that moved.
@@ -143,6 +153,13 @@ impl Repository {
         self.default_branch.clone().filter(|name| RefName::branch(name).is_ok())
     }
 
+    fn pushed_at(&self) -> Option<Timestamp> {
+        match self.pushed_at {
+            Some(PushedAt::Seconds(seconds)) => Some(Timestamp(seconds.saturating_mul(1000))),
+            Some(PushedAt::Other(_)) | None => None,
+        }
+    }
+
     /// The same repository beyond doubt: a doubt makes a fork, which is trusted less.
     fn is(&self, other: &Repository) -> bool {
         let same_id = self.id.is_some() && self.id == other.id;
@@ -168,7 +185,8 @@ impl Push {
         let after: CommitId = self.after.parse().map_err(bad_name(NAME))?;
         let before: Option<CommitId> = self.before.map(|id| id.parse()).transpose().map_err(bad_name(NAME))?;
         if after.is_zero() {
-            return self.repository.heard(NAME, Event::Deleted { git_ref });
+            let pushed_at = self.repository.pushed_at();
+            return self.repository.heard(NAME, Event::Deleted { git_ref, tip: before, pushed_at });
         }
         if git_ref.as_branch().is_none() && git_ref.as_tag().is_none() {
             let because = format!("{} is neither a branch nor a tag", git_ref.as_str());
@@ -190,6 +208,7 @@ impl Push {
             git_ref,
             before: before.filter(|id| !id.is_zero()),
             after,
+            pushed_at: self.repository.pushed_at(),
             forced: self.forced.unwrap_or(false),
             skip_ci: asks_for_no_build(&message),
             title: one_line(&message),

@@ -1,9 +1,15 @@
 //! The rules as a table: one arrival, what is known, what becomes of it.
 
+mod rules;
+
 use super::*;
+use crate::config::server::Supersede;
+use crate::domain::build::BuildId;
+use crate::domain::outcome::Outcome;
 use crate::domain::repo::CommitId;
 use crate::domain::spec::Limits;
 use crate::domain::time::Timestamp;
+use crate::store::{Deletion, Known};
 
 const SECOND: i64 = 1_000;
 /// When every arrival of this file was received.
@@ -70,6 +76,7 @@ fn push(git_ref: &str, before: char, after: char) -> Push {
         git_ref: git_ref.parse().expect("legal"),
         before: Some(commit(before)),
         after: commit(after),
+        pushed_at: None,
         forced: false,
         skip_ci: false,
         title: None,
@@ -109,6 +116,7 @@ fn known(id: i64, sha: char, state: State) -> Known {
         id: BuildId(id),
         sha: commit(sha),
         before: None,
+        pushed_at: None,
         state,
         outcome: None,
         cause: Cause::Push,
@@ -146,17 +154,18 @@ fn older(builds: impl IntoIterator<Item = Known>) -> Facts {
 fn say(decision: &Decision) -> String {
     match decision {
         Decision::Repeat { because, first } => format!("repeat {:?}: {because}", first.builds),
-        Decision::Ignore { because } => format!("ignore: {because}"),
-        Decision::Behind { because } => format!("behind: {because}"),
+        Decision::Ignore { because, .. } => format!("ignore: {because}"),
+        Decision::Behind { because, .. } => format!("behind: {because}"),
         Decision::Outrun { because } => format!("outrun: {because}"),
-        Decision::Already { build, because, pushed } => {
+        Decision::Already { build, because, pushed, .. } => {
             format!("#{build} {because}{}", if *pushed { ", now pushed" } else { "" })
         }
-        Decision::Make { build, supersedes } => {
-            let ended: String = supersedes.iter().map(|(id, sentence)| format!(" · ends #{id}: {sentence}")).collect();
+        Decision::Make { build, supersedes, .. } => {
+            let ended: String =
+                supersedes.iter().map(|older| format!(" · ends #{}: {}", older.build, older.sentence)).collect();
             format!("{} {} {}{ended}", build.state.as_str(), build.cause.as_str(), build.trust.as_str())
         }
-        Decision::Cancel { because, endings, drops } => {
+        Decision::Cancel { because, endings, drops, .. } => {
             let ended: String = endings.iter().map(|ending| format!(" #{}", ending.build)).collect();
             let dropped: String = drops.iter().map(|scope| format!(" · drops {}", scope.trust.as_str())).collect();
             format!("cancel{ended}: {because}{dropped}")
@@ -232,6 +241,7 @@ fn one_commit_of_a_ref_is_one_build() {
         cancelled: vec![],
         superseded: vec![],
         made: true,
+        rule: None,
     };
     let repeated = Facts { first_answer: Some(first), ..same(known(5, 'a', State::Queued)) };
     check(&arrival(branch_push('a')), &repeated, "repeat [BuildId(5)]: repeat of delivery d-1");
@@ -311,7 +321,7 @@ fn what_the_sweep_found_is_built_by_the_same_rules_and_once() {
     check(&found(branch_push('a')), &same(known(5, 'a', State::Queued)), "#5 already building");
     check(&found(branch_push('a')), &same(finished(5, 'a', Outcome::Failed)), "#5 already built");
     check(&found(branch_push('a')), &same(finished(5, 'a', Outcome::Broken)), "queued sweep trusted");
-    let gone = Event::Deleted { git_ref: "refs/heads/topic".parse().expect("legal") };
+    let gone = Event::Deleted { git_ref: "refs/heads/topic".parse().expect("legal"), tip: None, pushed_at: None };
     check(
         &found(gone),
         &older([known(1, 'a', State::Queued)]),
@@ -368,7 +378,8 @@ fn what_went_is_cancelled() {
             Known { ending: true, ..known(3, 'd', State::Running) },
         ])
     };
-    let deleted = |git_ref: &str| Event::Deleted { git_ref: git_ref.parse().expect("legal") };
+    let deleted =
+        |git_ref: &str| Event::Deleted { git_ref: git_ref.parse().expect("legal"), tip: None, pushed_at: None };
     check(
         &arrival(deleted("refs/heads/topic")),
         &builds(),

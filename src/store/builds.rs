@@ -204,7 +204,8 @@ pub(super) async fn reserve_ids(connection: &mut Connection, count: usize) -> Re
 pub(super) async fn insert(connection: &mut Connection, new: &[Numbered<'_>]) -> Result<(), StoreError> {
     for chunk in new.chunks(MAX_ROWS) {
         let mut statement = QueryBuilder::new(
-            "INSERT INTO builds (id, forge, repo, repo_shown, sha, base_sha, before_sha, git_ref, branch, pull_request, \
+            "INSERT INTO builds (id, forge, repo, repo_shown, sha, base_sha, before_sha, pushed_at, git_ref, branch, \
+             pull_request, \
              cause, pushed, trust, attempt, rerun_of, state, reason, approved_by, created_at, base_branch, \
              default_branch, title, author, use_cache, context) ",
         );
@@ -214,6 +215,7 @@ pub(super) async fn insert(connection: &mut Connection, new: &[Numbered<'_>]) ->
             values.push_bind(build.repo.path.to_string()).push_bind(build.sha.to_string());
             values.push_bind(build.base_sha.as_ref().map(ToString::to_string));
             values.push_bind(build.before.as_ref().map(ToString::to_string));
+            values.push_bind(build.pushed_at.map(|at| at.0));
             values.push_bind(build.git_ref.to_string()).push_bind(build.git_ref.as_branch().map(str::to_owned));
             values.push_bind(build.pull_request.map(row::stored)).push_bind(build.cause.as_str());
             values.push_bind(i64::from(build.pushed)).push_bind(build.trust.as_str());

@@ -6,11 +6,14 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::clock::Now;
+use super::deletions::Gone;
+use super::effects::Effects;
 use super::facts::{self, Facts};
 use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
-use super::{Store, StoreError, builds, heads, outbox, requests, row, scopes};
+use super::{Store, StoreError, builds, heads, row};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::repo::{CommitId, ForgeName, RefName, RepoId, RepoPath};
+use crate::domain::rule::Rule;
 use crate::domain::snapshot::Scope;
 use crate::domain::status::Status;
 use crate::domain::time::Timestamp;
@@ -54,6 +57,9 @@ pub struct About {
     pub sha: Option<CommitId>,
     /// Whether the decision looks at the ref's unfinished builds. Where it does not, there may be thousands of them.
     pub unfinished: bool,
+    /// Whether it is a push, whose place among others of its ref matters: the decision looks at the ref's last builds and
+    /// deletions.
+    pub order: bool,
     /// What the commit is a word on: the ref, or `refs/pull/<n>/head` for a pull request.
     pub head: RefName,
     /// For what the sweep found: the heads that its list was compared with, each with its [`Head::changes`](super::Head::changes) of that
@@ -76,13 +82,21 @@ pub enum Decision {
     },
     /// Nothing to do.
     Ignore {
+        /// The rule that says so.
+        rule: Rule,
         /// The sentence of the answer.
         because: String,
+        /// The build that there is instead of one; its history tells of it.
+        instead: Option<BuildId>,
     },
     /// It came late: its ref has moved on, so it is no word on where that stands. Otherwise as [`Decision::Ignore`].
     Behind {
+        /// The rule that says so.
+        rule: Rule,
         /// The sentence of the answer.
         because: String,
+        /// The build that there is instead of one; its history tells of it.
+        instead: Option<BuildId>,
     },
     /// The sweep found it, and a newer word came while it listed: store nothing.
     Outrun {
@@ -91,6 +105,8 @@ pub enum Decision {
     },
     /// There is a build for it already.
     Already {
+        /// The rule that says so.
+        rule: Rule,
         /// That build.
         build: BuildId,
         /// The sentence of the answer.
@@ -100,20 +116,52 @@ pub enum Decision {
     },
     /// A build is made.
     Make {
+        /// The rule that says so.
+        rule: Rule,
         /// The build.
         build: Box<NewBuild>,
-        /// Older builds whose place it takes, each with the sentence for its status.
-        supersedes: Vec<(BuildId, String)>,
+        /// Older builds whose place it takes.
+        supersedes: Vec<Superseded>,
     },
     /// Builds are cancelled.
     Cancel {
+        /// The rule that says so.
+        rule: Rule,
         /// The sentence of the answer.
         because: String,
         /// The builds, each with its words.
         endings: Vec<Ending>,
         /// Scopes that end with it: what their builds left for later ones goes.
         drops: Vec<Scope>,
+        /// The branch or tag that went, to be remembered.
+        gone: Option<Gone>,
     },
+}
+
+impl Decision {
+    /// The rule that acted.
+    pub fn rule(&self) -> Rule {
+        match self {
+            Decision::Repeat { .. } => Rule::RepeatedDelivery,
+            Decision::Outrun { .. } => Rule::SweepOutrun,
+            Decision::Ignore { rule, .. }
+            | Decision::Behind { rule, .. }
+            | Decision::Already { rule, .. }
+            | Decision::Make { rule, .. }
+            | Decision::Cancel { rule, .. } => *rule,
+        }
+    }
+}
+
+/// A build whose place a new one takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superseded {
+    /// The build.
+    pub build: BuildId,
+    /// The rule that says so.
+    pub rule: Rule,
+    /// Its status' sentence.
+    pub sentence: String,
 }
 
 /// A build that is to be cancelled.
@@ -138,6 +186,8 @@ pub struct NewBuild {
     pub base_sha: Option<CommitId>,
     /// Where the ref stood before.
     pub before: Option<CommitId>,
+    /// When the forge says that the push was made.
+    pub pushed_at: Option<Timestamp>,
     /// The ref.
     pub git_ref: RefName,
     /// The pull request.
@@ -186,6 +236,9 @@ pub struct Accepted {
     pub superseded: Vec<BuildId>,
     /// A build was made: 202.
     pub made: bool,
+    /// The rule that acted; none in answers of versions that knew no rules.
+    #[serde(default)]
+    pub rule: Option<Rule>,
 }
 
 /// A delivery as it is listed.
@@ -290,63 +343,13 @@ async fn accept_round(connection: &mut Connection, round: &[&Pending], now: Now)
     let decisions: Vec<Decision> = round.iter().zip(&facts).map(|(one, facts)| (one.decide)(facts)).collect();
 
     let made = decisions.iter().filter(|decision| matches!(decision, Decision::Make { .. })).count();
-    let mut next_id = if made > 0 { builds::reserve_ids(connection, made).await? } else { BuildId(0) };
-    let (mut new, mut answers) = (Vec::with_capacity(made), Vec::with_capacity(round.len()));
-    let (mut ends, mut dropped) = (Vec::new(), Vec::new());
+    let next_id = if made > 0 { builds::reserve_ids(connection, made).await? } else { BuildId(0) };
+    let mut effects = Effects::from(next_id);
+    let mut answers = Vec::with_capacity(round.len());
     for ((one, decision), facts) in round.iter().zip(&decisions).zip(&facts) {
-        let mut answer = Accepted {
-            delivery: one.delivery.id.clone(),
-            builds: Vec::new(),
-            ignored: None,
-            cancelled: Vec::new(),
-            superseded: Vec::new(),
-            made: false,
-        };
-        match decision {
-            Decision::Repeat { because, first } => {
-                answer.ignored = Some(because.clone());
-                answer.builds.clone_from(&first.builds);
-            }
-            Decision::Ignore { because } | Decision::Behind { because } | Decision::Outrun { because } => {
-                answer.ignored = Some(because.clone());
-            }
-            Decision::Already { build, because, pushed } => {
-                answer.ignored = Some(because.clone());
-                answer.builds.push(*build);
-                if *pushed {
-                    builds::mark_pushed(connection, *build).await?;
-                }
-            }
-            Decision::Make { build, supersedes } => {
-                let attempt = facts.same.as_ref().map_or(1, |same| same.attempt.saturating_add(1));
-                new.push(builds::Numbered { id: next_id, attempt, created_at: one.delivery.received_at, build });
-                ends.extend(supersedes.iter().map(|(older, sentence)| requests::End {
-                    build: *older,
-                    reason: format!("superseded by #{next_id}"),
-                    sentence: sentence.clone(),
-                    superseded_by: Some(next_id),
-                }));
-                answer.builds.push(next_id);
-                answer.superseded = supersedes.iter().map(|(older, _)| *older).collect();
-                answer.made = true;
-                next_id = BuildId(next_id.0 + 1);
-            }
-            Decision::Cancel { because, endings, drops } => {
-                answer.ignored = Some(because.clone());
-                answer.cancelled = endings.iter().map(|ending| ending.build).collect();
-                ends.extend(endings.iter().map(requests::End::from));
-                dropped.extend(drops.iter().map(|scope| (scope, one.delivery.received_at)));
-            }
-        }
-        answers.push(answer);
+        answers.push(effects.of(one, decision, facts));
     }
-
-    builds::insert(connection, &new).await?;
-    outbox::insert_first(connection, &new, now.steady).await?;
-    for end in &ends {
-        requests::end(connection, end, now).await?;
-    }
-    scopes::drop(connection, &dropped).await?;
+    effects.write(connection, now).await?;
     heads::heard(connection, round, &decisions).await?;
     insert_deliveries(connection, round, &decisions, &answers).await?;
     Ok(answers)

@@ -1,8 +1,9 @@
 //! What the decision on a delivery is made from: loaded for many deliveries in few statements.
 
+use super::deletions::Deletion;
 use super::deliveries::{About, Accepted, Pending, answer};
 use super::sql::{self, Connection, MAX_ROWS, QueryBuilder, Row};
-use super::{StoreError, row};
+use super::{StoreError, deletions, row};
 use crate::domain::build::{BuildId, Cause, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::CommitId;
@@ -21,6 +22,10 @@ pub struct Facts {
     pub same_is_head: bool,
     /// A newer word came on what the sweep's list was compared with.
     pub outrun: bool,
+    /// The last builds of the same repository and ref, finished ones too, oldest first; empty when they were not asked for.
+    pub recent: Vec<Known>,
+    /// The deletions of the same ref that were heard lately, oldest first; empty when they were not asked for.
+    pub deletions: Vec<Deletion>,
 }
 
 /// A build, as far as decisions look at it.
@@ -32,6 +37,8 @@ pub struct Known {
     pub sha: CommitId,
     /// Where its ref stood before the push that made it.
     pub before: Option<CommitId>,
+    /// When the forge says that its push was made.
+    pub pushed_at: Option<Timestamp>,
     /// Where it stands.
     pub state: State,
     /// How it ended.
@@ -52,7 +59,7 @@ pub struct Known {
     pub created_at: Timestamp,
 }
 
-/// What is known about each member of a round, in three statements for all of them and a fourth for what the sweep found.
+/// What is known about each member of a round, in few statements for all of them and one more for what the sweep found.
 pub(super) async fn load(connection: &mut Connection, round: &[&Pending]) -> Result<Vec<Facts>, StoreError> {
     let mut facts = vec![Facts::default(); round.len()];
     for (chunk, facts) in round.chunks(MAX_ROWS).zip(facts.chunks_mut(MAX_ROWS)) {
@@ -60,6 +67,8 @@ pub(super) async fn load(connection: &mut Connection, round: &[&Pending]) -> Res
         load_unfinished(connection, chunk, facts).await?;
         load_same(connection, chunk, facts).await?;
         load_outrun(connection, chunk, facts).await?;
+        load_recent(connection, chunk, facts).await?;
+        deletions::load(connection, chunk, facts).await?;
     }
     Ok(facts)
 }
@@ -72,8 +81,8 @@ pub(super) const ANSWERS: &str = ") SELECT asked.n, d.answer FROM asked CROSS JO
 
 macro_rules! known_columns {
     () => {
-        "asked.n, b.id, b.sha, b.before_sha, b.state, b.outcome, b.cause, b.pushed, b.pull_request, b.superseded_by, \
-         b.attempt, CASE WHEN b.cancel_reason IS NULL THEN 0 ELSE 1 END AS ending, b.created_at"
+        "asked.n, b.id, b.sha, b.before_sha, b.pushed_at, b.state, b.outcome, b.cause, b.pushed, b.pull_request, \
+         b.superseded_by, b.attempt, CASE WHEN b.cancel_reason IS NULL THEN 0 ELSE 1 END AS ending, b.created_at"
     };
 }
 
@@ -91,6 +100,14 @@ pub(super) const SAME: &str = concat!(
      LEFT JOIN heads h ON h.forge = asked.forge AND h.repo = asked.repo AND h.name = asked.head \
      WHERE b.sha = asked.sha AND b.forge = asked.forge AND b.repo = asked.repo \
      AND b.git_ref = asked.git_ref ORDER BY b.id"
+);
+
+/// So many builds of a ref are looked at: a push is not delivered after twenty later ones.
+pub(super) const RECENT: &str = concat!(
+    ") SELECT ",
+    known_columns!(),
+    " FROM asked CROSS JOIN builds b WHERE b.id IN (SELECT r.id FROM builds r WHERE r.forge = asked.forge \
+     AND r.repo = asked.repo AND r.git_ref = asked.git_ref ORDER BY r.id DESC LIMIT 20) ORDER BY b.id"
 );
 
 async fn load_answers(connection: &mut Connection, round: &[&Pending], facts: &mut [Facts]) -> Result<(), StoreError> {
@@ -114,11 +131,7 @@ async fn load_unfinished(
     if asked.is_empty() {
         return Ok(());
     }
-    let mut statement = QueryBuilder::new("WITH asked (n, forge, repo, git_ref) AS (");
-    statement.push_values(&asked, |mut values, (n, about)| {
-        values.push_bind(*n).push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
-        values.push_bind(about.git_ref.to_string());
-    });
+    let mut statement = refs_asked(&asked);
     for from in &statement.push(UNFINISHED).build().fetch_all(connection).await? {
         facts[row::number::<usize>(from, "n")?].unfinished.push(known(from)?);
     }
@@ -162,8 +175,30 @@ async fn load_outrun(connection: &mut Connection, round: &[&Pending], facts: &mu
     Ok(())
 }
 
+async fn load_recent(connection: &mut Connection, round: &[&Pending], facts: &mut [Facts]) -> Result<(), StoreError> {
+    let asked: Vec<_> = asked(round).filter(|(_, about)| about.order && about.unfinished).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let mut statement = refs_asked(&asked);
+    for from in &statement.push(RECENT).build().fetch_all(connection).await? {
+        facts[row::number::<usize>(from, "n")?].recent.push(known(from)?);
+    }
+    Ok(())
+}
+
+/// A statement that begins with the table `asked` of refs.
+pub(super) fn refs_asked(asked: &[(i64, &About)]) -> QueryBuilder<'static> {
+    let mut statement = QueryBuilder::new("WITH asked (n, forge, repo, git_ref) AS (");
+    statement.push_values(asked, |mut values, (n, about)| {
+        values.push_bind(*n).push_bind(about.repo.forge.to_string()).push_bind(about.repo.path.folded());
+        values.push_bind(about.git_ref.to_string());
+    });
+    statement
+}
+
 /// What is asked about builds, with each question's place in the round.
-fn asked<'r>(round: &[&'r Pending]) -> impl Iterator<Item = (i64, &'r About)> {
+pub(super) fn asked<'r>(round: &[&'r Pending]) -> impl Iterator<Item = (i64, &'r About)> {
     round.iter().zip(0_i64..).filter_map(|(one, n)| one.about.as_ref().map(|about| (n, about)))
 }
 
@@ -172,6 +207,7 @@ fn known(from: &Row) -> Result<Known, StoreError> {
         id: BuildId(from.try_get("id")?),
         sha: row::parsed(from, "sha")?,
         before: row::parsed_if(from, "before_sha")?,
+        pushed_at: row::time_if(from, "pushed_at")?,
         state: row::parsed(from, "state")?,
         outcome: row::parsed_if(from, "outcome")?,
         cause: row::parsed(from, "cause")?,

@@ -4,7 +4,7 @@ use sqlx::AssertSqlSafe;
 
 use super::sql::{self, Connection, Row};
 use super::sqlite::{MIGRATIONS, writer};
-use super::{Filter, builds, facts, outbox, queue, schema};
+use super::{Filter, builds, deletions, facts, outbox, schema, turns};
 use crate::domain::build::State;
 use crate::domain::outcome::Outcome;
 
@@ -61,8 +61,10 @@ async fn the_busy_statements_read_no_table() {
         two("asked (n, forge, repo, delivery)", facts::ANSWERS),
         two("asked (n, forge, repo, git_ref)", facts::UNFINISHED),
         two("asked (n, forge, repo, git_ref, sha, head)", facts::SAME),
+        two("asked (n, forge, repo, git_ref)", facts::RECENT),
+        two("asked (n, forge, repo, git_ref)", deletions::DELETIONS),
         two("said (forge, repo, sha, context)", &format!("{}0)", outbox::REPLACE)),
-        queue::CLAIM.to_owned(),
+        turns::CLAIM.to_owned(),
         outbox::DUE_FORGES.to_owned(),
         outbox::NEXT.to_owned(),
         outbox::NEWEST_SPOKE.to_owned(),
@@ -70,7 +72,7 @@ async fn the_busy_statements_read_no_table() {
     for statement in statements {
         let explain = sql::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
         let plan = joined(explain.fetch_all(&mut connection).await.expect("explains"));
-        for table in ["deliveries", "builds", "outbox", "heads", "d", "b", "h"] {
+        for table in ["deliveries", "builds", "outbox", "heads", "d", "b", "r", "h", "n"] {
             assert!(
                 !plan.contains(&format!("SCAN {table};")) && !plan.ends_with(&format!("SCAN {table}")),
                 "{statement}: {plan}"

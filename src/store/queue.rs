@@ -9,11 +9,12 @@ use super::clock::Now;
 use super::news::Topic;
 use super::outbox::{Speaker, speaker_columns};
 use super::sql::{self, Connection, Query, Row, Value};
-use super::{Store, StoreError, builds, locks, row, steps};
+use super::{Store, StoreError, builds, locks, row, rulings, steps, turns};
 use crate::domain::build::{Build, BuildId, KeptLevel};
 use crate::domain::lease::{Afterwards, Gone, Lease, afterwards};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::CommitId;
+use crate::domain::rule::{Rule, Ruling};
 use crate::domain::status::{Status, StatusState};
 
 /// The right to run a build, as long as nobody claimed it since.
@@ -58,32 +59,24 @@ enum Which {
     Held(Claim),
 }
 
-/// One conditional update; the condition is said twice for databases with several writers. There, what another claim is
-/// about to take is not waited for. An agent that was asked to pause claims nothing from that moment on.
-pub(super) const CLAIM: &str = "UPDATE builds SET state = 'running', agent = $1, ran_on = $1, lease_until = $2, started_at = $3, \
-                     fence = fence + 1, claims = claims + 1 WHERE id = (SELECT id FROM builds \
-                     WHERE finished_at IS NULL AND state = 'queued' ORDER BY id LIMIT 1 \
-                     /*pg: FOR UPDATE SKIP LOCKED */) AND state = 'queued' \
-                     AND NOT EXISTS (SELECT 1 FROM agents WHERE name = $1 AND asked <> 'run') RETURNING *";
-
 impl Store {
-    /// Claims the oldest queued build for `agent`, which must renew before `lease` is over. `None`: nothing is queued, or
-    /// the agent was asked to pause.
+    /// Claims a queued build for `agent`, which must renew before `lease` is over: the oldest one of the repository whose
+    /// turn it is (`turns`). `None`: nothing is queued, or the agent was asked to pause.
     pub async fn claim(&self, agent: &str, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         let (agent, clock) = (agent.to_owned(), self.inner.clock.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
-                let claimed = sql::query(CLAIM)
-                    .bind(agent)
-                    .bind(clock.steady().plus(lease).0)
-                    .bind(clock.wall().0)
-                    .fetch_optional(&mut *connection)
-                    .await?;
-                let claimed = claimed.as_ref().map(read_claimed).transpose()?;
-                if let Some(claimed) = &claimed {
-                    connection.tell(Topic::Build(claimed.build.id));
+                let (until, now) = (clock.steady().plus(lease).0, clock.wall().0);
+                let ask = |statement| sql::query(statement).bind(agent.clone()).bind(until).bind(now);
+                let mut claimed = ask(turns::CLAIM).fetch_optional(&mut *connection).await?;
+                if claimed.is_none() && connection.is_shared() {
+                    claimed = ask(turns::CLAIM_ANY).fetch_optional(&mut *connection).await?;
                 }
-                Ok(claimed)
+                let Some(claimed) = claimed else { return Ok(None) };
+                turns::served(connection, &claimed).await?;
+                let claimed = read_claimed(&claimed)?;
+                connection.tell(Topic::Build(claimed.build.id));
+                Ok(Some(claimed))
             })
         })
         .await
@@ -320,9 +313,10 @@ fn read_lease(from: &Row) -> Result<Lease, StoreError> {
 async fn give_one_back(connection: &mut Connection, held: &Row, gone: Gone, now: Now) -> Result<Returned, StoreError> {
     let speaker = Speaker::from_row(held)?;
     connection.tell(Topic::Build(speaker.build));
-    let sentence = match afterwards(read_lease(held)?, row::number(held, "claims")?, gone) {
-        Afterwards::Again { sentence } => sentence,
-        Afterwards::Ended { verdict, sentence } => {
+    let (rule, sentence) = match afterwards(read_lease(held)?, row::number(held, "claims")?, gone) {
+        Afterwards::Again { rule, sentence } => (rule, sentence),
+        Afterwards::Ended { rule, verdict, sentence } => {
+            tell(connection, speaker.build, rule, &sentence, now).await?;
             return end_lost(connection, &speaker, &verdict, &sentence, now).await;
         }
     };
@@ -337,7 +331,20 @@ async fn give_one_back(connection: &mut Connection, held: &Row, gone: Gone, now:
     steps::delete(connection, speaker.build).await?;
     connection.tell(Topic::Queue);
     speaker.say_own(connection, StatusState::Pending, sentence, now.steady).await?;
+    tell(connection, speaker.build, rule, sentence, now).await?;
     Ok(Returned::Queued(speaker.build))
+}
+
+/// Writes a line of the build's history.
+async fn tell(
+    connection: &mut Connection,
+    build: BuildId,
+    rule: Rule,
+    because: &str,
+    now: Now,
+) -> Result<(), StoreError> {
+    let ruling = Ruling { at: now.wall, rule, because: because.to_owned(), other_build: None, delivery: None };
+    rulings::write(connection, &[(build, ruling)]).await
 }
 
 async fn end_lost(

@@ -7,8 +7,9 @@ use super::deliveries::{Ending, NewBuild};
 use super::news::Topic;
 use super::outbox::{Speaker, speaker_columns};
 use super::sql::{self, Connection};
-use super::{Store, StoreError, builds, locks, outbox, row};
+use super::{Store, StoreError, builds, locks, outbox, row, rulings};
 use crate::domain::build::{BuildId, Cause, State};
+use crate::domain::rule::{Rule, Ruling};
 use crate::domain::status::{Status, StatusState};
 use crate::domain::trust::Trust;
 
@@ -42,16 +43,30 @@ pub(super) struct End {
     pub(super) reason: String,
     pub(super) sentence: String,
     pub(super) superseded_by: Option<BuildId>,
+    /// The rule that ends it, for its history.
+    pub(super) rule: Rule,
+    /// The delivery that brought it.
+    pub(super) delivery: Option<String>,
 }
 
-impl From<&Ending> for End {
-    fn from(ending: &Ending) -> Self {
+impl End {
+    /// That of a cancelled build.
+    pub(super) fn of(ending: &Ending, rule: Rule, delivery: Option<&str>) -> Self {
         Self {
             build: ending.build,
             reason: ending.reason.clone(),
             sentence: ending.sentence.clone(),
             superseded_by: None,
+            rule,
+            delivery: delivery.map(str::to_owned),
         }
+    }
+
+    /// The line of the build's history.
+    fn ruling(&self, now: Now) -> (BuildId, Ruling) {
+        let (because, delivery) = (self.sentence.clone(), self.delivery.clone());
+        let ruling = Ruling { at: now.wall, rule: self.rule, because, other_build: self.superseded_by, delivery };
+        (self.build, ruling)
     }
 }
 
@@ -63,6 +78,8 @@ impl Store {
             reason: format!("cancelled by {by}"),
             sentence: format!("Cancelled by {by}"),
             superseded_by: None,
+            rule: Rule::CancelledByPerson,
+            delivery: None,
         };
         let clock = self.inner.clock.clone();
         self.write(false, move |connection| {
@@ -111,6 +128,8 @@ impl Store {
                         reason: format!("nobody approved it within {days} days"),
                         sentence: format!("Cancelled: nobody approved this fork's commit within {days} days"),
                         superseded_by: None,
+                        rule: Rule::NobodyApproved,
+                        delivery: None,
                     };
                     // Approved meanwhile, it is another's to end.
                     if is_waiting(connection, id).await? {
@@ -150,9 +169,10 @@ pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> R
         let speaker = Speaker::from_row(&finished)?;
         speaker.say_own(connection, StatusState::Error, &words.sentence, now.steady).await?;
         speaker.settle(connection, StatusState::Error, &words.sentence, now.steady).await?;
+        rulings::write(connection, &[words.ruling(now)]).await?;
         return Ok(CancelAnswer::Cancelled);
     }
-    sql::query(
+    let asked = sql::query(
         "UPDATE builds SET cancel_reason = $1, cancel_sentence = $2, superseded_by = $3 \
          WHERE id = $4 AND state = 'running' AND cancel_reason IS NULL",
     )
@@ -162,6 +182,9 @@ pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> R
     .bind(words.build.0)
     .execute(&mut *connection)
     .await?;
+    if asked.rows_affected() > 0 {
+        rulings::write(connection, &[words.ruling(now)]).await?;
+    }
     let state: Option<String> = sql::query_scalar("SELECT state FROM builds WHERE id = $1")
         .bind(words.build.0)
         .fetch_optional(connection)
@@ -232,6 +255,7 @@ async fn rerun(
         sha: old.sha,
         base_sha: old.base_sha,
         before: row::parsed_if(&found, "before_sha")?,
+        pushed_at: row::time_if(&found, "pushed_at")?,
         git_ref: old.git_ref,
         pull_request: old.pull_request,
         cause: Cause::Rerun,
@@ -249,5 +273,12 @@ async fn rerun(
     let numbered = [builds::Numbered { id: made, attempt, created_at: now.wall, build: &new }];
     builds::insert(connection, &numbered).await?;
     outbox::insert_first(connection, &numbered, now.steady).await?;
+    let line = |because, other_build| {
+        let other_build = Some(other_build);
+        Ruling { at: now.wall, rule: Rule::RerunIsANewBuild, because, other_build, delivery: None }
+    };
+    let lines =
+        [(made, line(format!("asked for by {by}: #{id} again"), id)), (id, line(format!("built again by {by}"), made))];
+    rulings::write(connection, &lines).await?;
     Ok(RerunAnswer::Made(made))
 }

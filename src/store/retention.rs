@@ -1,6 +1,8 @@
 //! What is too old is forgotten.
 
-use super::{Store, StoreError, heads, row, scopes, sql};
+use std::time::Duration;
+
+use super::{Store, StoreError, deletions, heads, row, scopes, sql};
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 
@@ -61,12 +63,16 @@ impl Store {
     }
 
     async fn forget_ended(&self) -> Result<(), StoreError> {
-        let told = row::stored(u64::try_from(scopes::TOLD.as_millis()).unwrap_or(u64::MAX));
-        let before = Timestamp(self.inner.clock.wall().0.saturating_sub(told));
+        let now = self.inner.clock.wall().0;
+        let before = |age: Duration| {
+            Timestamp(now.saturating_sub(row::stored(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))))
+        };
+        let (told, remembered) = (before(scopes::TOLD), before(deletions::REMEMBERED));
         self.write(false, move |connection| {
             Box::pin(async move {
-                scopes::forget(connection, before).await?;
-                heads::forget(connection, before).await
+                scopes::forget(connection, told).await?;
+                heads::forget(connection, told).await?;
+                deletions::forget(connection, remembered).await
             })
         })
         .await

@@ -3,6 +3,8 @@
 
 pub mod missed;
 
+mod disk;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,6 +16,7 @@ use crate::blobs::{Artifacts, Depot, Logs};
 use crate::cache::Cache;
 use crate::checkout::{self, client};
 use crate::config::server::Retention;
+use crate::disk::Disk;
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 use crate::live::cache_tally::CacheTally;
@@ -59,6 +62,8 @@ pub struct Sweeper {
     pub cache: Cache,
     /// Told how much that is.
     pub tally: CacheTally,
+    /// How much room there is on the disk of the data directory.
+    pub disk: Disk,
     /// How long things are kept.
     pub retention: watch::Receiver<Arc<Retention>>,
 }
@@ -72,6 +77,7 @@ impl Sweeper {
     pub async fn at_start(&self) -> Result<(), StoreError> {
         // Before the store is written: these may be what fills its disk.
         self.clear_leftovers().await;
+        self.relieve();
         for returned in self.left_behind().await? {
             match returned {
                 Returned::Queued(build) => {
@@ -146,8 +152,10 @@ impl Sweeper {
         self.store.lapse_waiting(WAITING).await?;
         self.drop_scopes(now, if look_for_old { ENDED } else { ENDED_LATELY }).await?;
         if look_for_old {
-            self.collect_tools().await;
-            self.collect_snapshots().await;
+            self.collect_tools(toolchain::UNUSED).await;
+            let retention = self.retention.borrow().clone();
+            self.collect_snapshots(retention.snapshots).await;
+            self.collect_mirrors(retention.mirrors).await;
             self.remove_old(now).await?;
         }
         Ok(())
@@ -164,10 +172,26 @@ impl Sweeper {
         }
     }
 
-    async fn collect_tools(&self) {
+    /// Brings mirrors under a quota: the least recently used go.
+    async fn collect_mirrors(&self, quota: u64) {
+        let (mirrors, trash) = (self.data_dir.join("mirrors"), self.data_dir.join("trash"));
+        match tokio::task::spawn_blocking(move || checkout::collect(&mirrors, quota, &trash)).await {
+            Ok(Ok(collected)) if collected.mirrors == 0 => {}
+            Ok(Ok(collected)) => {
+                tracing::info!(
+                    mirrors = collected.mirrors,
+                    bytes = collected.bytes,
+                    "mirrors over their quota removed"
+                );
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "mirrors could not be brought under their quota"),
+            Err(panic) => tracing::error!(%panic, "collecting mirrors failed"),
+        }
+    }
+
+    async fn collect_tools(&self, unused: Duration) {
         let (tools, trash) = (self.data_dir.join("tools"), self.data_dir.join("trash"));
-        let collected =
-            tokio::task::spawn_blocking(move || toolchain::collect(&tools, toolchain::UNUSED, &trash)).await;
+        let collected = tokio::task::spawn_blocking(move || toolchain::collect(&tools, unused, &trash)).await;
         match collected {
             Ok(names) if names.is_empty() => {}
             Ok(names) => tracing::info!(tools = names.join(" "), "tools that were not used for long removed"),
@@ -190,8 +214,8 @@ impl Sweeper {
     }
 
     /// Brings snapshots under their quota: what was not used for long goes, then the least recently used.
-    async fn collect_snapshots(&self) {
-        let (cache, quota) = (self.cache.clone(), self.retention.borrow().snapshots);
+    async fn collect_snapshots(&self, quota: u64) {
+        let cache = self.cache.clone();
         let collected = tokio::task::spawn_blocking(move || cache.collect(quota, UNUSED_SNAPSHOT)).await;
         if let Ok(Ok(collected)) = &collected {
             self.tally.set_kept_bytes(collected.kept_bytes);

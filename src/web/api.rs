@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::domain::build::{Build, BuildId};
+use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 
 use super::answer::Refused;
 use super::auth::ADMIN;
+use super::elsewhere::why_it_waits;
 use super::records::{BuildFilter, Told};
 use super::{BODY_MAX, Pages};
 
@@ -32,7 +34,11 @@ pub(super) async fn builds(
     }
     let filter = filter(query.as_deref().unwrap_or_default()).map_err(Refused::bad_request)?;
     let (builds, next) = page_of_builds(&pages, filter).await?;
-    Ok(Json(json!({"builds": builds, "next": next})).into_response())
+    let mut answer = json!({"builds": builds, "next": next});
+    if let Some(waits) = why_it_waits(&pages, &builds).await? {
+        answer["waits"] = waits.into();
+    }
+    Ok(Json(answer).into_response())
 }
 
 /// One page of builds, and the id before which the next page begins.
@@ -108,8 +114,16 @@ pub(super) async fn build(
     let build = readable(&pages, &id, query.as_deref(), &headers).await?;
     let notices = pages.records.explanation(build.id).await?.unwrap_or_default().notices;
     let statuses = pages.records.told(build.id).await?;
-    let waits = super::elsewhere::why_it_waits(&pages, &build).await?;
+    let waits = why_it_waits(&pages, std::slice::from_ref(&build)).await?;
     Ok(Json(WholeBuild { build, notices, statuses, waits }))
+}
+
+/// A build's account: why it is there and what moved it, and why its plan is as it is.
+#[derive(Serialize)]
+pub(super) struct WholePlan {
+    rulings: Vec<Ruling>,
+    #[serde(flatten)]
+    explanation: Explanation,
 }
 
 /// `GET /api/v1/builds/{id}/plan`: empty lists for a build whose plan was not kept.
@@ -118,9 +132,11 @@ pub(super) async fn plan(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Json<Explanation>, Refused> {
+) -> Result<Json<WholePlan>, Refused> {
     let build = readable(&pages, &id, query.as_deref(), &headers).await?;
-    Ok(Json(pages.records.explanation(build.id).await?.unwrap_or_default()))
+    let rulings = pages.records.rulings(build.id).await?;
+    let explanation = pages.records.explanation(build.id).await?.unwrap_or_default();
+    Ok(Json(WholePlan { rulings, explanation }))
 }
 
 /// The build that is asked for, when it is there and the request may read it.

@@ -62,10 +62,12 @@ pub(super) fn unreachable_in_words(build: &Build) -> String {
     format!("the log is on agent {agent}; set [data] blobs_url, so that every server shows what any agent built")
 }
 
-/// Why a queued build has not begun.
-pub(super) async fn why_it_waits(pages: &Pages, build: &Build) -> Result<Option<String>, Refused> {
-    if build.state != State::Queued {
+/// Why those of the builds that are queued have not begun: for want of agents, or of room on a disk. `None` where none is
+/// queued, and where one is about to begin.
+pub(super) async fn why_it_waits(pages: &Pages, builds: &[Build]) -> Result<Option<String>, Refused> {
+    if builds.iter().all(|build| build.state != State::Queued) {
         return Ok(None);
     }
-    Ok(agent::why_it_waits(&pages.records.agents().await?))
+    let of_agents = agent::why_it_waits(&pages.records.agents().await?);
+    Ok(of_agents.or_else(|| pages.records.waits()))
 }

@@ -15,8 +15,9 @@ use super::Pages;
 use super::answer::Refused;
 use super::api::{build_id, filter, page_of_builds, parameter, readable};
 use super::asset::short_hash;
+use super::elsewhere::why_it_waits;
 use super::records::BuildFilter;
-use super::view::{Frame, KeptFiles, Lane, Mark, Reasoned, Summary, lanes, now, path_encoded};
+use super::view::{Frame, KeptFiles, Lane, Mark, Moved, OtherBuild, Reasoned, Summary, lanes, now, path_encoded};
 
 /// How much of a step's log stands on the page; the whole is a link away.
 const TAIL_LINES: usize = 200;
@@ -68,6 +69,8 @@ struct ListPage {
     filter: BuildFilter,
     is_filtered: bool,
     rows: Vec<Summary>,
+    /// Why queued builds are not started.
+    waits: Option<String>,
     older: Option<String>,
 }
 
@@ -140,6 +143,7 @@ async fn list_page(
         is_filtered: !given.is_empty(),
         filter,
         rows: builds.iter().map(|build| Summary::new(build, now)).collect(),
+        waits: why_it_waits(pages, &builds).await?.map(|why| super::ansi::shown(&why)),
         older,
     };
     Ok(html(&page).into_response())
@@ -201,12 +205,14 @@ struct BuildPage {
     attempt: u32,
     rerun_of: Option<BuildId>,
     superseded_by: Option<BuildId>,
-    same_as: Option<SameAs>,
+    same_as: Option<OtherBuild>,
     use_cache: bool,
     /// What it left for later builds.
     kept_levels: String,
     notices: Vec<String>,
     decisions: Vec<Reasoned>,
+    /// What moved it, and why.
+    history: Vec<Moved>,
     approved_by: Option<String>,
     is_finished: bool,
     is_waiting: bool,
@@ -220,13 +226,6 @@ struct BuildPage {
     mend: Option<String>,
     /// Where the live stream goes on from what the page shows.
     events: String,
-}
-
-/// The build whose verdict another one took over.
-struct SameAs {
-    id: BuildId,
-    /// Whether this reader may open it: a link's key is for one build.
-    is_open: bool,
 }
 
 /// `GET /builds/{id}`
@@ -258,6 +257,7 @@ fn without_key(pages: &Pages, id: &str, key: &str, headers: &HeaderMap) -> Resul
 async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refused> {
     let build = readable(pages, id, None, headers).await?;
     let Explanation { mut notices, decisions } = pages.records.explanation(build.id).await?.unwrap_or_default();
+    let rulings = pages.records.rulings(build.id).await?;
     notices.extend(pages.records.told(build.id).await?.iter().filter_map(super::view::never_told));
     super::elsewhere::bring_log(pages, &build).await;
     let (logs, id) = (pages.logs.clone(), build.id);
@@ -266,6 +266,7 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
     let log_is_elsewhere = tails.steps.is_empty() && super::elsewhere::is_unreachable(pages, &build);
     let kept = KeptFiles::of(&super::artifacts::of_build(pages, &build).await?);
     let (site, now) = (pages.site(), now());
+    let may_open = |id| site.may_read(id, headers, None);
     let events = format!("{}/api/v1/builds/{id}/events?after={}", site.base(), tails.cursor);
     let summary = Summary::new(&build, now);
     let mut lanes = lanes(&build, tails, now);
@@ -288,15 +289,16 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         attempt: build.attempt,
         rerun_of: build.rerun_of,
         superseded_by: build.superseded_by,
-        same_as: build.same_as.map(|id| SameAs { id, is_open: site.may_read(id, headers, None) }),
+        same_as: build.same_as.map(|id| OtherBuild { id, is_open: may_open(id) }),
         use_cache: build.use_cache,
         kept_levels: build.kept_in_words(),
         notices: notices.iter().map(|notice| super::ansi::shown(notice)).collect(),
         decisions: decisions.iter().map(Reasoned::new).collect(),
+        history: rulings.iter().map(|ruling| Moved::new(ruling, now, may_open)).collect(),
         approved_by: build.approved_by.as_deref().map(super::ansi::shown),
         is_finished: build.state == BuildState::Finished,
         is_waiting: build.state == BuildState::Waiting,
-        waits: super::elsewhere::why_it_waits(pages, &build).await?,
+        waits: why_it_waits(pages, std::slice::from_ref(&build)).await?.map(|why| super::ansi::shown(&why)),
         agent: build.agent.as_deref().map(super::ansi::shown),
         log_is_elsewhere,
         events,

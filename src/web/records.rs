@@ -8,6 +8,7 @@ use crate::domain::agent::{Agent, Order};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::rule::{Rule, Ruling};
 use crate::domain::snapshot::Level;
 use crate::domain::spec::Explanation;
 use crate::domain::time::Timestamp;
@@ -24,6 +25,9 @@ pub trait Records: Send + Sync + 'static {
 
     /// Why a build's plan is as it is; `None` before it was planned, and for builds of versions that did not keep it.
     fn explanation(&self, id: BuildId) -> Answer<'_, Option<Explanation>>;
+
+    /// Which rules moved a build, and why, oldest first.
+    fn rulings(&self, id: BuildId) -> Answer<'_, Vec<Ruling>>;
 
     /// Builds, newest first, at most [`BuildFilter::limit`]; their steps may be left out.
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>>;
@@ -57,6 +61,9 @@ pub trait Records: Send + Sync + 'static {
 
     /// How the parts of this server are. Never fails: a store that does not answer is a part that is not ok.
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>>;
+
+    /// Why no queued build is started at this moment, a phrase; `None` where only slots are waited for.
+    fn waits(&self) -> Option<String>;
 
     /// The figures behind `/metrics`.
     fn counts(&self) -> Answer<'_, Counts>;
@@ -204,6 +211,8 @@ pub struct Delivery {
     pub builds: Vec<BuildId>,
     /// Why nothing was built, if nothing was.
     pub ignored: Option<String>,
+    /// The rule that decided it; none for what an older version answered.
+    pub rule: Option<Rule>,
 }
 
 /// A request to a hook that was refused. Kept in memory only.

@@ -9,6 +9,7 @@ use crate::blobs::{Artifact, Snapshot, StepTail};
 use crate::domain::build::{Build, BuildId, CacheUse, State, Step, StepState};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
+use crate::domain::rule::Ruling;
 use crate::domain::sentence::size;
 use crate::domain::spec::Decision;
 use crate::domain::time::{Timestamp, brief};
@@ -182,6 +183,36 @@ impl Reasoned {
     pub(super) fn new(decision: &Decision) -> Self {
         let Decision { seen, decided, because } = decision;
         Reasoned { seen: shown(seen), decided: shown(decided), because: shown(because) }
+    }
+}
+
+/// A line of a build's history.
+pub(super) struct Moved {
+    pub(super) at: Moment,
+    pub(super) rule: &'static str,
+    pub(super) says: &'static str,
+    pub(super) because: String,
+    pub(super) other: Option<OtherBuild>,
+    pub(super) delivery: Option<String>,
+}
+
+/// Another build that a page names.
+pub(super) struct OtherBuild {
+    pub(super) id: BuildId,
+    /// Whether this reader may open it: a link's key is for one build.
+    pub(super) is_open: bool,
+}
+
+impl Moved {
+    pub(super) fn new(ruling: &Ruling, now: Timestamp, may_open: impl Fn(BuildId) -> bool) -> Self {
+        Moved {
+            at: Moment::new(ruling.at, now),
+            rule: ruling.rule.as_str(),
+            says: ruling.rule.says(),
+            because: shown(&ruling.because),
+            other: ruling.other_build.map(|id| OtherBuild { id, is_open: may_open(id) }),
+            delivery: ruling.delivery.as_deref().map(shown),
+        }
     }
 }
 

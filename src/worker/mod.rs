@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::server::{Agent, Forges, Statuses, Web};
+use crate::disk::Disk;
 use crate::domain::agent::Order;
 use crate::domain::build::{Build, Cause};
 use crate::domain::outcome::{Outcome, Verdict};
@@ -39,6 +40,9 @@ pub use roll::{Roll, RollError};
 /// How long to sleep when nothing says that a build was queued.
 const POLL: Duration = Duration::from_secs(5);
 
+/// How long to wait before the disk is looked at again.
+const NO_ROOM: Duration = Duration::from_secs(1);
+
 /// The part that claims and runs builds.
 #[derive(Clone)]
 pub struct Worker {
@@ -56,6 +60,8 @@ pub struct Worker {
     pub parts: Parts,
     /// Where step output is kept.
     pub logs: Logs,
+    /// How much room there is.
+    pub disk: Disk,
     /// Who looks at running builds.
     pub hub: Hub,
     /// How many slots hold a build.
@@ -93,6 +99,16 @@ impl Worker {
                 slot = slots.take() => slot,
                 () = ending.drain.cancelled() => break,
             };
+            // What waits says why: the pages ask the disk too.
+            if self.disk.holds_back().is_some() {
+                drop(slot);
+                self.disk.ask();
+                tokio::select! {
+                    () = tokio::time::sleep(NO_ROOM) => {}
+                    () = ending.drain.cancelled() => {}
+                }
+                continue;
+            }
             let asked = Moment::now();
             match self.store.claim(&self.agent.name, self.agent.lease).await {
                 Ok(Some(claimed)) => {
@@ -196,6 +212,8 @@ impl Worker {
         let reins = Reins { stop: CancellationToken::new(), cut: now.child_token(), now };
         let (tell, happenings) = Tell::channel();
         let mut keeper = Keeper::new(self, claimed, held.clone());
+        let folder = self.parts.data_dir.join(format!("slots/{slot}/builds/{}", build.id));
+        let writer = self.disk.enter(folder, reins.stop.clone());
         let running = async {
             match self.job(&build).await {
                 Ok(job) => tokio::select! {
@@ -210,7 +228,11 @@ impl Worker {
         let kept_and_ran = async { tokio::join!(running, keeper.keep(happenings, &reins)) };
         let ((built, kept), lease_end) = lease::hold_while(&self.store, &claim, &held, &reins, kept_and_ran).await;
         let is_told = kept.is_ok() && lease_end.is_none();
-        let verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
+        let mut verdict = kept.err().unwrap_or_else(|| built.verdict.clone());
+        if writer.was_stopped() && !verdict.outcome.is_success() {
+            verdict = Verdict::new(Outcome::Broken, sentence::broken("no space left on the agent's disk", 1));
+        }
+        drop(writer);
         // What nobody will keep goes at once: it may be what fills the disk.
         let left = is_told.then_some(built);
         if verdict.outcome == Outcome::Broken {

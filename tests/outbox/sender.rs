@@ -94,6 +94,7 @@ impl Bench {
             git_ref: RefName::branch(branch).expect("legal"),
             before: None,
             after: sha.parse().expect("a commit"),
+            pushed_at: None,
             forced: false,
             skip_ci: false,
             title: None,

@@ -14,6 +14,7 @@ use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, State, Step, Step
 use hookmill::domain::link::InstanceKey;
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::repo::RefName;
+use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::spec::Explanation;
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
@@ -95,6 +96,9 @@ pub(crate) struct Memory {
     explanations: Mutex<BTreeMap<i64, Explanation>>,
     dead: Mutex<BTreeMap<i64, Undelivered>>,
     pub(crate) agents: Mutex<Vec<Agent>>,
+    rulings: Mutex<BTreeMap<i64, Vec<Ruling>>>,
+    /// Why no queued build is started.
+    pub(crate) waits: Mutex<Option<String>>,
     /// How often anything was asked or changed.
     pub(crate) asked: Mutex<u32>,
 }
@@ -122,6 +126,10 @@ impl Memory {
             at: Timestamp(NOON),
         };
         self.dead.lock().expect("as above").insert(id, letter);
+    }
+
+    pub(crate) fn rule(&self, id: i64, rulings: Vec<Ruling>) {
+        self.rulings.lock().expect("as above").insert(id, rulings);
     }
 
     fn get(&self, id: BuildId) -> Option<Build> {
@@ -167,6 +175,10 @@ impl Records for Memory {
         now(self.explanations.lock().expect("as above").get(&id.0).cloned())
     }
 
+    fn rulings(&self, id: BuildId) -> Answer<'_, Vec<Ruling>> {
+        now(self.rulings.lock().expect("as above").get(&id.0).cloned().unwrap_or_default())
+    }
+
     fn builds(&self, filter: BuildFilter) -> Answer<'_, Vec<Build>> {
         *self.asked.lock().expect("as above") += 1;
         let builds = self.builds.lock().expect("as above");
@@ -190,6 +202,7 @@ impl Records for Memory {
             status: 202,
             builds: vec![BuildId(1)],
             ignored: None,
+            rule: Some(Rule::PushIsBuilt),
         }])
     }
 
@@ -240,6 +253,10 @@ impl Records for Memory {
             part("store", true, true, "sqlite, 3 builds"),
             part("sandbox", false, false, "no user namespaces: builds are not confined"),
         ]))
+    }
+
+    fn waits(&self) -> Option<String> {
+        self.waits.lock().expect("as above").clone()
     }
 
     fn counts(&self) -> Answer<'_, Counts> {

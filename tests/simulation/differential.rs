@@ -179,7 +179,7 @@ impl Pair {
             }
             6..8 => request(number, of_request, head, fork),
             8 => Event::PullRequestClosed { number, git_ref: of_request, fork },
-            _ => Event::Deleted { git_ref: branch(name) },
+            _ => Event::Deleted { git_ref: branch(name), tip: None, pushed_at: None },
         }
     }
 

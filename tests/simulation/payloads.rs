@@ -80,6 +80,7 @@ pub(crate) fn push(git_ref: RefName, before: Option<u64>, after: u64, forced: bo
         skip_ci: false,
         title: None,
         author: Some("jane".into()),
+        pushed_at: None,
     })
 }
 

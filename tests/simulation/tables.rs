@@ -85,6 +85,8 @@ pub(crate) struct Tables {
     /// By forge, repository and id.
     pub(crate) deliveries: BTreeMap<(String, String, String), Accepted>,
     pub(crate) builds: BTreeMap<BuildId, Row>,
+    /// By ref, in the order in which they were heard.
+    deletions: BTreeMap<String, Vec<hookmill::store::Deletion>>,
     pub(crate) outbox: BTreeMap<i64, Said>,
     /// By forge; those that are over stay until it answers.
     pauses: BTreeMap<String, Pause>,
@@ -100,6 +102,7 @@ impl Tables {
             without,
             deliveries: BTreeMap::new(),
             builds: BTreeMap::new(),
+            deletions: BTreeMap::new(),
             outbox: BTreeMap::new(),
             pauses: BTreeMap::new(),
             words: Vec::new(),

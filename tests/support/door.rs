@@ -122,7 +122,8 @@ pub(crate) async fn read_reply(reader: &mut (impl AsyncReadExt + Unpin)) -> Repl
 
 /// The contract's answers without a store: builds for what builds, cancels for what ends.
 fn answer_as_expected(taken: &Taken) -> Result<Answer, NotTaken> {
-    let mut answer = Answer { delivery: taken.delivery_id.clone(), builds: vec![], ignored: None, cancelled: vec![] };
+    let mut answer =
+        Answer { delivery: taken.delivery_id.clone(), builds: vec![], ignored: None, cancelled: vec![], rule: None };
     match &taken.heard.event {
         _ if taken.rules.is_none() => answer.ignored = Some("not configured".to_owned()),
         Event::Push(push) if push.git_ref.as_tag().is_some() => answer.ignored = Some("tags are off".to_owned()),

@@ -41,6 +41,6 @@ impl Delete {
             }
         };
         let git_ref = git_ref.map_err(|error| BadPayload::Shape { event: NAME, why: error.to_string() })?;
-        self.repository.heard(NAME, Event::Deleted { git_ref })
+        self.repository.heard(NAME, Event::Deleted { git_ref, tip: None, pushed_at: None })
     }
 }

@@ -113,6 +113,15 @@ impl Connection {
         }
     }
 
+    /// The connection of a test, which is one to SQLite.
+    #[cfg(test)]
+    pub(super) fn sqlite(&mut self) -> &mut SqliteConnection {
+        match self.through() {
+            Through::Sqlite(connection) => connection,
+            Through::Postgres(_) => panic!("it is one to PostgreSQL"),
+        }
+    }
+
     /// Runs many statements that take no values.
     pub(super) async fn run_all(&mut self, statements: &'static str) -> Result<(), sqlx::Error> {
         match self.through() {

@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, sql: include_str!("migrations/0004_caches.sql") },
     Migration { version: 5, sql: include_str!("migrations/0005_heads.sql") },
     Migration { version: 6, sql: include_str!("migrations/0006_outbox.sql") },
+    Migration { version: 7, sql: include_str!("migrations/0007_rulings_and_turns.sql") },
     Migration { version: 8, sql: include_str!("migrations/0008_agents.sql") },
 ];
 

@@ -114,6 +114,7 @@ impl Known<'_> {
                 git_ref: name.clone(),
                 before: known.and_then(|head| head.sha.clone()),
                 after: sha.clone(),
+                pushed_at: None,
                 forced: false,
                 skip_ci: false,
                 title: None,
@@ -127,7 +128,8 @@ impl Known<'_> {
         }
         for head in self.0.values().filter(|head| head.sha.is_some() && is_concern(&head.name)) {
             if !heads.refs.contains_key(&head.name) {
-                let event = Event::Deleted { git_ref: head.name.clone() };
+                // What it pointed at when it went may be a commit that was never heard of.
+                let event = Event::Deleted { git_ref: head.name.clone(), tip: None, pushed_at: None };
                 compared.found.push(Difference { event, stands_on: self.stands_on(&[&head.name]) });
             }
         }
@@ -138,7 +140,7 @@ impl Known<'_> {
 pub(super) fn is_still_so(event: &Event, heads: &Heads, open: &BTreeMap<u64, CommitId>) -> bool {
     match event {
         Event::Push(push) => heads.refs.get(&push.git_ref) == Some(&push.after),
-        Event::Deleted { git_ref } => git_ref.as_branch().is_some() && !heads.refs.contains_key(git_ref),
+        Event::Deleted { git_ref, .. } => git_ref.as_branch().is_some() && !heads.refs.contains_key(git_ref),
         Event::PullRequest(pull) => open.get(&pull.number) == Some(&pull.head),
         Event::PullRequestClosed { number, .. } => !open.contains_key(number),
         Event::Ignored { .. } => false,

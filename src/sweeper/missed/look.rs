@@ -268,7 +268,7 @@ impl Missed {
 fn told(event: &Event) -> String {
     match event {
         Event::Push(push) => format!("{} is at {}", push.git_ref.short(), push.after.short()),
-        Event::Deleted { git_ref } => format!("{} is gone", git_ref.short()),
+        Event::Deleted { git_ref, .. } => format!("{} is gone", git_ref.short()),
         Event::PullRequest(pull) => format!("pull request {} is at {}", pull.number, pull.head.short()),
         Event::PullRequestClosed { number, .. } => format!("pull request {number} is closed"),
         Event::Ignored { because } => because.clone(),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::body::{LARGEST, Unread};
 use crate::domain::build::BuildId;
 use crate::domain::repo::RepoPath;
+use crate::domain::rule::Rule;
 use crate::forge::{BadPayload, Refused};
 
 /// What became of a delivery.
@@ -21,6 +22,8 @@ pub struct Answer {
     pub ignored: Option<String>,
     /// The builds that it cancelled.
     pub cancelled: Vec<BuildId>,
+    /// The rule that decided it.
+    pub rule: Option<Rule>,
 }
 
 /// A delivery that could not be stored. The forge is asked to send it again.
@@ -62,6 +65,9 @@ impl IntoResponse for Answer {
         }
         if status == StatusCode::OK || !self.cancelled.is_empty() {
             body["cancelled"] = json!(self.cancelled);
+        }
+        if let Some(rule) = self.rule {
+            body["rule"] = json!(rule);
         }
         (status, Json(body)).into_response()
     }
@@ -169,6 +175,7 @@ mod tests {
                 builds: ids(builds),
                 ignored: ignored.map(str::to_owned),
                 cancelled: ids(cancelled),
+                rule: None,
             };
             assert_eq!((answer.status().as_u16(), answer.what_became().as_str()), (status, words));
         };

@@ -2,15 +2,19 @@
 
 use hookmill::domain::build::{BuildId, State};
 use hookmill::intake::{self, Arrival};
-use hookmill::store::{Accepted, Decision, Facts, Known, NewBuild};
+use hookmill::store::{Accepted, Decision, Deletion, Facts, Known, NewBuild};
 
 use super::requests::End;
 use super::{Now, Row, Tables, Without};
+
+/// So many builds of a ref are looked at when a push's place among others is decided.
+const RECENT: usize = 20;
 
 impl Tables {
     pub(crate) fn accept(&mut self, arrival: &Arrival, now: Now) -> Accepted {
         let facts = self.facts(arrival);
         let delivery = &arrival.delivery;
+        let decision = intake::decide(arrival, &facts);
         let mut answer = Accepted {
             delivery: delivery.id.clone(),
             builds: Vec::new(),
@@ -18,8 +22,9 @@ impl Tables {
             cancelled: Vec::new(),
             superseded: Vec::new(),
             made: false,
+            rule: Some(decision.rule()),
         };
-        match intake::decide(arrival, &facts) {
+        match decision {
             Decision::Repeat { because, first, .. } => {
                 answer.ignored = Some(because);
                 answer.builds = first.builds;
@@ -35,16 +40,21 @@ impl Tables {
             Decision::Make { build, supersedes, .. } => {
                 let attempt = facts.same.as_ref().map_or(1, |same| same.attempt + 1);
                 let made = self.insert(*build, attempt, delivery.received_at, now);
-                for (older, sentence) in &supersedes {
+                for older in &supersedes {
+                    let (build, sentence) = (older.build, older.sentence.clone());
                     let reason = format!("superseded by #{made}");
-                    self.end(End { build: *older, reason, sentence: sentence.clone(), superseded_by: Some(made) }, now);
+                    self.end(End { build, reason, sentence, superseded_by: Some(made) }, now);
                 }
                 answer.builds.push(made);
-                answer.superseded = supersedes.into_iter().map(|(older, _)| older).collect();
+                answer.superseded = supersedes.into_iter().map(|older| older.build).collect();
                 answer.made = true;
             }
-            Decision::Cancel { because, endings, .. } => {
+            Decision::Cancel { because, endings, gone, .. } => {
                 answer.ignored = Some(because);
+                if let Some(gone) = gone {
+                    let deletion = Deletion { tip: gone.tip, pushed_at: gone.pushed_at, at: delivery.received_at };
+                    self.deletions.entry(gone.git_ref.to_string()).or_default().push(deletion);
+                }
                 for ending in endings {
                     answer.cancelled.push(ending.build);
                     let (reason, sentence) = (ending.reason, ending.sentence);
@@ -72,10 +82,19 @@ impl Tables {
             let sha = about.sha.as_ref()?;
             self.of_commit(&about.git_ref, sha).last().map(known)
         });
+        let ordered = about.filter(|about| about.order);
+        let recent = ordered.filter(|about| about.unfinished).map(|about| {
+            let mut recent: Vec<Known> = self.of_ref(&about.git_ref).map(known).collect();
+            recent.drain(..recent.len().saturating_sub(RECENT));
+            recent
+        });
+        let deletions = ordered.and_then(|about| self.deletions.get(about.git_ref.as_str()).cloned());
         Facts {
             first_answer: self.deliveries.get(&key(arrival)).cloned(),
             unfinished: unfinished.unwrap_or_default(),
             same,
+            recent: recent.unwrap_or_default(),
+            deletions: deletions.unwrap_or_default(),
             ..Facts::default()
         }
     }
@@ -123,6 +142,7 @@ fn known(row: &Row) -> Known {
         id: row.id,
         sha: row.new.sha.clone(),
         before: row.new.before.clone(),
+        pushed_at: row.new.pushed_at,
         state: row.state,
         outcome: row.outcome,
         cause: row.new.cause,

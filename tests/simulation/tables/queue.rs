@@ -95,7 +95,7 @@ impl Tables {
     fn give_back(&mut self, id: BuildId, gone: Gone, now: Now) -> Returned {
         let row = self.builds.get_mut(&id).expect("it was just found");
         match afterwards(asked(row), row.claims, gone) {
-            Afterwards::Again { sentence } => {
+            Afterwards::Again { sentence, .. } => {
                 row.state = State::Queued;
                 row.lease_until = None;
                 row.started_at = None;
@@ -103,7 +103,7 @@ impl Tables {
                 self.say_own(id, StatusState::Pending, sentence, now.steady);
                 Returned::Queued(id)
             }
-            Afterwards::Ended { verdict, sentence } => {
+            Afterwards::Ended { verdict, sentence, .. } => {
                 end(row, &verdict, now);
                 let state = verdict.outcome.into();
                 self.say_own(id, state, &sentence, now.steady);

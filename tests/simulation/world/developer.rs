@@ -107,7 +107,7 @@ impl World {
     fn delete_branch(&mut self) {
         let name = self.some_branch();
         if self.developer.heads.remove(&name).is_some() {
-            self.deliver(Heard::Deleted { git_ref: branch(&name) });
+            self.deliver(Heard::Deleted { git_ref: branch(&name), tip: None, pushed_at: None });
         }
     }
 

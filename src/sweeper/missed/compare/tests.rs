@@ -52,7 +52,7 @@ fn say(difference: &Difference) -> String {
             let before = push.before.as_ref().map_or("-".to_owned(), short);
             format!("{} {before}>{}", push.git_ref.short(), short(&push.after))
         }
-        Event::Deleted { git_ref } => format!("{} gone", git_ref.short()),
+        Event::Deleted { git_ref, .. } => format!("{} gone", git_ref.short()),
         Event::PullRequest(pull) => format!("!{} {}", pull.number, short(&pull.head)),
         Event::PullRequestClosed { number, fork, .. } => {
             format!("!{number} closed{}", if *fork { " fork" } else { "" })
@@ -137,6 +137,7 @@ fn what_is_sent_again_is_still_so() {
             git_ref,
             before: None,
             after: commit(after),
+            pushed_at: None,
             forced: false,
             skip_ci: false,
             title: None,
@@ -148,8 +149,8 @@ fn what_is_sent_again_is_still_so() {
         (push("topic", 'b'), true),
         (push("topic", 'a'), false),
         (push("gone", 'a'), false),
-        (Event::Deleted { git_ref: name("gone") }, true),
-        (Event::Deleted { git_ref: name("topic") }, false),
+        (Event::Deleted { git_ref: name("gone"), tip: None, pushed_at: None }, true),
+        (Event::Deleted { git_ref: name("topic"), tip: None, pushed_at: None }, false),
         (Event::PullRequest(pull(7, 'b')), true),
         (Event::PullRequest(pull(7, 'a')), false),
         (closed(7), false),
