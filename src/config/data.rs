@@ -96,7 +96,7 @@ fn blobs(section: &mut Section<'_>, url: &Located<String>, said: Said, around: &
         }),
     };
     let region = said.region.or_else(|| from_env("AWS_REGION")).or_else(|| from_env("AWS_DEFAULT_REGION"));
-    Some(Blobs::S3(Bucket {
+    Some(Blobs::S3(Box::new(Bucket {
         name: name.to_owned(),
         prefix: prefix.trim_matches('/').to_owned(),
         endpoint,
@@ -104,5 +104,5 @@ fn blobs(section: &mut Section<'_>, url: &Located<String>, said: Said, around: &
         key_id,
         key,
         session_token: from_env("AWS_SESSION_TOKEN").map(Secret::new),
-    }))
+    })))
 }

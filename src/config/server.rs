@@ -101,7 +101,7 @@ pub enum Blobs {
     /// A folder that all of them mount (`file:///…`).
     Folder(PathBuf),
     /// A bucket (`s3://…`).
-    S3(Bucket),
+    S3(Box<Bucket>),
 }
 
 /// A bucket of a server that speaks the protocol of Amazon's S3.

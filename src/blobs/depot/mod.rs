@@ -26,7 +26,7 @@ pub struct Depot(Arc<Place>);
 #[derive(Debug)]
 enum Place {
     Folder(Folder),
-    S3(S3),
+    S3(Box<S3>),
 }
 
 /// An object as it is listed.
@@ -53,7 +53,7 @@ impl Depot {
     pub fn new(blobs: &Blobs, network: &Network) -> Result<Self, Unusable> {
         Ok(Depot(Arc::new(match blobs {
             Blobs::Folder(dir) => Place::Folder(Folder::new(dir.clone())),
-            Blobs::S3(bucket) => Place::S3(S3::new(bucket, network)?),
+            Blobs::S3(bucket) => Place::S3(Box::new(S3::new(bucket, network)?)),
         })))
     }
 
