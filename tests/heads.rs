@@ -7,6 +7,7 @@ use std::time::Duration;
 use hookmill::config::load;
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::repo::{CommitId, RefName, RepoId};
+use hookmill::domain::rule::Rule;
 use hookmill::domain::time::Timestamp;
 use hookmill::intake::{self, Arrival, Found};
 use hookmill::store::{Accepted, Delivery, LookedAt, Options, Store};
@@ -109,6 +110,15 @@ async fn an_older_list_never_wins_over_a_newer_word() {
     let changes = store.heads(&repo).await.expect("readable")[0].changes;
     let ended = take(&store, found("s-5", gone, "refs/heads/topic", Some(changes))).await;
     assert_eq!(ended.cancelled.len(), 1, "{ended:?}");
+    assert_eq!(store.heads(&repo).await.expect("readable")[0].sha, None);
+    let history = store.rulings(building.builds[0]).await.expect("readable");
+    let because = format!("topic at {} (found by the sweep)", commit(4).short());
+    assert_eq!((history[0].rule, &history[0].because), (Rule::SweepFindsHead, &because));
+
+    // A push that was made before the end is no word on where the branch stands.
+    let Event::Push(moved) = push("topic", 5) else { unreachable!("it is a push") };
+    let late = take(&store, arrival("d", Event::Push(Push { before: Some(commit(4)), ..moved }))).await;
+    assert_eq!((late.made, late.rule), (false, Some(Rule::DeletedBeforePush)), "{late:?}");
     assert_eq!(store.heads(&repo).await.expect("readable")[0].sha, None);
 }
 
