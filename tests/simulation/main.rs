@@ -1,9 +1,10 @@
 //! A seeded simulation of what must not be lost: states, queue, outbox, leases.
 //!
 //! Two servers, three agents, a database, a forge and its developers live in one number line of time; what breaks is
-//! drawn from a seed. The decisions are the production's own: `intake::decide`, `domain::lease`, `domain::outbox`. The
-//! database is a model (`tables`), and `differential` holds it to what the real store answers. After ten minutes
-//! of trouble everything is mended and must come to rest; then the promises are looked at (`ledger`):
+//! drawn from a seed. The decisions are the production's own: `intake::decide`, `domain::lease`, `domain::outbox`, and the
+//! sender's `reporter::Course`. The database is a model (`tables`), and `differential` holds it to what the real store
+//! answers. After ten minutes of trouble everything is mended and must come to rest; then the promises are looked at
+//! (`ledger`):
 //!
 //! - every acknowledged delivery ends in exactly one final word for each build and context;
 //! - no fence is held twice, and nobody writes under an old one;
