@@ -3,8 +3,8 @@
 //! [`decide`] is pure. [`take`] hands it to the store, which asks it within the transaction that then writes delivery,
 //! build and pending status: no other delivery comes between.
 //!
-//! Each rule has a name ([`Rule`]), which the answer and the build's history bear, and a place: [`order`], [`place`],
-//! [`one_build`] and [`gone`] have those that look at what is known, this file those that look at the event alone.
+//! Each rule has a name ([`Rule`]), which the answer and the build's history bear, and a place: `order`, `place`,
+//! `one_build` and `gone` have those that look at what is known, this file those that look at the event alone.
 //!
 //! One commit of one ref is one build. A push and the pull request of its branch both ask for it, and the
 //! first one makes it: while it is unfinished the other is answered "already building", and after it finished "already

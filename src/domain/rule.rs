@@ -36,7 +36,7 @@ rules! {
     RepeatedDelivery = "repeated_delivery",
     /// An event that brings nothing to build changes nothing.
     NothingToBuild = "nothing_to_build",
-    /// A repository without a [[repo]] block is not built.
+    /// A repository without a `[[repo]]` block is not built.
     UnknownRepository = "unknown_repository",
     /// A ref that did not move is not built again.
     RefNotMoved = "ref_not_moved",
