@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -17,9 +16,6 @@ const PRISM: &str = "@stoplight/prism-cli@5.16.0";
 const GITHUB: &str = "@octokit/openapi@23.0.2";
 /// A client that is generated from Gitea's own swagger (MIT), and the compiler for its types (Apache-2.0).
 const GITEA: [&str; 2] = ["gitea-js@1.23.0", "typescript@5.9.3"];
-
-/// How long the judge may take to listen: it reads its description first.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// GitHub, as far as its description goes; it ends when it is dropped.
 pub(crate) struct Github {
@@ -47,24 +43,22 @@ impl Github {
         let folder = tempfile::tempdir().expect("a folder");
         let description = folder.path().join("github.json");
         fs::write(&description, trimmed(&whole, paths).to_string()).expect("written");
-        // Only for this moment free, but nobody else is given it soon.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("loopback").port();
         let mut child = Command::new("node")
             .arg(home.join("node_modules/@stoplight/prism-cli/dist/index.js"))
-            .args(["mock", "--errors", "--host", "127.0.0.1", "--port", &port.to_string()])
+            .args(["mock", "--errors", "--host", "127.0.0.1", "--port", "0"])
             .arg(&description)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("node is installed");
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = child.try_wait().expect("a child of ours");
-            assert!(ended.is_none() && Instant::now() < deadline, "prism does not listen: {ended:?}");
-            thread::sleep(Duration::from_millis(40));
-        }
-        Github { url: format!("http://127.0.0.1:{port}").parse().expect("a URL"), child }
+        let mut said = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        // A port of its own choice: one that was free a moment ago may be somebody else's by now.
+        let url = said.find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
+        let url = url.expect("prism listens before it ends");
+        // It writes a line for each request, and waits while nobody reads them.
+        thread::spawn(move || said.for_each(drop));
+        Github { url: url.parse().expect("a URL"), child }
     }
 }
 
