@@ -81,8 +81,9 @@ impl Logs {
         on_new: impl Fn() + Send + Sync + 'static,
     ) -> io::Result<BuildLog> {
         let dir = self.claim_dir(build, claim);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        // Before its folder is there: who looks for what an earlier process left must not take it for that.
         let open = self.writing.open((build, claim));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let log = BuildLog::create(dir, cap, Arc::clone(&self.written), open, Box::new(on_new))?;
         for older in self.claims(build)?.into_iter().filter(|&other| other < claim) {
             remove_dir(&self.claim_dir(build, older))?;

@@ -107,7 +107,7 @@ impl Shipper {
             if is_there {
                 shipment.ship(&self.depot)?;
             }
-            if !is_open || !is_there {
+            if !is_open {
                 if is_there {
                     shipment.finish(&self.depot, &self.artifacts)?;
                 }
