@@ -27,7 +27,7 @@ fn the_newest_build_owns_the_commit() {
 
 #[test]
 fn one_request_for_each_commit_and_context() {
-    is_missed(Without::OneRequestAKey, "no rest");
+    is_missed(Without::OneRequestAKey, "the forge's last word");
 }
 
 #[test]
