@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hookmill::config::server::{Forks, PostgresUrl, RepoRules, StoreUrl, Supersede};
+use hookmill::domain::audit::{Act, Actor, Deed, Via};
 use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, State, Step, StepKind, StepState};
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::lease::Lease;
@@ -27,8 +28,8 @@ use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
-    Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, ForgeNews, OpenError, Options, OutboxItem,
-    RerunAnswer, Returned, RowNews, Settled, Store, StoreError, WallClock,
+    Accepted, AuditFilter, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, ForgeNews, OpenError, Options,
+    OutboxItem, RerunAnswer, Returned, RowNews, Settled, Store, StoreError, WallClock,
 };
 
 use postgres::Cluster;
@@ -832,6 +833,46 @@ async fn old_things_are_forgotten_and_numbers_never_given_again() {
     }
     store.forget(Timestamp(i64::MAX), Timestamp(i64::MAX)).await.expect("store");
     assert_eq!(queue(&store, 4).await, BuildId(4));
+}
+
+#[tokio::test]
+async fn who_did_what_is_kept_listed_by_pages_and_forgotten_by_age() {
+    let place = Place::new().await;
+    let clock = Arc::new(AtomicI64::new(1_763_820_000_000));
+    let wall_clock = WallClock::new({
+        let clock = Arc::clone(&clock);
+        move || Timestamp(clock.load(Ordering::Relaxed))
+    });
+    let store = Store::open(place.url(), Options { wall_clock, ..Options::default() }).await.expect("opens");
+    let deed = |n: i64| Deed {
+        actor: Actor { who: "admin".into(), via: Via::Token, from: Some("10.0.0.7".into()) },
+        act: Act::SecretGiven { step: "bundle".into(), name: format!("SECRET_{n}\u{0}") },
+        build: Some(BuildId(n)),
+        repo: (n != 2).then(|| "github/Acme/Shop".parse().expect("legal")),
+    };
+    store.record(vec![deed(1), deed(2)]).await.expect("store");
+    clock.fetch_add(DAY, Ordering::Relaxed);
+    store.record(vec![deed(3)]).await.expect("store");
+    store.record(Vec::new()).await.expect("nothing to write is no fault");
+
+    let list = async |filter: AuditFilter| -> Vec<Option<i64>> {
+        let found = store.audit(&AuditFilter { limit: 50.min(filter.limit), ..filter }).await.expect("store");
+        found.into_iter().map(|entry| entry.deed.build.map(|id| id.0)).collect()
+    };
+    let all = AuditFilter { limit: 50, ..AuditFilter::default() };
+    let newest = store.audit(&all).await.expect("store").remove(0);
+    assert_eq!((newest.at, newest.deed), (Timestamp(clock.load(Ordering::Relaxed)), deed(3)));
+    assert_eq!(list(AuditFilter { limit: 2, ..all.clone() }).await, [Some(3), Some(2)]);
+    assert_eq!(list(AuditFilter { before: Some(newest.id), ..all.clone() }).await, [Some(2), Some(1)]);
+    let of_shop = Some("github/acme/SHOP".parse().expect("legal"));
+    assert_eq!(list(AuditFilter { repo: of_shop, ..all.clone() }).await, [Some(3), Some(1)]);
+    assert_eq!(list(AuditFilter { since: Some(newest.at), ..all.clone() }).await, [Some(3)]);
+
+    assert_eq!(store.forget_audit(newest.at).await, Ok(2));
+    assert_eq!(list(all.clone()).await, [Some(3)]);
+    assert_eq!(store.forget_audit(Timestamp(i64::MAX)).await, Ok(1));
+    store.record(vec![deed(4)]).await.expect("store");
+    assert!(store.audit(&all).await.expect("store")[0].id > newest.id, "a number is never given again");
 }
 
 #[tokio::test]

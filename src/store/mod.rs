@@ -10,6 +10,7 @@
 //! `postgres`.
 
 mod agents;
+mod audit;
 mod builds;
 mod clock;
 mod deletions;
@@ -46,6 +47,7 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use agents::{AgentCard, Registered};
+pub use audit::AuditFilter;
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
 pub use deletions::{Deletion, Gone};
