@@ -123,7 +123,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
-        ("[defaults]\nforks = \"build\"", "forks"),
         ("[[defaults.secret]]\nname = \"A\"", "secret"),
         ("[sandbox]\nrequire = \"full\"", "require"),
         ("[sandbox]\nnetwork = \"report\"", "network"),
@@ -541,9 +540,7 @@ fn what_is_not_built_is_known_and_refused() {
     let dir = folder(&[]);
     for args in [
         ["forge", "add", "github"].as_slice(),
-        &["audit"],
         &["store", "backup"],
-        &["builds", "approve", "12"],
         &["hook", "add", "acme/shop"],
         &["hook", "test", "acme/shop"],
     ] {

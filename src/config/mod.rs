@@ -7,6 +7,7 @@
 mod blocks;
 mod data;
 mod document;
+pub mod fingerprint;
 mod limits;
 pub mod load;
 mod parts;

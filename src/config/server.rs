@@ -216,6 +216,8 @@ pub struct Retention {
     pub artifacts: Duration,
     /// Delivery ids.
     pub deliveries: Duration,
+    /// Who changed what.
+    pub audit: Duration,
     /// What builds leave for later ones, in bytes on each agent's disk; beyond it the least recently used goes.
     pub snapshots: u64,
     /// Mirrors of repositories, in bytes on each agent's disk; beyond it the least recently used goes.
@@ -292,6 +294,8 @@ pub struct Registry {
 pub enum Forks {
     /// It waits for a maintainer's word.
     Approve,
+    /// It is built without one, as a fork's.
+    Build,
     /// It is ignored.
     Ignore,
 }

@@ -4,6 +4,7 @@
 //! that was checked: names, refs and commit ids are parsed once, at the edge, and trusted after.
 
 pub mod agent;
+pub mod audit;
 pub mod budget;
 pub mod build;
 pub mod cache_note;
