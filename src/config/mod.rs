@@ -7,6 +7,8 @@
 mod blocks;
 mod data;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod limits;
 pub mod load;
 mod parts;
