@@ -8,6 +8,8 @@ mod blocks;
 mod data;
 mod document;
 pub mod fingerprint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod limits;
 pub mod load;
 mod parts;
