@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::config::secret::Secret;
 use crate::config::server::{Agent, Forge, Forges, Network, Retention, Server, Statuses};
 use crate::domain::link::InstanceKey;
 use crate::store::{Store, StoreError};
@@ -21,6 +22,8 @@ pub(super) struct Reload {
     /// The settings that this process started with.
     pub(super) started_with: Server,
     pub(super) forges: watch::Sender<Arc<Forges>>,
+    /// Receivers hide these in logs.
+    pub(super) secrets: watch::Sender<Arc<[Secret]>>,
     pub(super) statuses: watch::Sender<Arc<Statuses>>,
     pub(super) retention: watch::Sender<Arc<Retention>>,
     pub(super) pages: Option<Arc<Pages>>,
@@ -43,6 +46,7 @@ impl Reload {
             pages.reconfigure(site(&again, &self.links));
         }
         self.forges.send_replace(Arc::clone(&again.forges));
+        self.secrets.send_replace(again.secrets().into());
         self.statuses.send_replace(Arc::clone(&again.statuses));
         self.retention.send_replace(Arc::clone(&again.retention));
         warn_of_restarts(&self.started_with, &again);

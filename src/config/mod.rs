@@ -7,6 +7,7 @@
 mod blocks;
 mod data;
 mod document;
+mod known;
 mod limits;
 pub mod load;
 mod parts;
@@ -21,6 +22,7 @@ pub mod schema;
 pub mod secret;
 mod section;
 pub mod server;
+mod step_secrets;
 mod store_url;
 pub mod surroundings;
 mod values;
