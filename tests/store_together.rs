@@ -75,6 +75,7 @@ fn rules() -> RepoRules {
         scripts: true,
         git_dependencies: false,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,

@@ -10,6 +10,7 @@ mod document;
 pub mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod known;
 mod limits;
 pub mod load;
 mod parts;
@@ -24,6 +25,7 @@ pub mod schema;
 pub mod secret;
 mod section;
 pub mod server;
+mod step_secrets;
 mod store_url;
 pub mod surroundings;
 mod values;

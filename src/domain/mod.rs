@@ -16,6 +16,7 @@ pub mod link;
 pub mod listing;
 pub mod lockfile;
 pub mod log;
+pub mod mask;
 pub mod outbox;
 pub mod outcome;
 pub mod repo;
