@@ -125,7 +125,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
         ("[defaults]\nforks = \"build\"", "forks"),
         ("[[defaults.secret]]\nname = \"A\"", "secret"),
-        ("[sandbox]\nrequire = \"full\"", "require"),
         ("[sandbox]\nnetwork = \"report\"", "network"),
         ("[agent]\nlabels = [\"gpu\"]", "labels"),
     ] {

@@ -87,6 +87,7 @@ impl Course<'_> {
             stop: self.stop,
             environment: &environment,
             processes: self.job.limits.processes,
+            memory: self.job.limits.memory,
             trust: self.job.build.trust,
             root: &root,
             withheld: &withheld,
