@@ -211,7 +211,7 @@ pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
 
 /// `[sandbox]`.
 pub(super) fn sandbox(mut section: Section<'_>) -> Sandbox {
-    let words = [("full", None), ("available", Some(Require::Available)), ("none", Some(Require::None))];
+    let words = [("full", Some(Require::Full)), ("available", Some(Require::Available)), ("none", Some(Require::None))];
     let require = section.word("require", &words);
     section.word("network", &[("enforce", Some(())), ("report", None)]);
     section.texts("install_hosts");

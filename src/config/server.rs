@@ -163,6 +163,8 @@ pub struct Toolchain {
 /// `[sandbox] require`: what happens where the host can't confine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Require {
+    /// Build nothing where a layer is missing.
+    Full,
     /// Use what there is, say what is missing.
     Available,
     /// Do without, on purpose.

@@ -141,6 +141,8 @@ pub struct StepCommand {
     pub dir: String,
     /// What it may reach.
     pub network: Network,
-    /// The bounds that the kernel is asked to keep.
+    /// How many processes it may have.
     pub processes: u64,
+    /// How many bytes of memory all of them may use.
+    pub memory: u64,
 }

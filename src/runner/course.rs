@@ -89,6 +89,7 @@ impl Course<'_> {
             processes: self.job.limits.processes,
             secrets: &|spec| secrets::given(&self.job.secrets, spec).into_keys().collect(),
             mask: &self.job.mask,
+            memory: self.job.limits.memory,
             trust: self.job.build.trust,
             root: &root,
             withheld: &withheld,

@@ -30,6 +30,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::sentence::one_line;
 use crate::domain::spec::Network;
 use crate::domain::trust::Trust;
+use crate::process::Bound;
 
 /// How many bytes of the beginning of an output are worth keeping for a diagnosis.
 pub const HEAD_BYTES: usize = 32 * 1024;
@@ -114,6 +115,7 @@ pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
     let found = the_agents_fault(step, &plain)
         .or_else(|| node::diagnose(&plain))
         .or_else(|| killed(step))
+        .or_else(|| no_process_left(&plain))
         .or_else(|| private::diagnose(step, &plain))
         .or_else(|| not_executable(step, &plain))
         .or_else(|| match (step.kind, step.tool) {
@@ -240,9 +242,30 @@ fn killed(step: &Finished<'_>) -> Option<Diagnosis> {
     // 137 is what a shell or npm makes of a child that KILL ended.
     let killed = matches!(&step.exit, Exit::Signal(name) if name == "KILL") || step.exit == Exit::Code(137);
     killed.then(|| {
-        Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)")
-            .mended_by(mend::server("[defaults]\nlimits = { memory = \"8GiB\" }"))
+        Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)").mended_by(mend_of(Bound::Memory))
     })
+}
+
+/// What gives a step more of what it was ended for.
+pub(super) fn mend_of(bound: Bound) -> String {
+    mend::server(match bound {
+        Bound::Memory => "[defaults]\nlimits = { memory = \"8GiB\" }",
+        Bound::Processes => "[defaults]\nlimits = { processes = 1024 }",
+    })
+}
+
+/// The kernel gave no further process, and who asked for one says so in its own way: shells, node, C libraries.
+fn no_process_left(output: &str) -> Option<Diagnosis> {
+    let line = output.lines().find(|line| {
+        let is_refused = line.contains("Resource temporarily unavailable") || line.contains(" EAGAIN");
+        line.contains("Cannot fork")
+            || is_refused && ["fork: ", "pthread_create", "spawn "].iter().any(|asked| line.contains(asked))
+    })?;
+    let line = line.trim();
+    Some(
+        Diagnosis::theirs(format!("no further process was given (limits.processes): {line}"))
+            .mended_by(mend_of(Bound::Processes)),
+    )
 }
 
 /// The step had no network and asked for it: names the host and the line that opens it.

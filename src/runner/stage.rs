@@ -23,7 +23,7 @@ use crate::domain::spec::{Network, StepCommand, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::egress::{Gate, Rules, Traffic};
-use crate::process::{Event, Exit, Running};
+use crate::process::{Bound, Event, Exit, Running};
 use crate::tree::Dir;
 
 use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
@@ -56,6 +56,8 @@ pub(super) struct Scene<'a> {
     pub(super) secrets: &'a (dyn Fn(&StepSpec) -> Vec<String> + Sync),
     /// Hides secrets in what steps print.
     pub(super) mask: &'a Mask,
+    /// The bound on memory, in bytes.
+    pub(super) memory: u64,
     /// Whose code it is.
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
@@ -173,6 +175,7 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         dir: spec.dir.clone(),
         network: spec.network.clone(),
         processes: scene.processes,
+        memory: scene.memory,
     };
     let (mut running, gate) = match start(scene, &command).await {
         Ok(started) => started,
@@ -248,6 +251,14 @@ fn diagnosed(
     let exit = match exit {
         Some(Exit::Code(code)) => diagnosis::Exit::Code(code),
         Some(exit @ Exit::Signal(_)) => diagnosis::Exit::Signal(exit.signal_name().unwrap_or_default()),
+        Some(Exit::Over(bound)) => {
+            step.mend = Some(diagnosis::mend_of(bound));
+            let reason = match bound {
+                Bound::Memory => sentence::out_of_memory(&spec.name, scene.memory),
+                Bound::Processes => sentence::too_many_processes(&spec.name, scene.processes),
+            };
+            return Once::Failed(Verdict::new(Outcome::Failed, reason));
+        }
         Some(Exit::NotStarted) => {
             return broken(&format!("the fence around {} could not be built: {output}", spec.name));
         }
