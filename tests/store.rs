@@ -565,7 +565,7 @@ async fn what_people_do_is_written_with_what_they_change() {
     };
     store.register_agent(&card, LEASE).await.expect("store");
     assert_eq!(store.order_agent("build-2", Order::Drain, &jane()).await, Ok(true));
-    let expected = [("let agent build-2 drain", None), ("had #1 built again", Some(2)), ("cancelled it", Some(1))];
+    let expected = [("let agent build-2 drain", None), ("had #1 built again", Some(2)), ("cancelled #1", Some(1))];
     assert_eq!(done().await, expected.map(|(says, build)| (says.to_owned(), build)));
     store.forget(Timestamp(i64::MAX), Timestamp(0)).await.expect("store");
     assert_eq!(done().await.len(), 3, "it outlives the builds");
