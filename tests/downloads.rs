@@ -221,6 +221,8 @@ fn environment_of(manager: &str, tool: &str, place: &Place) -> BTreeMap<String, 
         scripts: true,
         committed: &BTreeMap::new(),
         registry_tokens: false,
+        withheld: &[],
+        secrets: &BTreeMap::new(),
         server_env: &BTreeMap::new(),
     })
 }

@@ -113,6 +113,7 @@ fn rules() -> RepoRules {
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,

@@ -3,6 +3,8 @@
 
 #[path = "support/cut.rs"]
 mod cut;
+#[path = "store_together/plans.rs"]
+mod plans;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/postgres.rs"]
 mod postgres;
@@ -73,6 +75,7 @@ fn rules() -> RepoRules {
         scripts: true,
         git_dependencies: false,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,
@@ -252,6 +255,48 @@ async fn two_agents_never_hold_the_same_build_and_leave_none() {
     let each: BTreeSet<BuildId> = held.iter().flatten().copied().collect();
     assert_eq!((held[0].len() + held[1].len(), each.len()), (60, 60), "{held:?}");
     assert!(!held[0].is_empty() && !held[1].is_empty(), "they took turns: {held:?}");
+}
+
+/// While another agent is about to take the only build of the repository whose turn it is, there is other work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_meets_another_takes_what_is_left() {
+    let shared = Shared::new().await;
+    let store = shared.open().await;
+    let only = take(&store, "acme/desk", "d1", push("main", 1)).await.builds[0];
+    let other = take(&store, "acme/shop", "d2", push("main", 2)).await.builds[0];
+    // Its turn: both have nothing that runs, and its build is the older one.
+    let mut elsewhere = shared.cluster.connect(&shared.database).await;
+    let mut claiming = sqlx::Connection::begin(&mut elsewhere).await.expect("begins");
+    let locked = sqlx::query("SELECT id FROM builds WHERE id = $1 FOR UPDATE").bind(only.0);
+    locked.execute(&mut *claiming).await.expect("locked");
+    let claimed = soon("a claim that waits for nobody", claim(&store, "agent")).await.expect("there is other work");
+    assert_eq!(claimed.build.id, other);
+    assert_eq!(soon("an answer", claim(&store, "agent")).await, None, "what is left is about to be taken");
+    claiming.rollback().await.expect("ends");
+    assert_eq!(claim(&store, "agent").await.expect("it was not taken").build.id, only);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn as_many_claims_at_once_as_builds_all_get_one() {
+    const BUILDS: u64 = 24;
+    let shared = Shared::new().await;
+    let stores = [shared.open().await, shared.open().await];
+    for round in 0..5 {
+        for n in 0..BUILDS {
+            // Most repositories have one: their turns are what the claims meet at.
+            take(&stores[0], &format!("acme/r{n}"), &format!("d{round}-{n}"), push("main", round * 100 + n + 1)).await;
+        }
+        let claiming: Vec<_> = (0..BUILDS)
+            .map(|n| {
+                let store = stores[usize::from(n % 2 == 0)].clone();
+                tokio::spawn(async move { claim(&store, "agent").await.expect("each gets one").build.id })
+            })
+            .collect();
+        let mut claimed = BTreeSet::new();
+        for claim in claiming {
+            assert!(claimed.insert(claim.await.expect("claimed")), "one build was claimed twice");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,6 +87,7 @@ impl Parts {
         let Materials { config, server, fingerprint, store, exe, layers, depot, identity } = materials;
         let (store, layers) = (&store, &layers);
         let (forges, forges_seen) = watch::channel(Arc::clone(&server.forges));
+        let (secrets, secrets_seen) = watch::channel(server.secrets().into());
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
         let links = InstanceKey::new(store.link_key());
@@ -117,6 +118,7 @@ impl Parts {
             store: store.clone(),
             agent: Arc::clone(&server.agent),
             forges: forges_seen.clone(),
+            secrets: secrets_seen,
             statuses: statuses_seen.clone(),
             web: Arc::clone(&server.web),
             parts: runner::Parts {
@@ -195,8 +197,19 @@ impl Parts {
         });
         let store = store.clone();
         let last = Mutex::new(fingerprint);
-        let reload =
-            Reload { role, config, started_with: server, forges, statuses, retention, pages, links, store, last };
+        let reload = Reload {
+            role,
+            config,
+            started_with: server,
+            forges,
+            secrets,
+            statuses,
+            retention,
+            pages,
+            links,
+            store,
+            last,
+        };
         Parts { sweeper, worker, roll, front, hub, tools, shipper, reload }
     }
 }

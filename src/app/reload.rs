@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::config::fingerprint::Fingerprint;
 use crate::config::load::Loaded;
+use crate::config::secret::Secret;
 use crate::config::server::{Agent, Forge, Forges, Network, Retention, Server, Statuses};
 use crate::domain::audit::{Act, Actor, Deed, Occasion};
 use crate::domain::link::InstanceKey;
@@ -24,6 +25,8 @@ pub(super) struct Reload {
     /// The settings that this process started with.
     pub(super) started_with: Server,
     pub(super) forges: watch::Sender<Arc<Forges>>,
+    /// Receivers hide these in logs.
+    pub(super) secrets: watch::Sender<Arc<[Secret]>>,
     pub(super) statuses: watch::Sender<Arc<Statuses>>,
     pub(super) retention: watch::Sender<Arc<Retention>>,
     pub(super) pages: Option<Arc<Pages>>,
@@ -79,6 +82,7 @@ impl Reload {
             pages.reconfigure(site(&again, &self.links));
         }
         self.forges.send_replace(Arc::clone(&again.forges));
+        self.secrets.send_replace(again.secrets().into());
         self.statuses.send_replace(Arc::clone(&again.statuses));
         self.retention.send_replace(Arc::clone(&again.retention));
         warn_of_restarts(&self.started_with, &again);

@@ -13,6 +13,7 @@ use crate::config::load;
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
 use crate::domain::build::{Build, BuildId, Cause, State};
+use crate::domain::mask::Mask;
 use crate::domain::outcome::Verdict;
 use crate::domain::repo::{CommitId, RefName, RepoId};
 use crate::domain::spec::Plan;
@@ -108,6 +109,8 @@ impl Folder {
             git: None,
             cache: true,
             env: BTreeMap::new(),
+            secrets: Vec::new(),
+            mask: Mask::default(),
             passed: Vec::new(),
             url: String::new(),
         };

@@ -14,6 +14,7 @@ use super::schema::Shape;
 use super::secret;
 use super::section::{Located, Section};
 use super::server::{Forge, ForgeKind, Forges, Forks, RepoRules, Supersede};
+use super::step_secrets;
 use super::surroundings::Surroundings;
 use super::values;
 use crate::domain::repo::{ForgeName, RepoId, RepoPath};
@@ -312,6 +313,7 @@ impl Forges {
             git_dependencies: all.clone().find_map(|rules| rules.git_dependencies).unwrap_or(false),
             poll: all.clone().find_map(|rules| rules.poll).flatten(),
             env: all.clone().find_map(|rules| rules.env.clone()).unwrap_or_default(),
+            secrets: step_secrets::merged(exact_first.iter().map(|rules| rules.secrets.as_slice())),
             registries: self.registries.iter().filter(|registry| registry.serves(repo)).cloned().collect(),
             limits: exact_first.iter().rev().fold(limits, |base, rules| rules.limits.over(&base)),
         })

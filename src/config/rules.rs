@@ -9,7 +9,8 @@ use super::limits::PartialLimits;
 use super::parts::base_url;
 use super::secret::{self, Secret};
 use super::section::{Located, Section};
-use super::server::{Forks, Supersede};
+use super::server::{Forks, StepSecret, Supersede};
+use super::step_secrets;
 use super::surroundings::Surroundings;
 
 /// A forge is not asked for heads more often: each time is a child process and a connection.
@@ -31,14 +32,13 @@ pub(super) struct PartialRules {
     /// `Some(None)` is `"off"`.
     pub(super) poll: Option<Option<Duration>>,
     pub(super) env: Option<BTreeMap<String, String>>,
+    pub(super) secrets: Vec<StepSecret>,
     pub(super) limits: PartialLimits,
 }
 
 /// Reads those keys of one table; ends the section.
 pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialRules {
-    if let Some(table) = section.tables("secret").first() {
-        section.not_built(&table.place, "secrets for steps ([[repo.secret]])", "take it out until a later version");
-    }
+    let secrets = step_secrets::read(&mut section, around);
     for key in ["ssh_key_file", "known_hosts_file"] {
         section.refuse(key, "git over ssh; use https and the forge's token");
     }
@@ -46,7 +46,7 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
     let rules = PartialRules {
         hook_secrets: secret::hook_secrets(&mut section, around),
         clone_url: clone_url(&mut section),
-        branches: branches(&mut section),
+        branches: branch_patterns(&mut section),
         tags: section.flag("tags"),
         forks: section.word(
             "forks",
@@ -62,6 +62,7 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
         git_dependencies: section.flag("git_dependencies"),
         poll: section.duration_or_off("poll", SHORTEST_POLL),
         env: section.variables("env"),
+        secrets,
         limits: match section.table("limits") {
             Some(table) => PartialLimits::read(Section::new(section.key("limits"), table, section.findings)),
             None => PartialLimits::default(),
@@ -82,7 +83,8 @@ fn clone_url(section: &mut Section<'_>) -> Option<Url> {
     base_url(section, "clone_url", &text)
 }
 
-fn branches(section: &mut Section<'_>) -> Option<Vec<String>> {
+/// The patterns under `branches`.
+pub(super) fn branch_patterns(section: &mut Section<'_>) -> Option<Vec<String>> {
     let patterns = section.texts("branches")?;
     for Located { place, value } in &patterns {
         if value.is_empty() || fast_glob::validate(value).is_err() {

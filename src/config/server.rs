@@ -289,6 +289,19 @@ pub struct Registry {
     pub access: Access,
 }
 
+/// `[[repo.secret]]`: a variable with a secret value, for some steps of some builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepSecret {
+    /// The variable.
+    pub name: String,
+    /// Its value; a text.
+    pub value: Secret,
+    /// The names of the steps that see it.
+    pub steps: Vec<String>,
+    /// Patterns of the branches whose builds are given it; `None` is the default branch.
+    pub branches: Option<Vec<String>>,
+}
+
 /// What becomes of a fork's pull request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forks {
@@ -340,6 +353,8 @@ pub struct RepoRules {
     pub env: BTreeMap<String, String>,
     /// The package registries that are meant for it, each with its token.
     pub registries: Vec<Registry>,
+    /// What some steps of its trusted builds are given, each name once.
+    pub secrets: Vec<StepSecret>,
     /// The server's limits with the block's own on top.
     pub limits: Limits,
 }

@@ -9,11 +9,14 @@ pub mod budget;
 pub mod build;
 pub mod cache_note;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod lease;
 pub mod link;
 pub mod listing;
 pub mod lockfile;
 pub mod log;
+pub mod mask;
 pub mod outbox;
 pub mod outcome;
 pub mod repo;

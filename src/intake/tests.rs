@@ -34,6 +34,7 @@ fn rules() -> RepoRules {
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: Default::default(),
         limits: Limits {
             step_timeout: minute,

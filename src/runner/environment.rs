@@ -5,6 +5,8 @@
 //! are a contract (design 4.6). Whoever needs another variable in steps adds it here or nowhere.
 
 pub mod committed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod home;
 
 use std::collections::BTreeMap;
@@ -94,6 +96,10 @@ pub struct Facts<'a> {
     pub committed: &'a BTreeMap<String, String>,
     /// Whether HOME holds a token of a registry while the step runs.
     pub registry_tokens: bool,
+    /// The secrets of the repository that this step does not see: each is there, and empty.
+    pub withheld: &'a [&'a str],
+    /// Those that it sees.
+    pub secrets: &'a BTreeMap<String, String>,
     /// `env` of the server's configuration.
     pub server_env: &'a BTreeMap<String, String>,
 }
@@ -113,8 +119,13 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
     for (name, value) in facts.committed {
         env.0.entry(name.clone()).or_insert_with(|| value.clone());
     }
+    for name in facts.withheld {
+        env.0.entry((*name).to_owned()).or_default();
+    }
     env.add(facts.server_env);
     env.add(&facts.step.env);
+    // Last: what the server gives is not what the repository has in its place for those that are given nothing.
+    env.0.extend(facts.secrets.clone());
     env.0
 }
 

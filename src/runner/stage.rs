@@ -3,6 +3,7 @@
 //! One place starts them and the same place joins them. When one fails, its siblings are stopped and shown as
 //! *cancelled*; what was stopped never counts as a failure of its own.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::config::server::Registry;
 use crate::confine::{Holder, HolderError};
 use crate::domain::build::{CacheUse, Step, StepState};
+use crate::domain::mask::{Mask, Masked};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Network, StepCommand, StepSpec};
@@ -29,6 +31,9 @@ use super::{Happening, Parts, Stop, Tell};
 
 /// From TERM to KILL.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// After so much silence what was held back of a step's output is shown, if it can be.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How often an outage (never a failure of the repository's) is tried in all.
 const TRIES: u32 = 3;
@@ -47,6 +52,10 @@ pub(super) struct Scene<'a> {
     pub(super) environment: &'a (dyn Fn(&StepSpec) -> BTreeMap<String, String> + Sync),
     /// The bound on processes.
     pub(super) processes: u64,
+    /// The names of the secrets that a step is given.
+    pub(super) secrets: &'a (dyn Fn(&StepSpec) -> Vec<String> + Sync),
+    /// Hides secrets in what steps print.
+    pub(super) mask: &'a Mask,
     /// Whose code it is.
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
@@ -172,6 +181,10 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         }
     };
     if step.started_at.is_none() {
+        let names = (scene.secrets)(spec);
+        if !names.is_empty() {
+            scene.tell.that(Happening::Given { step: spec.name.clone(), names }).await;
+        }
         step.state = StepState::Running;
         step.started_at = Some(now());
         scene.tell.that(Happening::Step(placed.place, step.clone())).await;
@@ -284,7 +297,9 @@ struct Watched {
 /// Listens to a step until its output has ended; stops it at its deadline or when asked.
 async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &Stop, deadline: Instant) -> Watched {
     let mut watched = Watched { exit: None, cut: None, output: Remembered::default() };
+    let mut output = Printed { scene, place, masked: scene.mask.stream() };
     loop {
+        let pause = output.masked.can_pause();
         tokio::select! {
             biased;
             () = stop.cancelled(), if watched.cut.is_none() && watched.exit.is_none() => {
@@ -296,12 +311,10 @@ async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &St
                 running.stop(GRACE);
             }
             event = running.next() => match event {
-                Some(Event::Output(bytes)) => {
-                    watched.output.remember(&bytes);
-                    scene.tell.that(Happening::Output(place, bytes)).await;
-                }
+                Some(Event::Output(bytes)) => output.take(bytes, &mut watched.output).await,
                 Some(Event::Exited(exit)) => watched.exit = Some(exit),
                 Some(Event::Ended { leaked }) => {
+                    output.finish(&mut watched.output).await;
                     if leaked {
                         let note = "\n== a process it left behind held its output open and was ended ==\n";
                         scene.tell.that(Happening::Output(place, Bytes::from_static(note.as_bytes()))).await;
@@ -309,7 +322,41 @@ async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &St
                 }
                 None => return watched,
             },
+            // Who looks on sees a prompt that ends like the beginning of a secret.
+            () = tokio::time::sleep(PAUSE), if pause => output.pause(&mut watched.output).await,
         }
+    }
+}
+
+/// What a step prints on its way to the listener: nobody but this has seen it before secrets are hidden.
+struct Printed<'a> {
+    scene: &'a Scene<'a>,
+    place: usize,
+    masked: Masked,
+}
+
+impl Printed<'_> {
+    async fn take(&mut self, bytes: Bytes, remembered: &mut Remembered) {
+        let shown = match self.masked.push(&bytes) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(shown) => Some(Bytes::from(shown)),
+        };
+        self.show(shown.unwrap_or(bytes), remembered).await;
+    }
+
+    async fn pause(&mut self, remembered: &mut Remembered) {
+        let shown = self.masked.pause();
+        self.show(shown.into(), remembered).await;
+    }
+
+    async fn finish(&mut self, remembered: &mut Remembered) {
+        let shown = self.masked.finish();
+        self.show(shown.into(), remembered).await;
+    }
+
+    async fn show(&self, bytes: Bytes, remembered: &mut Remembered) {
+        remembered.remember(&bytes);
+        self.scene.tell.output(self.place, bytes).await;
     }
 }
 

@@ -16,6 +16,8 @@ pub mod auth;
 mod body;
 mod elsewhere;
 mod forms;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod health;
 pub mod hook;
 pub mod listener;

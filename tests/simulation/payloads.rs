@@ -40,6 +40,7 @@ pub(crate) fn rules(supersede: Supersede) -> Arc<RepoRules> {
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,

@@ -45,6 +45,8 @@ pub(crate) enum Without {
     OneRequestAKey,
     /// A request that ended late, or of which nobody knows how it ended, is forgotten like any other.
     CareAfterLateRequests,
+    /// A request that nobody answered counts as one that was never sent.
+    DoubtAfterSilence,
     /// A build that ends leaves what it left pending.
     Settling,
     /// A delivery is not looked for among those that were taken.

@@ -10,6 +10,7 @@ use hookmill::config::server::{Network, Server};
 use hookmill::config::surroundings::Surroundings;
 use hookmill::confine;
 use hookmill::domain::build::{Build, BuildId, Cause, State, Step, StepState};
+use hookmill::domain::mask::Mask;
 use hookmill::domain::outcome::Verdict;
 use hookmill::domain::repo::RefName;
 use hookmill::domain::time::Timestamp;
@@ -116,6 +117,8 @@ pub(crate) fn job_of(source: &Path, trust: Trust) -> Job {
         git: None,
         cache: true,
         env: BTreeMap::new(),
+        secrets: Vec::new(),
+        mask: Mask::default(),
         passed: Vec::new(),
         url: String::new(),
     }

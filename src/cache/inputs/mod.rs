@@ -1,7 +1,8 @@
 //! The exact keys: everything that an install, a bundle or a verdict depends on, by name and value.
 //!
 //! Two trees with equal inputs get the same snapshot, so what is missing here is a wrong build, and what is too much is
-//! a needless install. `CI_*`, tokens and times are in no key. What can't be known, because a script of the
+//! a needless install. `CI_*`, tokens and times are in no key; of secrets the names are, which keeps what was made with one
+//! from builds that have none. What can't be known, because a script of the
 //! repository may read any file, is not kept, with a sentence that says how to tell us.
 
 mod bower;
@@ -57,6 +58,8 @@ pub struct Facts<'a> {
     pub registries: &'a [(String, Vec<String>)],
     /// Whether install scripts run.
     pub scripts: bool,
+    /// By step: the names of the secrets that it is given. What it makes may hold their values.
+    pub secrets: &'a BTreeMap<String, Vec<String>>,
     /// `[cache] inputs`: globs over what the repository's own install scripts read.
     pub declared: &'a [String],
 }
@@ -199,6 +202,9 @@ impl Facts<'_> {
         }
         inputs.add(format!("{name}: folder"), step.dir.as_str());
         variables(inputs, &format!("{name}: env"), &step.env);
+        if let Some(secrets) = self.secrets.get(name) {
+            inputs.add(format!("secrets given to {name}"), secrets.join(" "));
+        }
     }
 }
 

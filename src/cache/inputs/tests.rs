@@ -23,6 +23,7 @@ struct Repository {
     registries: Vec<(String, Vec<String>)>,
     build_dir: String,
     scripts: bool,
+    secrets: BTreeMap<String, Vec<String>>,
     declared: Vec<String>,
 }
 
@@ -64,6 +65,7 @@ impl Repository {
             registries: Vec::new(),
             build_dir: "/build".to_owned(),
             scripts: true,
+            secrets: BTreeMap::new(),
             declared: Vec::new(),
         }
     }
@@ -96,6 +98,7 @@ impl Repository {
             registry: Some(&self.registry),
             registries: &self.registries,
             scripts: self.scripts,
+            secrets: &self.secrets,
             declared: &self.declared,
         })
     }

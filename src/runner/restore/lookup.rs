@@ -37,6 +37,8 @@ pub(in crate::runner) struct Lookup {
     pub(in crate::runner) place: Seen,
     pub(in crate::runner) env: BTreeMap<String, String>,
     pub(in crate::runner) scripts: bool,
+    /// By step: the names of the secrets that it is given.
+    pub(in crate::runner) secrets: BTreeMap<String, Vec<String>>,
     /// `[cache]` of the repository.
     pub(in crate::runner) wishes: repo_file::Cache,
     /// What else a verdict depends on.
@@ -66,6 +68,7 @@ impl Lookup {
             registry: self.registry.as_deref(),
             registries: &self.registries,
             scripts: self.scripts,
+            secrets: &self.secrets,
             declared: &self.wishes.inputs,
         })
     }
