@@ -20,6 +20,7 @@ mod man;
 pub mod output;
 mod run;
 mod server;
+mod store;
 mod table;
 
 use std::ffi::OsString;
@@ -92,9 +93,8 @@ pub enum Command {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Audit(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Store(Unbuilt),
+    /// The database by itself: checks it, copies it, makes it of a copy.
+    Store(store::StoreArgs),
 }
 
 /// `hookmill serve`.
@@ -192,7 +192,7 @@ impl Command {
             }
             Command::Forge(_) => unbuilt("forge"),
             Command::Audit(_) => unbuilt("audit"),
-            Command::Store(_) => unbuilt("store"),
+            Command::Store(args) => store::run(&args, &mut out),
             other @ (Command::Serve(_) | Command::Agent(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }

@@ -10,6 +10,7 @@
 //! `postgres`.
 
 mod agents;
+pub mod backup;
 mod builds;
 mod clock;
 mod deletions;
@@ -19,6 +20,7 @@ mod examine;
 mod explanations;
 mod facts;
 mod heads;
+pub mod inspect;
 mod locks;
 mod news;
 mod open;
