@@ -21,6 +21,7 @@ mod man;
 pub mod output;
 mod run;
 mod server;
+mod store;
 mod table;
 
 use std::ffi::OsString;
@@ -94,7 +95,8 @@ pub enum Command {
     Forge(Unbuilt),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
-    Store(Unbuilt),
+    /// The database by itself: checks it, copies it, makes it of a copy.
+    Store(store::StoreArgs),
 }
 
 /// `hookmill serve`.
@@ -192,7 +194,7 @@ impl Command {
                 demo::run(&args)
             }
             Command::Forge(_) => unbuilt("forge"),
-            Command::Store(_) => unbuilt("store"),
+            Command::Store(args) => store::run(&args, &mut out),
             other @ (Command::Serve(_) | Command::Agent(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }
