@@ -188,6 +188,7 @@ fn local_build(dir: &Path) -> Build {
         outcome: None,
         reason: None,
         approved_by: None,
+        approved_at: None,
         created_at: now(),
         started_at: Some(now()),
         finished_at: None,

@@ -5,6 +5,7 @@
 
 mod account;
 mod agents;
+mod audit;
 mod builds;
 mod cache;
 mod check;
@@ -75,6 +76,8 @@ pub enum Command {
     Builds(builds::BuildsArgs),
     /// Lists, pauses and drains those who run builds.
     Agents(agents::AgentsArgs),
+    /// Lists who changed what on a running server.
+    Audit(audit::AuditArgs),
     /// What is kept from build to build on this machine: lists, explains, verifies and removes it.
     Cache(cache::CacheArgs),
     /// Prints a completion script for a shell.
@@ -89,9 +92,6 @@ pub enum Command {
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Forge(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Audit(Unbuilt),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
     Store(Unbuilt),
@@ -179,6 +179,7 @@ impl Command {
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
             Command::Agents(args) => agents::run(args, &mut out),
+            Command::Audit(args) => audit::run(&args, &mut out),
             Command::Cache(args) => cache::run(&args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man(args) => man::run(&args, &mut out),
@@ -191,7 +192,6 @@ impl Command {
                 demo::run(&args)
             }
             Command::Forge(_) => unbuilt("forge"),
-            Command::Audit(_) => unbuilt("audit"),
             Command::Store(_) => unbuilt("store"),
             other @ (Command::Serve(_) | Command::Agent(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })

@@ -7,6 +7,9 @@
 mod blocks;
 mod data;
 mod document;
+pub mod fingerprint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod known;
 mod limits;
 pub mod load;

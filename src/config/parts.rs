@@ -241,6 +241,7 @@ pub(super) fn retention(mut section: Section<'_>) -> Retention {
         logs: section.duration("logs").unwrap_or_default(),
         artifacts: section.duration("artifacts").unwrap_or_default(),
         deliveries: section.duration("deliveries").unwrap_or_default(),
+        audit: section.duration("audit").unwrap_or_default(),
         snapshots: section.size("snapshots").unwrap_or_default(),
         mirrors: section.size("mirrors").unwrap_or_default(),
     };

@@ -57,8 +57,10 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
         clone_url: clone_url(&mut section),
         branches: branch_patterns(&mut section),
         tags: section.flag("tags"),
-        forks: section
-            .word("forks", &[("approve", Some(Forks::Approve)), ("build", None), ("ignore", Some(Forks::Ignore))]),
+        forks: section.word(
+            "forks",
+            &[("approve", Some(Forks::Approve)), ("build", Some(Forks::Build)), ("ignore", Some(Forks::Ignore))],
+        ),
         supersede: section.word(
             "supersede",
             &[("branches", Some(Supersede::Branches)), ("all", Some(Supersede::All)), ("none", Some(Supersede::None))],

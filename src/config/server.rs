@@ -217,6 +217,8 @@ pub struct Retention {
     pub artifacts: Duration,
     /// Delivery ids.
     pub deliveries: Duration,
+    /// Who changed what.
+    pub audit: Duration,
     /// What builds leave for later ones, in bytes on each agent's disk; beyond it the least recently used goes.
     pub snapshots: u64,
     /// Mirrors of repositories, in bytes on each agent's disk; beyond it the least recently used goes.
@@ -306,6 +308,8 @@ pub struct StepSecret {
 pub enum Forks {
     /// It waits for a maintainer's word.
     Approve,
+    /// It is built without one, as a fork's.
+    Build,
     /// It is ignored.
     Ignore,
 }

@@ -67,6 +67,13 @@ impl PostgresUrl {
     pub fn expose(&self) -> &str {
         std::str::from_utf8(self.whole.expose()).expect("made from a text")
     }
+
+    /// The files with certificates and keys that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let url = Url::parse(self.expose()).expect("it was read before");
+        let files = url.query_pairs().filter(|(key, _)| ["sslrootcert", "sslcert", "sslkey"].contains(&&**key));
+        files.map(|(_, file)| PathBuf::from(&*file)).collect()
+    }
 }
 
 impl std::fmt::Display for PostgresUrl {

@@ -203,15 +203,24 @@ fn loaded(occasion: Occasion, files: &[ReadFile], changed: &[String]) -> String 
     };
     let news = match (occasion, changed) {
         (Occasion::Start, []) => "as at the last start".to_owned(),
-        (Occasion::Start, changed) => format!("new or changed: {}", changed.join(", ")),
+        (Occasion::Start, changed) => format!("new or changed: {}", some(changed)),
         (Occasion::Reload, []) => "nothing changed".to_owned(),
-        (Occasion::Reload, changed) => format!("changed: {}", changed.join(", ")),
+        (Occasion::Reload, changed) => format!("changed: {}", some(changed)),
     };
     let when = match occasion {
         Occasion::Start => "started with",
         Occasion::Reload => "read again",
     };
     format!("{when} {from}; {news}")
+}
+
+/// The first of some names, and how many more there are.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..SHOWN].join(", ")),
+    }
 }
 
 /// A deed as it is kept.

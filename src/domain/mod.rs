@@ -9,6 +9,8 @@ pub mod budget;
 pub mod build;
 pub mod cache_note;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod lease;
 pub mod link;
 pub mod listing;

@@ -7,6 +7,8 @@
 
 mod address;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod request;
 mod rules;
 

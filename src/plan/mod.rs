@@ -9,6 +9,8 @@ mod account;
 mod bower;
 mod bundle;
 mod freshness;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod installs;
 mod javascript;
 mod listed;

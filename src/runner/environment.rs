@@ -5,6 +5,8 @@
 //! are a contract (design 4.6). Whoever needs another variable in steps adds it here or nowhere.
 
 pub mod committed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod home;
 
 use std::collections::BTreeMap;

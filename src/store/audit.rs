@@ -37,6 +37,16 @@ impl Store {
         rows.iter().map(entry).collect()
     }
 
+    /// The newest entry of a process of ours on a configuration that it read.
+    pub async fn last_configuration(&self, process: &str) -> Result<Option<AuditEntry>, StoreError> {
+        let last = sql::query(
+            "SELECT * FROM audit WHERE who = $1 AND via = 'process' AND act LIKE '{\"what\":\"configuration_loaded\"%' \
+             ORDER BY id DESC LIMIT 1",
+        );
+        let last = last.bind(process).fetch_optional(&self.inner.readers).await?;
+        last.as_ref().map(entry).transpose()
+    }
+
     /// Forgets what was done before `before`; how many entries that were.
     pub async fn forget_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut forgotten = 0;
@@ -69,17 +79,43 @@ pub(super) async fn write(connection: &mut Connection, deeds: &[Deed], now: Now)
         let mut statement =
             QueryBuilder::new("INSERT INTO audit (at, who, via, address, forge, repo, repo_shown, build_id, act) ");
         statement.push_values(chunk, |mut values, deed| {
-            let act = serde_json::to_string(&deed.act).expect("texts and numbers always have a JSON form");
             values.push_bind(now.wall.0).push_bind(deed.actor.who.clone()).push_bind(deed.actor.via.as_str());
             values.push_bind(deed.actor.from.clone());
             values.push_bind(deed.repo.as_ref().map(|repo| repo.forge.to_string()));
             values.push_bind(deed.repo.as_ref().map(|repo| repo.path.folded()));
             values.push_bind(deed.repo.as_ref().map(|repo| repo.path.to_string()));
-            values.push_bind(deed.build.map(|id| id.0)).push_bind(act);
+            values.push_bind(deed.build.map(|id| id.0)).push_bind(text(&deed.act));
         });
         statement.build().execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Writes what was done to a build, with its repository, within the transaction that is open.
+pub(super) async fn write_of_build(
+    connection: &mut Connection,
+    build: BuildId,
+    by: &Actor,
+    act: &Act,
+    now: Now,
+) -> Result<(), StoreError> {
+    sql::query(
+        "INSERT INTO audit (at, who, via, address, act, forge, repo, repo_shown, build_id) \
+         SELECT $1, $2, $3, $4, $5, forge, repo, repo_shown, id FROM builds WHERE id = $6",
+    )
+    .bind(now.wall.0)
+    .bind(&by.who)
+    .bind(by.via.as_str())
+    .bind(by.from.as_deref())
+    .bind(text(act))
+    .bind(build.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn text(act: &Act) -> String {
+    serde_json::to_string(act).expect("texts and numbers always have a JSON form")
 }
 
 /// The statement of a listing.

@@ -10,6 +10,7 @@
 //! `postgres`.
 
 mod agents;
+mod approval;
 mod audit;
 mod builds;
 mod clock;
@@ -47,6 +48,7 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use agents::{AgentCard, Registered};
+pub use approval::{Approval, ApproveAnswer, Moved as HeadMoved};
 pub use audit::AuditFilter;
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
@@ -60,7 +62,7 @@ pub use open::OpenError;
 pub use outbox::{ForgeNews, HostBudget, OutboxHealth, OutboxItem, RowNews, Settled, Taken, Told, Undelivered};
 pub use postgres::PostgresError;
 pub use queue::{Claim, Claimed, Returned};
-pub use requests::{CancelAnswer, RerunAnswer};
+pub use requests::{CancelAnswer, Rerun, RerunAnswer};
 pub use retention::Forgotten;
 pub use scopes::DroppedScope;
 pub use sweeps::LookedAt;

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::secret::Secret;
-use crate::config::server::{Agent, Forges, Statuses, Web};
+use crate::config::server::{Agent, Forges, Forks, Statuses, Web};
 use crate::disk::Disk;
 use crate::domain::agent::Order;
 use crate::domain::build::{Build, Cause};
@@ -287,7 +287,8 @@ impl Worker {
         passed
     }
 
-    /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more.
+    /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more, or not
+    /// so that it would have been queued.
     async fn job(&self, build: &Build) -> Result<Job, Verdict> {
         let forges = self.forges.borrow().clone();
         let gone = || {
@@ -298,6 +299,10 @@ impl Worker {
         let forge = forges.by_name.get(&build.repo.forge).ok_or_else(gone)?;
         // Nothing that runs a fork's build holds a token that it must not have.
         let fork = build.trust == Trust::Fork;
+        if fork && build.approved_by.is_none() && rules.forks != Forks::Build {
+            let why = "nobody approved this fork's commit, and since it was queued that is asked for again";
+            return Err(Verdict::new(Outcome::Cancelled, why));
+        }
         let registries = rules.registries.iter().map(|one| if fork { one.without_token() } else { one.clone() });
         let known = self.secrets.borrow().clone();
         let known = known.iter().chain(forge.secrets()).chain(rules.known_secrets());

@@ -150,6 +150,7 @@ pub(crate) fn build_of(trust: Trust) -> Build {
         outcome: None,
         reason: None,
         approved_by: None,
+        approved_at: None,
         created_at: Timestamp(0),
         started_at: None,
         finished_at: None,

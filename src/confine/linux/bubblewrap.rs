@@ -10,6 +10,12 @@ pub const BUILD_UID: u32 = 1000;
 /// The host name that steps see.
 pub const HOST_NAME: &str = "hookmill";
 
+/// Where the kernel takes settings of the whole machine in /proc. An agent that is root is root here too, as far as the
+/// kernel looks at the owner of these files and at nothing else: `core_pattern` alone would let a step start any program
+/// outside. bubblewrap leaves them as they are because the folders can't be written to.
+const OF_THE_KERNEL: [&str; 8] =
+    ["/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/scsi", "/proc/mtrr", "/proc/pressure"];
+
 /// What bubblewrap reads from the descriptor of `--args`, each followed by a NUL. Here and not in its argument list
 /// because that list is for everybody to read; and the environment not in bubblewrap's own, because a repository's
 /// `LD_PRELOAD` would then load into bubblewrap before there is a fence.
@@ -26,7 +32,11 @@ pub fn options(command: &StepCommand, netns: Netns) -> Vec<u8> {
     options.add(["--unshare-user", "--uid", &uid, "--gid", &uid, "--disable-userns"]);
     options.add(["--hostname", HOST_NAME, "--die-with-parent", "--new-session"]);
     // Devices too: the holder made a /dev, and forbade them on every other mount.
-    options.add(["--dev-bind", "/", "/", "--proc", "/proc", "--clearenv"]);
+    options.add(["--dev-bind", "/", "/", "--proc", "/proc"]);
+    for settings in OF_THE_KERNEL {
+        options.add(["--ro-bind-try", settings, settings]);
+    }
+    options.add(["--clearenv"]);
     for (name, value) in &command.env {
         options.add(["--setenv", name, value]);
     }

@@ -24,6 +24,7 @@ fn build() -> Build {
         outcome: None,
         reason: None,
         approved_by: None,
+        approved_at: None,
         created_at: Timestamp(0),
         started_at: None,
         finished_at: None,
