@@ -16,6 +16,7 @@ use crate::domain::build::{Build, BuildId, Cause, State};
 use crate::domain::mask::Mask;
 use crate::domain::outcome::Verdict;
 use crate::domain::repo::{CommitId, RefName, RepoId};
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::Plan;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
@@ -103,7 +104,7 @@ impl Folder {
             build: local_build(&dir),
             source: Source::Folder { dir, rev: rev.map(str::to_owned) },
             limits: server.agent.limits.clone(),
-            scripts: true,
+            scripts: Scripts::All,
             bundle_network: false,
             registries: Vec::new(),
             git: None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::repo::ForgeName;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::Limits;
 
 use super::blocks::RepoBlock;
@@ -345,8 +346,8 @@ pub struct RepoRules {
     pub cache: bool,
     /// Whether the bundle may reach the network.
     pub network: bool,
-    /// Whether install scripts of packages run (`scripts = "all"`), else managers get their ignore-scripts option.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: Scripts,
     /// Whether installs of trusted and member builds may read the forge's private repositories.
     pub git_dependencies: bool,
     /// How often the forge is asked for new heads, where that takes a webhook's place.

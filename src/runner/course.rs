@@ -203,7 +203,7 @@ impl Course<'_> {
             certificates: &self.tools.certificates,
             node_options: observed.then(|| observer::node_options(&self.place.home)).as_deref(),
             first_on_path: observed.then(|| observer::path_folder(&self.place.home)).as_deref(),
-            scripts: job.scripts,
+            scripts: job.scripts.run_all(),
             committed,
             registry_tokens: job.registries.iter().any(|one| matches!(one.access, Access::Token(_))),
             withheld: &withheld,

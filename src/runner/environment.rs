@@ -90,7 +90,7 @@ pub struct Facts<'a> {
     pub node_options: Option<&'a str>,
     /// A folder whose commands come before all others; see [`observer`](super::observer).
     pub first_on_path: Option<&'a Path>,
-    /// False keeps packages' install scripts from running.
+    /// False keeps packages' install scripts from running by themselves.
     pub scripts: bool,
     /// What the repository's own settings of package managers name; see [`committed`].
     pub committed: &'a BTreeMap<String, String>,

@@ -42,6 +42,7 @@ use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, Step};
 use crate::domain::mask::Mask;
 use crate::domain::repo::CommitId;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::{Decision, Limits};
 use crate::live::cache_tally::CacheTally;
 
@@ -59,8 +60,8 @@ pub struct Job {
     pub source: Source,
     /// The repository's bounds.
     pub limits: Limits,
-    /// Whether packages' install scripts run.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: Scripts,
     /// Whether the bundle may reach the network.
     pub bundle_network: bool,
     /// The package registries for it; a fork's without their tokens.

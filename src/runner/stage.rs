@@ -168,21 +168,44 @@ enum Once {
 }
 
 async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline: Instant, step: &mut Step) -> Once {
+    // What would have mended an earlier try says nothing of this one.
+    step.mend = None;
+    for (at, (argv, dir)) in placed.spec.programs().enumerate() {
+        if at > 0 {
+            let line = format!("\n== {} ==\n", argv.join(" "));
+            scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
+        }
+        if let Err(ended) = run_program(scene, placed, (argv, dir), stop, deadline, step).await {
+            return ended;
+        }
+    }
+    if let Some(line) = (scene.last_word)(placed.spec) {
+        scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
+    }
+    Once::Ended(Verdict::new(Outcome::Passed, ""))
+}
+
+/// Runs one program of a step. `Err` is how the step ended: it did not succeed.
+async fn run_program(
+    scene: &Scene<'_>,
+    placed: &Placed<'_>,
+    (argv, dir): (&[String], &str),
+    stop: &Stop,
+    deadline: Instant,
+    step: &mut Step,
+) -> Result<(), Once> {
     let spec = placed.spec;
     let command = StepCommand {
-        argv: spec.argv.clone(),
+        argv: argv.to_vec(),
         env: (scene.environment)(spec),
-        dir: spec.dir.clone(),
+        dir: dir.to_owned(),
         network: spec.network.clone(),
         processes: scene.processes,
         memory: scene.memory,
     };
-    let (mut running, gate) = match start(scene, &command).await {
-        Ok(started) => started,
-        Err(error) => {
-            return Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)));
-        }
-    };
+    let (mut running, gate) = start(scene, &command).await.map_err(|error| {
+        Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)))
+    })?;
     if step.started_at.is_none() {
         let names = (scene.secrets)(spec);
         if !names.is_empty() {
@@ -192,31 +215,30 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
         step.started_at = Some(now());
         scene.tell.that(Happening::Step(placed.place, step.clone())).await;
     }
-    // What would have mended an earlier try says nothing of this one.
-    step.mend = None;
     let watched = watch(scene, placed.place, &mut running, stop, deadline).await;
     step.exit_code = watched.exit.and_then(Exit::code);
     step.signal = watched.exit.and_then(Exit::signal_name);
     match watched.cut {
         Some(Cut::Timeout) => {
-            return Once::Ended(Verdict::new(
-                Outcome::TimedOut,
-                sentence::timed_out(spec.kind, &spec.name, spec.timeout),
-            ));
+            let sentence = sentence::timed_out(spec.kind, &spec.name, spec.timeout);
+            return Err(Once::Ended(Verdict::new(Outcome::TimedOut, sentence)));
         }
-        Some(Cut::Stop) => return Once::Ended(stopped()),
+        Some(Cut::Stop) => return Err(Once::Ended(stopped())),
         None => {}
     }
     let traffic = gate.map(|gate| gate.traffic()).unwrap_or_default();
-    let words = through_the_gate(&traffic).into_iter().chain((scene.last_word)(spec));
-    for line in words {
+    if let Some(line) = through_the_gate(&traffic) {
+        scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
+    }
+    if watched.exit == Some(Exit::Code(0)) {
+        return Ok(());
+    }
+    if let Some(line) = (scene.last_word)(spec) {
         scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
     }
     let refused: Vec<String> = traffic.refused.into_keys().collect();
-    match watched.exit {
-        Some(Exit::Code(0)) => Once::Ended(Verdict::new(Outcome::Passed, "")),
-        exit => diagnosed(scene, spec, exit, &watched.output.text(), &refused, step),
-    }
+    let program = argv.first().map_or("", String::as_str);
+    Err(diagnosed(scene, spec, program, watched.exit, &watched.output.text(), &refused, step))
 }
 
 /// Starts the command, behind a gate if it may reach only some hosts.
@@ -242,6 +264,7 @@ fn through_the_gate(traffic: &Traffic) -> Option<String> {
 fn diagnosed(
     scene: &Scene<'_>,
     spec: &StepSpec,
+    program: &str,
     exit: Option<Exit>,
     output: &str,
     refused: &[String],
@@ -267,7 +290,7 @@ fn diagnosed(
     let found = diagnosis::diagnose(&Finished {
         tool: &spec.tool,
         kind: spec.kind,
-        program: spec.argv.first().map_or("", String::as_str),
+        program,
         network: spec.network.clone(),
         trust: scene.trust,
         root: scene.root,

@@ -111,7 +111,7 @@ pub(crate) fn job_of(source: &Path, trust: Trust) -> Job {
         build: build_of(trust),
         source: Source::Folder { dir: source.to_owned(), rev: None },
         limits: defaults().agent.limits.clone(),
-        scripts: true,
+        scripts: Default::default(),
         bundle_network: false,
         registries: Vec::new(),
         git: None,

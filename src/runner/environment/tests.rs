@@ -48,6 +48,7 @@ fn step(kind: StepKind, tool: &str) -> StepSpec {
         kind,
         argv: vec![tool.into()],
         dir: ".".into(),
+        then: Vec::new(),
         env: BTreeMap::new(),
         tools: Vec::new(),
         network: if kind == StepKind::Install { Network::Open } else { Network::Closed },
