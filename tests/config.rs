@@ -126,7 +126,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[defaults]\nforks = \"build\"", "forks"),
         ("[[defaults.secret]]\nname = \"A\"", "secret"),
         ("[sandbox]\nrequire = \"full\"", "require"),
-        ("[sandbox]\nnetwork = \"report\"", "network"),
         ("[agent]\nlabels = [\"gpu\"]", "labels"),
     ] {
         let problems = load::from_text(text, Path::new("/")).expect_err(text);

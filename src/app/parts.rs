@@ -86,6 +86,7 @@ impl Parts {
         let (forges, forges_seen) = watch::channel(Arc::clone(&server.forges));
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
+        let (sandbox, sandbox_seen) = watch::channel(Arc::clone(&server.sandbox));
         let links = InstanceKey::new(store.link_key());
         let logs = Logs::new(server.data_dir.join("logs"));
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
@@ -115,6 +116,7 @@ impl Parts {
             agent: Arc::clone(&server.agent),
             forges: forges_seen.clone(),
             statuses: statuses_seen.clone(),
+            sandbox: sandbox_seen,
             web: Arc::clone(&server.web),
             parts: runner::Parts {
                 exe: exe.clone(),
@@ -190,7 +192,8 @@ impl Parts {
             Front { reporter, missed, router }
         });
         let store = store.clone();
-        let reload = Reload { role, config, started_with: server, forges, statuses, retention, pages, links, store };
+        let reload =
+            Reload { role, config, started_with: server, forges, statuses, retention, sandbox, pages, links, store };
         Parts { sweeper, worker, roll, front, hub, tools, shipper, reload }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::server::{Agent, Forge, Forges, Network, Retention, Server, Statuses};
+use crate::config::server::{Agent, Forge, Forges, Network, Retention, Sandbox, Server, Statuses};
 use crate::domain::link::InstanceKey;
 use crate::store::{Store, StoreError};
 use crate::web::Pages;
@@ -23,6 +23,7 @@ pub(super) struct Reload {
     pub(super) forges: watch::Sender<Arc<Forges>>,
     pub(super) statuses: watch::Sender<Arc<Statuses>>,
     pub(super) retention: watch::Sender<Arc<Retention>>,
+    pub(super) sandbox: watch::Sender<Arc<Sandbox>>,
     pub(super) pages: Option<Arc<Pages>>,
     pub(super) links: InstanceKey,
     pub(super) store: Store,
@@ -45,6 +46,8 @@ impl Reload {
         self.forges.send_replace(Arc::clone(&again.forges));
         self.statuses.send_replace(Arc::clone(&again.statuses));
         self.retention.send_replace(Arc::clone(&again.retention));
+        // Of it only `require` waits for a restart: the layers were probed by it.
+        self.sandbox.send_replace(Arc::clone(&again.sandbox));
         warn_of_restarts(&self.started_with, &again);
         for forge in again.forges.by_name.values() {
             if let Err(error) = self.resume(forge, before.by_name.get(&forge.name)).await {

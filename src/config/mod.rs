@@ -7,6 +7,7 @@
 mod blocks;
 mod data;
 mod document;
+mod hosts;
 mod limits;
 pub mod load;
 mod parts;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
-use crate::config::server::{Agent, Forges, Statuses, Web};
+use crate::config::server::{Agent, Forges, Sandbox, Statuses, Web};
 use crate::disk::Disk;
 use crate::domain::agent::Order;
 use crate::domain::build::{Build, Cause};
@@ -54,6 +54,8 @@ pub struct Worker {
     pub forges: watch::Receiver<Arc<Forges>>,
     /// Contexts and mode of statuses.
     pub statuses: watch::Receiver<Arc<Statuses>>,
+    /// What installs may reach.
+    pub sandbox: watch::Receiver<Arc<Sandbox>>,
     /// For `CI_BUILD_URL`.
     pub web: Arc<Web>,
     /// What all builds share.
@@ -286,6 +288,7 @@ impl Worker {
     /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more.
     async fn job(&self, build: &Build) -> Result<Job, Verdict> {
         let forges = self.forges.borrow().clone();
+        let sandbox = self.sandbox.borrow().clone();
         let gone = || {
             let why = format!("{} is no longer in the server's configuration", build.repo);
             Verdict::new(Outcome::Broken, sentence::broken(&why, 1))
@@ -302,6 +305,7 @@ impl Worker {
             limits: rules.limits,
             scripts: rules.scripts,
             bundle_network: rules.network,
+            sandbox,
             registries: registries.collect(),
             git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
             cache: rules.cache,

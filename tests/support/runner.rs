@@ -112,6 +112,7 @@ pub(crate) fn job_of(source: &Path, trust: Trust) -> Job {
         limits: defaults().agent.limits.clone(),
         scripts: true,
         bundle_network: false,
+        sandbox: Arc::clone(&defaults().sandbox),
         registries: Vec::new(),
         git: None,
         cache: true,

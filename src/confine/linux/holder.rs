@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::wire::{self, Inbox, Netns, Reply, Request, StepId};
-use crate::confine::{HolderError, Layers, Mode};
+use crate::confine::{DOORS, HolderError, Layers, Mode};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::View;
 use crate::process::{Domain, Exit, Running, output_pipe};
@@ -44,8 +45,9 @@ enum Order {
     Start {
         command: Box<StepCommand>,
         netns: Netns,
+        doors: Vec<SocketAddr>,
         id: StepId,
-        /// Its output's write end, and the socket for its door's.
+        /// Its output's write end, and the socket for its doors'.
         fds: Vec<OwnedFd>,
         waiting: Waiting,
     },
@@ -118,29 +120,35 @@ impl Holder {
     /// (a directory that is not there), the step exits as [`Exit::NotStarted`] and its output says why.
     pub async fn start(&self, command: &StepCommand) -> Result<Running, HolderError> {
         let open = command.network == Network::Open || !self.has_netns();
-        self.start_in(command, if open { Netns::Host } else { Netns::Own }, None).await
+        self.start_in(command, if open { Netns::Host } else { Netns::Own }, &[], None).await
     }
 
-    /// Starts a step in a network of its own that holds nothing but one listening socket, at [`DOOR`](crate::confine::DOOR):
-    /// who accepts on it decides what the step reaches. `None` where the host gives no network namespaces.
+    /// Starts a step in a network of its own that holds nothing but listening sockets: who accepts on them decides what the
+    /// step reaches. The first one is at [`DOOR`](crate::confine::DOOR), the others at those of `doors`, all of its loopback,
+    /// that could be had there; at most [`DOORS`](crate::confine::DOORS). `None` where the host gives no network namespaces.
     ///
     /// # Errors
     /// As [`start`](Self::start); and when the step's network could not be made.
     pub async fn start_with_door(
         &self,
         command: &StepCommand,
-    ) -> Result<Option<(Running, std::net::TcpListener)>, HolderError> {
+        doors: &[SocketAddr],
+    ) -> Result<Option<(Running, Vec<std::net::TcpListener>)>, HolderError> {
         if !self.has_netns() {
             return Ok(None);
         }
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        let running = self.start_in(command, Netns::Door, Some(theirs.into())).await?;
+        let doors = &doors[..doors.len().min(DOORS)];
+        let running = self.start_in(command, Netns::Door, doors, Some(theirs.into())).await?;
         // It was sent before the program was started, so nothing has to be waited for.
         let mut inbox = Inbox::new();
         ours.set_nonblocking(true)?;
         inbox.receive(&ours)?;
-        let door = inbox.fd().ok_or_else(|| HolderError::Refused("open the door of a step's network".to_owned()))?;
-        Ok(Some((running, door.into())))
+        let doors: Vec<_> = std::iter::from_fn(|| inbox.fd()).map(std::net::TcpListener::from).collect();
+        if doors.is_empty() {
+            return Err(HolderError::Refused("open the door of a step's network".to_owned()));
+        }
+        Ok(Some((running, doors)))
     }
 
     fn has_netns(&self) -> bool {
@@ -151,6 +159,7 @@ impl Holder {
         &self,
         command: &StepCommand,
         netns: Netns,
+        doors: &[SocketAddr],
         door: Option<OwnedFd>,
     ) -> Result<Running, HolderError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +174,7 @@ impl Holder {
         let command_of_step = Box::new(command.clone());
         let fds = std::iter::once(output).chain(door).collect();
         self.line
-            .send(Order::Start { command: command_of_step, netns, id, fds, waiting })
+            .send(Order::Start { command: command_of_step, netns, doors: doors.to_vec(), id, fds, waiting })
             .map_err(|_| HolderError::Lost)?;
         match has_started.await {
             Ok(Ok(())) => Ok(running),
@@ -289,9 +298,9 @@ impl Conversation {
                 self.asked = Some(answer);
                 self.send(&Request::Mount(*view), Vec::new()).await
             }
-            Order::Start { command, netns, id, fds, waiting } => {
+            Order::Start { command, netns, doors, id, fds, waiting } => {
                 self.steps.insert(id, waiting);
-                self.send(&Request::Start { id, command: *command, netns }, fds).await
+                self.send(&Request::Start { id, command: *command, netns, doors }, fds).await
             }
             Order::Terminate(id) => self.send(&Request::Terminate(id), Vec::new()).await,
             Order::Kill(id) => self.send(&Request::Kill(id), Vec::new()).await,

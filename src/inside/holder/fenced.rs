@@ -43,7 +43,7 @@ impl Launch for Launcher {
         let netns = match &net {
             StepNet::Host => Netns::Host,
             StepNet::Own => Netns::Own,
-            StepNet::Door(_) => Netns::Door,
+            StepNet::Door(..) => Netns::Door,
         };
         let options = in_memory(&options(command, netns))?;
         let (status, status_write) = io::pipe()?;
@@ -54,8 +54,8 @@ impl Launch for Launcher {
         }
         limit_processes(command.processes)?;
         let mut bubblewrap = Command::new(program);
-        if let StepNet::Door(socket) = net {
-            door::before(&mut bubblewrap, socket);
+        if let StepNet::Door(socket, doors) = net {
+            door::before(&mut bubblewrap, socket, doors);
         }
         let child = bubblewrap
             .args(arguments(options.as_raw_fd(), status_write.as_raw_fd(), command))

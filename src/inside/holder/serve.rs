@@ -1,6 +1,7 @@
 //! The holder's loop: requests from the agent, exits of steps.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,8 +32,8 @@ pub(super) enum StepNet {
     Host,
     /// Its own.
     Own,
-    /// Its own, with a listening socket that is to be sent over this one.
-    Door(OwnedFd),
+    /// Its own, with sockets listening at the door and there, which are to be sent over this one.
+    Door(OwnedFd, Vec<SocketAddr>),
 }
 
 /// A started step, as far as the loop knows it.
@@ -106,13 +107,13 @@ fn carry_out<L: Launch>(
             let reply = launcher.mount(view).map_or_else(Reply::Refused, |()| Reply::Mounted);
             send_all(socket, &reply)
         }
-        Request::Start { id, command, netns } => {
+        Request::Start { id, command, netns, doors } => {
             let output = inbox.fd().ok_or_else(|| io::Error::other("a step came without its pipe"))?;
             let door = match netns {
                 Netns::Host => StepNet::Host,
                 Netns::Own => StepNet::Own,
                 Netns::Door => {
-                    StepNet::Door(inbox.fd().ok_or_else(|| io::Error::other("a door came without a socket"))?)
+                    StepNet::Door(inbox.fd().ok_or_else(|| io::Error::other("a door came without a socket"))?, doors)
                 }
             };
             let reply = match launcher.start(&command, door, output).and_then(|step| entry(id, step)) {
