@@ -73,7 +73,8 @@ impl Holder {
     pub async fn start_with_door(
         &self,
         _command: &StepCommand,
-    ) -> Result<Option<(Running, std::net::TcpListener)>, HolderError> {
+        _doors: &[std::net::SocketAddr],
+    ) -> Result<Option<(Running, Vec<std::net::TcpListener>)>, HolderError> {
         Ok(None)
     }
 

@@ -24,6 +24,9 @@ pub use linux::{Holder, bubblewrap, launch, look_for_cgroup, probe, take_cgroup,
 pub const DOOR: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3128);
 
+/// How many further doors a step may have.
+pub const DOORS: usize = 16;
+
 /// Why a build could not be given its fence, or a step not be started in it. Ours to mend, never the build's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum HolderError {

@@ -15,6 +15,8 @@ pub enum Network {
     Open,
     /// Only its own loopback.
     Closed,
+    /// What installs need: package registries, and what else the server lists for them.
+    Registries,
     /// Only these, as `host:port` or `*.host:port`.
     Hosts(Vec<String>),
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::cgroup::Leaf;
 use super::wire::{self, Inbox, Netns, Reply, Request, StepId, Terms};
-use crate::confine::{Cgroup, HolderError, Layers, Mode};
+use crate::confine::{Cgroup, DOORS, HolderError, Layers, Mode};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::View;
 use crate::process::{Bound, Domain, Exit, Running, output_pipe};
@@ -55,9 +56,10 @@ enum Order {
     Start {
         command: Box<StepCommand>,
         netns: Netns,
+        doors: Vec<SocketAddr>,
         terms: Terms,
         id: StepId,
-        /// Its output's write end, the socket for its door's, and the entry of its control group.
+        /// Its output's write end, the socket for its doors', and the entry of its control group.
         fds: Vec<OwnedFd>,
         waiting: Waiting,
     },
@@ -144,29 +146,35 @@ impl Holder {
     /// (a directory that is not there), the step exits as [`Exit::NotStarted`] and its output says why.
     pub async fn start(&self, command: &StepCommand) -> Result<Running, HolderError> {
         let open = command.network == Network::Open || !self.has_netns();
-        self.start_in(command, if open { Netns::Host } else { Netns::Own }, None).await
+        self.start_in(command, if open { Netns::Host } else { Netns::Own }, &[], None).await
     }
 
-    /// Starts a step in a network of its own that holds nothing but one listening socket, at [`DOOR`](crate::confine::DOOR):
-    /// who accepts on it decides what the step reaches. `None` where the host gives no network namespaces.
+    /// Starts a step in a network of its own that holds nothing but listening sockets: who accepts on them decides what the
+    /// step reaches. The first one is at [`DOOR`](crate::confine::DOOR), the others at those of `doors`, all of its loopback,
+    /// that could be had there; at most [`DOORS`](crate::confine::DOORS). `None` where the host gives no network namespaces.
     ///
     /// # Errors
     /// As [`start`](Self::start); and when the step's network could not be made.
     pub async fn start_with_door(
         &self,
         command: &StepCommand,
-    ) -> Result<Option<(Running, std::net::TcpListener)>, HolderError> {
+        doors: &[SocketAddr],
+    ) -> Result<Option<(Running, Vec<std::net::TcpListener>)>, HolderError> {
         if !self.has_netns() {
             return Ok(None);
         }
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        let running = self.start_in(command, Netns::Door, Some(theirs.into())).await?;
+        let doors = &doors[..doors.len().min(DOORS)];
+        let running = self.start_in(command, Netns::Door, doors, Some(theirs.into())).await?;
         // It was sent before the program was started, so nothing has to be waited for.
         let mut inbox = Inbox::new();
         ours.set_nonblocking(true)?;
         inbox.receive(&ours)?;
-        let door = inbox.fd().ok_or_else(|| HolderError::Refused("open the door of a step's network".to_owned()))?;
-        Ok(Some((running, door.into())))
+        let doors: Vec<_> = std::iter::from_fn(|| inbox.fd()).map(std::net::TcpListener::from).collect();
+        if doors.is_empty() {
+            return Err(HolderError::Refused("open the door of a step's network".to_owned()));
+        }
+        Ok(Some((running, doors)))
     }
 
     fn has_netns(&self) -> bool {
@@ -177,6 +185,7 @@ impl Holder {
         &self,
         command: &StepCommand,
         netns: Netns,
+        doors: &[SocketAddr],
         door: Option<OwnedFd>,
     ) -> Result<Running, HolderError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +203,7 @@ impl Holder {
         let command_of_step = Box::new(command.clone());
         let fds = std::iter::once(output).chain(door).chain(entry).collect();
         self.line
-            .send(Order::Start { command: command_of_step, netns, terms, id, fds, waiting })
+            .send(Order::Start { command: command_of_step, netns, doors: doors.to_vec(), terms, id, fds, waiting })
             .map_err(|_| HolderError::Lost)?;
         match has_started.await {
             Ok(Ok(())) => Ok(running),
@@ -339,9 +348,9 @@ impl Conversation {
                 self.asked = Some(answer);
                 self.send(&Request::Mount(*view), Vec::new()).await
             }
-            Order::Start { command, netns, terms, id, fds, waiting } => {
+            Order::Start { command, netns, doors, terms, id, fds, waiting } => {
                 self.steps.insert(id, waiting);
-                self.send(&Request::Start { id, command: *command, netns, terms }, fds).await
+                self.send(&Request::Start { id, command: *command, netns, doors, terms }, fds).await
             }
             Order::Terminate(id) => self.send(&Request::Terminate(id), Vec::new()).await,
             Order::Kill(id) => self.send(&Request::Kill(id), Vec::new()).await,

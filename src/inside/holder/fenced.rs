@@ -72,7 +72,7 @@ impl Launch for Launcher {
         let netns = match &net {
             StepNet::Host => Netns::Host,
             StepNet::Own => Netns::Own,
-            StepNet::Door(_) => Netns::Door,
+            StepNet::Door(..) => Netns::Door,
         };
         let options = in_memory(c"bubblewrap-options", &options(command, netns))?;
         let job = in_memory(c"step", &serde_json::to_vec(&self.job(command, netns, &given))?)?;
@@ -91,8 +91,8 @@ impl Launch for Launcher {
         if let Some(entry) = given.cgroup {
             enter_before(&mut bubblewrap, entry);
         }
-        if let StepNet::Door(socket) = net {
-            door::before(&mut bubblewrap, socket);
+        if let StepNet::Door(socket, doors) = net {
+            door::before(&mut bubblewrap, socket, doors);
         }
         let fds = Descriptors {
             options: options.as_raw_fd(),

@@ -1,6 +1,7 @@
 //! The holder's loop: requests from the agent, exits of steps.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -50,8 +51,8 @@ pub(super) enum StepNet {
     Host,
     /// Its own.
     Own,
-    /// Its own, with a listening socket that is to be sent over this one.
-    Door(OwnedFd),
+    /// Its own, with sockets listening at the door and there, which are to be sent over this one.
+    Door(OwnedFd, Vec<SocketAddr>),
 }
 
 /// A started step, as far as the loop knows it.
@@ -167,13 +168,13 @@ fn carry_out<L: Launch>(
             let reply = launcher.mount(view).map_or_else(Reply::Refused, |()| Reply::Mounted);
             send_all(socket, &reply)
         }
-        Request::Start { id, command, netns, terms } => {
+        Request::Start { id, command, netns, doors, terms } => {
             let output = inbox.fd().ok_or_else(|| io::Error::other("a step came without its pipe"))?;
             let door = match netns {
                 Netns::Host => StepNet::Host,
                 Netns::Own => StepNet::Own,
                 Netns::Door => {
-                    StepNet::Door(inbox.fd().ok_or_else(|| io::Error::other("a door came without a socket"))?)
+                    StepNet::Door(inbox.fd().ok_or_else(|| io::Error::other("a door came without a socket"))?, doors)
                 }
             };
             let cgroup = terms.cgroup.then(|| inbox.fd()).flatten();
