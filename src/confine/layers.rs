@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::FRESH_PROC;
 use crate::domain::view::{BUILD_DIR, HOME_DIR};
 use crate::tree::FileSystem;
 
@@ -257,7 +258,10 @@ impl Layers {
             "user namespaces",
             &self.userns,
             |()| "user, mount and process namespaces; the end of one is the end of all in it".to_owned(),
-            CONTAINER_OR_APPARMOR,
+            match &self.userns {
+                Err(Missing(why)) if why.contains(FRESH_PROC) => COVERED_PROC,
+                _ => CONTAINER_OR_APPARMOR,
+            },
         );
         let bubblewrap = layer(
             "bubblewrap",
@@ -333,6 +337,12 @@ const CONTAINER_OR_APPARMOR: &str = "on Ubuntu 23.10 and later load the AppArmor
      the unit with the list at the end of deploy/hookmill.service; in Docker `docker run --security-opt \
      seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`; in a Pod the \
      securityContext of deploy/pod.yaml";
+
+/// What uncovers `/proc`.
+const COVERED_PROC: &str = "parts of /proc are covered here, and then the kernel mounts no fresh one: in Docker `docker run \
+     --security-opt systempaths=unconfined --security-opt seccomp=unconfined --security-opt apparmor=unconfined`; in a Pod \
+     `procMount: Unmasked` and the rest of deploy/pod.yaml; under systemd no ProtectKernelTunables=, ProtectKernelLogs= or \
+     ProcSubset=";
 
 /// What gives a control group, wherever the agent runs.
 const CGROUP: &str = "under systemd `Delegate=cpu memory pids` (deploy/hookmill.service has it); by hand \

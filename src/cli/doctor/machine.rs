@@ -54,8 +54,8 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
         ];
     }
     let insists = settings.sandbox.require == Require::Full;
-    // What builds insist on is a fault where it is missing; a fork's build insists on the core, others do without.
-    let missing = |name: &str, why: String, fix: String| match insists {
+    // Without the core no fork's build is run, which nobody asked for who did not write "none".
+    let missing = |name: &str, core: bool, why: String, fix: String| match insists || core {
         true => Finding::fault(SANDBOX, name, why, fix),
         false => Finding::warning(SANDBOX, name, why, fix),
     };
@@ -63,7 +63,7 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
         Ok(layers) => Layers { cgroup: confine::look_for_cgroup(), ..layers },
         Err(error) => {
             let fix = format!("let this user write {}", dir.display());
-            return vec![missing("layers", format!("could not be tried: {error}"), fix)];
+            return vec![missing("layers", true, format!("could not be tried: {error}"), fix)];
         }
     };
     let mut findings: Vec<Finding> = layers
@@ -73,7 +73,7 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
             Ok(detail) => Finding::good(SANDBOX, name, detail),
             Err(why) => {
                 let why = if core { format!("{why}; no fork's build is run") } else { why };
-                missing(name, why, fix.unwrap_or_else(|| "mend the layer above first".to_owned()))
+                missing(name, core, why, fix.unwrap_or_else(|| "mend the layer above first".to_owned()))
             }
         })
         .collect();

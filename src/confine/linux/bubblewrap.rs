@@ -10,15 +10,11 @@ pub const BUILD_UID: u32 = 1000;
 /// The host name that steps see.
 pub const HOST_NAME: &str = "hookmill";
 
-/// Where the kernel takes settings of the whole machine in /proc. An agent that is root is root here too, as far as the
-/// kernel looks at the owner of these files and at nothing else: `core_pattern` alone would let a step start any program
-/// outside. bubblewrap leaves them as they are because the folders can't be written to.
-const OF_THE_KERNEL: [&str; 8] =
-    ["/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/scsi", "/proc/mtrr", "/proc/pressure"];
-
 /// What bubblewrap reads from the descriptor of `--args`, each followed by a NUL. Of the command it says only where it
 /// runs: command and environment go to the launcher ([`Job`](super::launch::Job)).
-pub fn options(command: &StepCommand, netns: Netns) -> Vec<u8> {
+///
+/// Of `/proc`, `covered` can't be written, each folder or file by its path.
+pub fn options(command: &StepCommand, netns: Netns, covered: &[&str]) -> Vec<u8> {
     let mut options = Options(Vec::with_capacity(4096));
     options.add(["--unshare-all"]);
     // A network with a door is made before bubblewrap starts.
@@ -29,11 +25,10 @@ pub fn options(command: &StepCommand, netns: Netns) -> Vec<u8> {
     options.add(["--unshare-user", "--uid", &uid, "--gid", &uid, "--disable-userns"]);
     options.add(["--hostname", HOST_NAME, "--die-with-parent", "--new-session"]);
     // Devices too: the holder made a /dev, and forbade them on every other mount.
-    options.add(["--dev-bind", "/", "/", "--proc", "/proc"]);
-    for settings in OF_THE_KERNEL {
-        options.add(["--ro-bind-try", settings, settings]);
+    options.add(["--dev-bind", "/", "/", "--proc", "/proc", "--clearenv"]);
+    for path in covered {
+        options.add(["--ro-bind", path, path]);
     }
-    options.add(["--clearenv"]);
     options.add(["--chdir", &inside(&command.dir)]);
     options.0
 }
@@ -136,7 +131,7 @@ mod tests {
     #[test]
     fn options_close_what_they_should() {
         let words = |netns, dir| -> Vec<String> {
-            let options = options(&command(dir), netns);
+            let options = options(&command(dir), netns, &["/proc/sys"]);
             let text = String::from_utf8(options).expect("text");
             text.strip_suffix('\0').expect("ended").split('\0').map(str::to_owned).collect()
         };
@@ -145,6 +140,7 @@ mod tests {
         assert!(closed.ends_with(&["--chdir", "/build"].map(str::to_owned)));
         assert!(!closed.iter().any(|word| word.contains("TOKEN")), "{closed:?}");
         assert!(closed.windows(3).any(|window| window == ["--dev-bind", "/", "/"]));
+        assert!(closed.windows(3).any(|window| window == ["--ro-bind", "/proc/sys", "/proc/sys"]));
         let open = words(Netns::Host, "client");
         assert!(open.contains(&"--share-net".to_owned()));
         assert!(open.ends_with(&["--chdir", "/build/client"].map(str::to_owned)));

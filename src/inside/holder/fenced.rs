@@ -30,6 +30,30 @@ pub(super) struct Launcher {
     /// The holder's own namespaces.
     outer: Vec<(String, String)>,
     network: String,
+    /// What a step may not write of its `/proc`.
+    covered: Vec<&'static str>,
+}
+
+/// The kernel's own switches, the machine's and not the namespace's. Their files belong to root, and where the agent is
+/// root, so is a step in the kernel's eyes: it needs no capability to write them. bubblewrap covers none of the folders,
+/// because none can be written itself.
+const SWITCHES: [&str; 9] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/acpi",
+    "/proc/scsi",
+    "/proc/driver",
+    "/proc/mtrr",
+    "/proc/pressure",
+];
+
+/// Whether this process is root outside of its user namespace (`0 OUTER 1` in its map).
+fn is_root_outside() -> io::Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    Ok(map.split_ascii_whitespace().nth(1) == Some("0"))
 }
 
 impl Launcher {
@@ -40,6 +64,10 @@ impl Launcher {
             exe: File::from(rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
             outer: launch::OWN.into_iter().map(own).collect::<io::Result<_>>()?,
             network: launch::namespace(launch::NETWORK)?,
+            covered: match is_root_outside()? {
+                true => SWITCHES.into_iter().filter(|path| Path::new(path).exists()).collect(),
+                false => Vec::new(),
+            },
         })
     }
 
@@ -74,7 +102,7 @@ impl Launch for Launcher {
             StepNet::Own => Netns::Own,
             StepNet::Door(..) => Netns::Door,
         };
-        let options = in_memory(c"bubblewrap-options", &options(command, netns))?;
+        let options = in_memory(c"bubblewrap-options", &options(command, netns, &self.covered))?;
         let job = in_memory(c"step", &serde_json::to_vec(&self.job(command, netns, &given))?)?;
         let (status, status_write) = io::pipe()?;
         let (refusal, refusal_write) = io::pipe()?;

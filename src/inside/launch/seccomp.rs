@@ -11,7 +11,7 @@ use seccompiler::{
 };
 
 /// Refused whatever their arguments are.
-const FORBIDDEN: [i64; 46] = [
+const FORBIDDEN: [i64; 45] = [
     // Other processes' memory and descriptors.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -43,7 +43,6 @@ const FORBIDDEN: [i64; 46] = [
     libc::SYS_mount_setattr,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
-    libc::SYS_unshare,
     libc::SYS_setns,
     libc::SYS_open_by_handle_at,
     // The machine.
@@ -65,7 +64,7 @@ const FORBIDDEN: [i64; 46] = [
     libc::SYS_nfsservctl,
 ];
 
-/// With these, `clone(2)` makes what `unshare(2)` makes.
+/// With these, `clone(2)` and `unshare(2)` make namespaces; without, threads and copies of a table of descriptors.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -94,7 +93,8 @@ fn forbidden() -> Result<BpfProgram, seccompiler::BackendError> {
         let flag = u64::from(flag.cast_unsigned());
         when(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)
     });
-    rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
+    let namespaces: Vec<SeccompRule> = namespaces.collect::<Result<_, _>>()?;
+    rules.extend([(libc::SYS_clone, namespaces.clone()), (libc::SYS_unshare, namespaces)]);
     let typing = TYPING.iter().map(|request| when(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *request));
     rules.insert(libc::SYS_ioctl, typing.collect::<Result<_, _>>()?);
     let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
