@@ -63,7 +63,7 @@ async fn work(store: &Store) {
 
     const BUDGET: Budget = Budget(&[Bound { window: LEASE, most: 80 }]);
     let host = || Some(HostBudget { host: "api".into(), budget: BUDGET });
-    assert_eq!(store.due_forges().await.expect("store"), [repo.forge.clone()]);
+    assert_eq!(store.due_forges().await.expect("store"), std::slice::from_ref(&repo.forge));
     let taken = store.take(&repo.forge, "sender", 4, Duration::from_secs(45), host()).await.expect("store");
     assert_eq!(taken.items.len(), 4);
     // What failed looks through all that is due for what is too old: no more often than a forge that is away is asked.
