@@ -22,6 +22,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use events::{Event, Stream};
+use hookmill::config::server::StoreUrl;
+use hookmill::store::inspect::inspect;
+
 use forge::{Forge, LOOK_AGAIN, Moved, PATIENCE, Repo};
 use postgres::Cluster;
 use rustix::process::Signal;
@@ -48,6 +51,14 @@ impl System {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let url = cluster.url(&runtime.block_on(cluster.make_database()));
         System { forge: Forge::start(), cluster, url, shared: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// Fails unless the database is as it must be.
+    fn keeps_its_promises(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let url = StoreUrl::Postgres(self.url.parse().expect("legal"));
+        let found = runtime.block_on(inspect(&url)).expect("readable").expect("tables");
+        assert_eq!(found.broken, [], "{found:?}");
     }
 
     fn settings(&self) -> Settings {
@@ -398,6 +409,7 @@ fn a_build_that_loses_three_agents_is_broken_and_others_run_beside_it() {
     let after = talker(&others, 2, "after");
     assert_eq!(door.finished(door.deliver(&others.pushed(&after)).build())["outcome"], "passed");
     assert_eq!(begun(&agents.iter().collect::<Vec<_>>())[&build], 3, "nobody claimed it again");
+    system.keeps_its_promises();
     system.forge.finish();
 }
 

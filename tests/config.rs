@@ -123,8 +123,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
-        ("[sandbox]\nrequire = \"full\"", "require"),
-        ("[sandbox]\nnetwork = \"report\"", "network"),
         ("[agent]\nlabels = [\"gpu\"]", "labels"),
     ] {
         let problems = load::from_text(text, Path::new("/")).expect_err(text);
@@ -551,4 +549,25 @@ fn what_is_not_built_is_known_and_refused() {
     assert!(code == 0 && out.contains("serve") && out.contains("doctor") && !out.contains("internal"), "{out}");
     assert!(hookmill(dir.path(), &["completions", "bash"]).1.contains("hookmill"));
     assert!(hookmill(dir.path(), &["man"]).1.contains(".TH hookmill"));
+}
+
+#[test]
+fn packages_whose_scripts_run_add_up() {
+    let text = format!(
+        "{FORGE}[defaults]\nscript_packages = [\"esbuild\"]\nscripts = \"listed\"\n\
+         [[repo]]\nforge = \"github\"\nname = \"acme/*\"\nscript_packages = [\"@acme/icons\"]\n\
+         [[repo]]\nforge = \"github\"\nname = \"acme/old\"\nscripts = \"none\"\n"
+    );
+    let loaded = load::from_text(&text, Path::new("/")).unwrap_or_else(|problems| panic!("{problems}"));
+    let scripts = |repo: &str| loaded.server.forges.rules(&repo.parse().expect("legal")).expect("configured").scripts;
+    assert_eq!(scripts("github/acme/shop").words(), "run for @acme/icons esbuild");
+    assert_eq!(scripts("github/acme/old").words(), "do not run");
+    for name in ["-g", "../x", "a/b", "@a", "a@1", ""] {
+        let text = format!("[defaults]\nscripts = \"listed\"\nscript_packages = [{name:?}]\n");
+        let said = load::from_text(&text, Path::new("/")).expect_err(name).to_string();
+        assert!(said.contains("is not a package's name"), "{said}");
+    }
+    let idle = format!("{FORGE}[[repo]]\nforge = \"github\"\nname = \"acme/a\"\nscript_packages = [\"esbuild\"]\n");
+    let warned = load::from_text(&idle, Path::new("/")).unwrap_or_else(|problems| panic!("{problems}")).warnings;
+    assert!(warned.iter().any(|warning| warning.to_string().contains("changes nothing")), "{warned:?}");
 }

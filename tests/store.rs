@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use hookmill::config::server::{Forks, PostgresUrl, RepoRules, StoreUrl, Supersede};
 use hookmill::domain::agent::Order;
 use hookmill::domain::audit::{Act, Actor, Deed, Via};
-use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, State, Step, StepKind, StepState};
+use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, Reached, State, Step, StepKind, StepState};
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::{Outcome, Verdict};
@@ -109,7 +109,7 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),
@@ -729,6 +729,7 @@ async fn a_stale_holder_writes_nothing() {
         reason: Some("Bundle failed: no price".to_owned()),
         cache_note: Some("package-lock.json changed since build #7".to_owned()),
         mend: Some("# .hookmill.toml\n[env]\nA = \"1\"".to_owned()),
+        reached: vec![Reached { host: "npm.lan:443".to_owned(), bytes: 7, closed: false }],
         ..step
     };
     assert_eq!(store.update_step(&stale.claim, &ended).await, Ok(false));

@@ -72,7 +72,7 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         registries: Vec::new(),
         secrets: Vec::new(),

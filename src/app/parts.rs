@@ -90,6 +90,7 @@ impl Parts {
         let (secrets, secrets_seen) = watch::channel(server.secrets().into());
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
+        let (sandbox, sandbox_seen) = watch::channel(Arc::clone(&server.sandbox));
         let links = InstanceKey::new(store.link_key());
         let logs = Logs::new(server.data_dir.join("logs"));
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
@@ -120,6 +121,7 @@ impl Parts {
             forges: forges_seen.clone(),
             secrets: secrets_seen,
             statuses: statuses_seen.clone(),
+            sandbox: sandbox_seen,
             web: Arc::clone(&server.web),
             parts: runner::Parts {
                 exe: exe.clone(),
@@ -205,6 +207,7 @@ impl Parts {
             secrets,
             statuses,
             retention,
+            sandbox,
             pages,
             links,
             store,

@@ -294,7 +294,12 @@ impl StoreRecords {
     }
 
     fn sandbox(&self) -> Part {
-        Part { name: "sandbox", ok: self.layers.is_full(), needed: false, detail: self.layers.name() }
+        match self.layers.admit(false) {
+            Ok(()) => Part { name: "sandbox", ok: self.layers.is_sound(), needed: false, detail: self.layers.name() },
+            Err(why) => {
+                Part { name: "sandbox", ok: false, needed: false, detail: format!("{}; {why}", self.layers.name()) }
+            }
+        }
     }
 
     fn sweep(&self) -> Part {

@@ -27,13 +27,22 @@ pub(super) struct PartialRules {
     pub(super) supersede: Option<Supersede>,
     pub(super) cache: Option<bool>,
     pub(super) network: Option<bool>,
-    pub(super) scripts: Option<bool>,
+    pub(super) scripts: Option<Whose>,
+    pub(super) script_packages: Vec<String>,
     pub(super) git_dependencies: Option<bool>,
     /// `Some(None)` is `"off"`.
     pub(super) poll: Option<Option<Duration>>,
     pub(super) env: Option<BTreeMap<String, String>>,
     pub(super) secrets: Vec<StepSecret>,
     pub(super) limits: PartialLimits,
+}
+
+/// Whose install scripts run, the packages of `"listed"` apart: these add up over all blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    All,
+    Listed,
+    None,
 }
 
 /// Reads those keys of one table; ends the section.
@@ -58,7 +67,11 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
         ),
         cache: section.flag("cache"),
         network: section.flag("network"),
-        scripts: section.word("scripts", &[("all", Some(true)), ("none", Some(false))]),
+        scripts: section.word(
+            "scripts",
+            &[("all", Some(Whose::All)), ("listed", Some(Whose::Listed)), ("none", Some(Whose::None))],
+        ),
+        script_packages: packages(&mut section),
         git_dependencies: section.flag("git_dependencies"),
         poll: section.duration_or_off("poll", SHORTEST_POLL),
         env: section.variables("env"),
@@ -70,6 +83,27 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
     };
     section.finish();
     rules
+}
+
+fn packages(section: &mut Section<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for Located { place, value } in section.texts("script_packages").unwrap_or_default() {
+        // What npm allows, and so nothing that a manager would take for an option, a version or a path.
+        let good = |part: &str| {
+            part.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        };
+        let is_name = match value.strip_prefix('@') {
+            Some(scoped) => scoped.split_once('/').is_some_and(|(scope, name)| good(scope) && good(name)),
+            None => good(&value),
+        };
+        if is_name {
+            names.push(value);
+        } else {
+            section.wrong(&place, format!("{value:?} is not a package's name"), "write \"esbuild\" or \"@acme/icons\"");
+        }
+    }
+    names
 }
 
 fn clone_url(section: &mut Section<'_>) -> Option<Url> {

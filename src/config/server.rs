@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::repo::ForgeName;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::Limits;
 
 use super::blocks::RepoBlock;
@@ -163,6 +164,8 @@ pub struct Toolchain {
 /// `[sandbox] require`: what happens where the host can't confine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Require {
+    /// Build nothing where a layer is missing.
+    Full,
     /// Use what there is, say what is missing.
     Available,
     /// Do without, on purpose.
@@ -174,6 +177,38 @@ pub enum Require {
 pub struct Sandbox {
     /// Which layers a build insists on.
     pub require: Require,
+    /// What installs may reach beside `[[registry]]`.
+    pub install_hosts: Vec<InstallHost>,
+    /// Whether steps of trusted builds reach what is closed to them, and their builds say which hosts that were.
+    pub reports: bool,
+}
+
+/// An entry of `[sandbox] install_hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallHost {
+    /// Wherever npm, pnpm and bun are configured to go.
+    Packages(&'static str),
+    /// Wherever yarn is configured to go.
+    Yarn,
+    /// Wherever bower is configured to go, and the git hosts that its registry answers with.
+    Bower,
+    /// Where node's headers come from.
+    Node,
+    /// `host:port`, `*.host:port` or an address with its port.
+    Host(String),
+}
+
+impl InstallHost {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            InstallHost::Packages(tool) => tool,
+            InstallHost::Yarn => "yarn",
+            InstallHost::Bower => "bower",
+            InstallHost::Node => "node",
+            InstallHost::Host(host) => host,
+        }
+    }
 }
 
 /// `[statuses] mode`.
@@ -343,8 +378,8 @@ pub struct RepoRules {
     pub cache: bool,
     /// Whether the bundle may reach the network.
     pub network: bool,
-    /// Whether install scripts of packages run (`scripts = "all"`), else managers get their ignore-scripts option.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: Scripts,
     /// Whether installs of trusted and member builds may read the forge's private repositories.
     pub git_dependencies: bool,
     /// How often the forge is asked for new heads, where that takes a webhook's place.

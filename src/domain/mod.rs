@@ -21,6 +21,7 @@ pub mod outbox;
 pub mod outcome;
 pub mod repo;
 pub mod rule;
+pub mod scripts;
 pub mod sentence;
 pub mod snapshot;
 pub mod spec;

@@ -30,7 +30,7 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),

@@ -199,7 +199,7 @@ async fn restore(course: &Course<'_>, file: &RepoFile) -> Restored {
         registries: registries.collect(),
         place: course.place.clone(),
         env: job.env.clone(),
-        scripts: job.scripts,
+        scripts: job.scripts.clone(),
         secrets: secrets::names(&job.secrets, plan),
         wishes: file.cache.clone(),
         bounds: bounds(course, file),

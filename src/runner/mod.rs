@@ -19,6 +19,7 @@ pub mod observer;
 mod pending;
 mod phases;
 mod planning;
+mod reach;
 mod remains;
 mod restore;
 mod secrets;
@@ -42,6 +43,7 @@ use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, Step};
 use crate::domain::mask::Mask;
 use crate::domain::repo::CommitId;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::{Decision, Limits};
 use crate::live::cache_tally::CacheTally;
 
@@ -59,10 +61,12 @@ pub struct Job {
     pub source: Source,
     /// The repository's bounds.
     pub limits: Limits,
-    /// Whether packages' install scripts run.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: Scripts,
     /// Whether the bundle may reach the network.
     pub bundle_network: bool,
+    /// What its installs may reach, and whether what is closed is only reported.
+    pub sandbox: Arc<server::Sandbox>,
     /// The package registries for it; a fork's without their tokens.
     pub registries: Vec<Registry>,
     /// How its installs read private git dependencies; never for a fork.

@@ -12,6 +12,7 @@
 mod agents;
 mod approval;
 mod audit;
+pub mod backup;
 mod builds;
 mod clock;
 mod deletions;
@@ -21,6 +22,7 @@ mod examine;
 mod explanations;
 mod facts;
 mod heads;
+pub mod inspect;
 mod locks;
 mod news;
 mod open;

@@ -36,7 +36,7 @@ pub(crate) fn rules(supersede: Supersede) -> Arc<RepoRules> {
         supersede,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),

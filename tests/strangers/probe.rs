@@ -23,7 +23,7 @@ const VARIABLES: &str = "PATH HOME USER SHELL LANG TZ TMPDIR TERM FORCE_COLOR CI
     CI_TAG CI_DEFAULT_BRANCH CI_COMMIT_SHA CI_BUILT_SHA CI_COMMIT_REF CI_PULL_REQUEST CI_BASE_BRANCH CI_TRUST CI_BUILD_ID \
     CI_BUILD_URL SOURCE_DATE_EPOCH BUN_INSTALL_CACHE_DIR NODE_OPTIONS PWD \
     HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy NODE_EXTRA_CA_CERTS SSL_CERT_FILE NODE_USE_ENV_PROXY";
-const PREFIXES: [&str; 4] = ["npm_config_", "YARN_", "COREPACK_", "bower_"];
+const PREFIXES: [&str; 5] = ["npm_config_", "pnpm_config_", "YARN_", "COREPACK_", "bower_"];
 
 /// What is found and must not be, for as long as something is being built that closes it: the beginning of a finding,
 /// whether it is so in installs alone, and who closes it.

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::domain::listing::Listing;
+use crate::domain::scripts::Scripts;
 use crate::domain::snapshot::{Inputs, Level};
 use crate::domain::spec::{Plan, StepSpec};
 use crate::tree::TreeError;
@@ -56,8 +57,8 @@ pub struct Facts<'a> {
     pub registry: Option<&'a str>,
     /// The registries of the build: address and scopes.
     pub registries: &'a [(String, Vec<String>)],
-    /// Whether install scripts run.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: &'a Scripts,
     /// By step: the names of the secrets that it is given. What it makes may hold their values.
     pub secrets: &'a BTreeMap<String, Vec<String>>,
     /// `[cache] inputs`: globs over what the repository's own install scripts read.
@@ -180,7 +181,7 @@ impl Facts<'_> {
         inputs.add("folder of the build", self.build_dir);
         inputs.add("HOME", self.home);
         variables(inputs, "env", self.env);
-        inputs.add("install scripts", if self.scripts { "run" } else { "do not run" });
+        inputs.add("install scripts", self.scripts.words());
         if let Some(registry) = self.registry {
             inputs.add("registry", settings::without_user(registry));
         }
@@ -201,6 +202,10 @@ impl Facts<'_> {
             inputs.add_bytes(format!("{name}: words"), step.argv.join("\0").as_bytes());
         }
         inputs.add(format!("{name}: folder"), step.dir.as_str());
+        if !step.then.is_empty() {
+            let then = step.then.iter().map(|then| format!("{} in {}", then.argv.join(" "), then.dir));
+            inputs.add(format!("{name}: then"), then.collect::<Vec<_>>().join("; "));
+        }
         variables(inputs, &format!("{name}: env"), &step.env);
         if let Some(secrets) = self.secrets.get(name) {
             inputs.add(format!("secrets given to {name}"), secrets.join(" "));
