@@ -2,7 +2,7 @@
 //!
 //! Beside each such reader stands a file `fuzz.rs` with a [`Target`]: real inputs, words of its language, and a function that
 //! panics where a promise does not hold. The tests make some thousand inputs out of the real ones with a fixed seed;
-//! `HOOKMILL_FUZZ=600 cargo test --lib fuzz` makes other ones for that many seconds each; and `fuzz/` has libFuzzer look for
+//! `HOOKMILL_FUZZ=600 cargo test --lib fuzz` makes other ones for that many seconds each; and `tests/fuzz/` has libFuzzer look for
 //! inputs by what the code does with them. One that broke a promise is kept in `tests/data/fuzz/<target>/`, and tried for ever.
 
 use std::path::PathBuf;

@@ -67,7 +67,7 @@ pub mod web;
 pub mod app;
 pub mod telemetry;
 
-/// Every promise of a reader of strangers' bytes, for `fuzz/`.
+/// Every promise of a reader of strangers' bytes, for `tests/fuzz/`.
 #[cfg(any(test, fuzzing))]
 pub fn promises() -> impl Iterator<Item = &'static fuzz::Target> {
     [
