@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floors from the ground up; rooms of one floor do not know each other.
-const FLOORS: [(&str, &[&str]); 7] = [
+const FLOORS: [(&str, &[&str]); 8] = [
+    ("promises", &["fuzz"]),
     ("words", &["domain"]),
     ("settings", &["config"]),
     ("ground", &["tree", "process", "confine", "outside", "disk"]),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookmill::config::server::{Forks, RepoRules, StoreUrl, Supersede};
+use hookmill::domain::audit::{Actor, Via};
 use hookmill::domain::build::{BuildId, State};
 use hookmill::domain::event::{Event, Heard, Push};
 use hookmill::domain::lease::Lease;
@@ -23,7 +24,7 @@ use hookmill::domain::spec::Limits;
 use hookmill::domain::time::Timestamp;
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
-    Accepted, CancelAnswer, Claimed, Delivery, Filter, Moved, Options, RerunAnswer, Returned, Store, StoreError,
+    Accepted, CancelAnswer, Claimed, Delivery, Filter, Moved, Options, Rerun, RerunAnswer, Returned, Store, StoreError,
 };
 
 use cut::{When, Wire};
@@ -71,9 +72,10 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,
@@ -329,17 +331,24 @@ async fn leases_end_once_and_a_start_takes_back_only_its_own() {
     }
 }
 
+/// As everybody asks who asks for nothing else.
+const AGAIN: Rerun = Rerun { use_cache: true, forks: Forks::Approve };
+
+fn jane() -> Actor {
+    Actor { who: "jane".into(), via: Via::Token, from: None }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repetition_asked_at_both_doors_is_one_build() {
     let shared = Shared::new().await;
     let stores = [shared.open().await, shared.open().await];
     for n in 0..20 {
         let id = take(&stores[0], "acme/shop", &format!("d{n}"), push("main", n + 1)).await.builds[0];
-        assert_eq!(stores[1].cancel(id, "jane").await, Ok(CancelAnswer::Cancelled));
-        let answers = at_both(&stores, |store| async move { store.rerun(id, true, "jane").await }).await;
+        assert_eq!(stores[1].cancel(id, &jane()).await, Ok(CancelAnswer::Cancelled));
+        let answers = at_both(&stores, |store| async move { store.rerun(id, AGAIN, &jane()).await }).await;
         assert_eq!(answers[0], answers[1]);
-        let Ok(RerunAnswer::Made(again)) = answers[0] else { panic!("{answers:?}") };
-        stores[0].cancel(again, "jane").await.expect("store");
+        let Ok(RerunAnswer::Made(again)) = answers[0].clone() else { panic!("{answers:?}") };
+        stores[0].cancel(again, &jane()).await.expect("store");
     }
 }
 

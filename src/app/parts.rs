@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
 
 use crate::blobs::{Artifacts, Depot, Logs, Shipper};
 use crate::cache::Cache;
+use crate::config::fingerprint::Fingerprint;
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
 use crate::disk::Disk;
@@ -48,6 +49,8 @@ pub(super) enum Role {
 pub(super) struct Materials {
     pub(super) config: Option<PathBuf>,
     pub(super) server: Server,
+    /// What the settings were made from.
+    pub(super) fingerprint: Fingerprint,
     pub(super) store: Store,
     pub(super) exe: PathBuf,
     pub(super) layers: Arc<Layers>,
@@ -81,11 +84,13 @@ pub(super) struct Front {
 impl Parts {
     /// Makes them from the settings, around one store.
     pub(super) fn make(role: Role, materials: Materials) -> Parts {
-        let Materials { config, server, store, exe, layers, depot, identity } = materials;
+        let Materials { config, server, fingerprint, store, exe, layers, depot, identity } = materials;
         let (store, layers) = (&store, &layers);
         let (forges, forges_seen) = watch::channel(Arc::clone(&server.forges));
+        let (secrets, secrets_seen) = watch::channel(server.secrets().into());
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
+        let (sandbox, sandbox_seen) = watch::channel(Arc::clone(&server.sandbox));
         let links = InstanceKey::new(store.link_key());
         let logs = Logs::new(server.data_dir.join("logs"));
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
@@ -114,7 +119,9 @@ impl Parts {
             store: store.clone(),
             agent: Arc::clone(&server.agent),
             forges: forges_seen.clone(),
+            secrets: secrets_seen,
             statuses: statuses_seen.clone(),
+            sandbox: sandbox_seen,
             web: Arc::clone(&server.web),
             parts: runner::Parts {
                 exe: exe.clone(),
@@ -166,6 +173,7 @@ impl Parts {
             let take = take_by(store.clone(), statuses_seen, refused, disk.clone());
             let records = Arc::new(StoreRecords {
                 store: store.clone(),
+                forges: forges_seen.clone(),
                 layers: Arc::clone(layers),
                 slots: server.agent.slots,
                 busy: Arc::clone(&worker.busy),
@@ -190,7 +198,21 @@ impl Parts {
             Front { reporter, missed, router }
         });
         let store = store.clone();
-        let reload = Reload { role, config, started_with: server, forges, statuses, retention, pages, links, store };
+        let last = Mutex::new(fingerprint);
+        let reload = Reload {
+            role,
+            config,
+            started_with: server,
+            forges,
+            secrets,
+            statuses,
+            retention,
+            sandbox,
+            pages,
+            links,
+            store,
+            last,
+        };
         Parts { sweeper, worker, roll, front, hub, tools, shipper, reload }
     }
 }

@@ -21,6 +21,8 @@ mod consolidate;
 mod contents;
 mod convert;
 mod diff;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gitdir;
 mod gitmodules;
 mod guard;

@@ -10,11 +10,14 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::cache::Cache;
 use crate::config::load;
+use crate::config::server::{InstallHost, Sandbox};
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
 use crate::domain::build::{Build, BuildId, Cause, State};
+use crate::domain::mask::Mask;
 use crate::domain::outcome::Verdict;
 use crate::domain::repo::{CommitId, RefName, RepoId};
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::Plan;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
@@ -38,6 +41,8 @@ pub(super) enum FolderError {
     Cache { path: PathBuf, source: std::io::Error },
     #[error("all {SLOTS} slots under {0} are in use; wait for another `hookmill run` to end")]
     NoSlot(PathBuf),
+    #[error("--install-host {text}: {why}")]
+    InstallHost { text: String, why: String },
     #[error(transparent)]
     Config(#[from] load::LoadError),
     #[error("this process can't be looked at: {0}")]
@@ -66,11 +71,17 @@ pub(super) struct Folder {
 
 impl Folder {
     /// The folder's files (what is tracked and what is not ignored), or a commit of its repository.
-    pub(super) async fn open(dir: &Path, rev: Option<&str>, confinement: Confinement) -> Result<Self, FolderError> {
+    pub(super) async fn open(
+        dir: &Path,
+        rev: Option<&str>,
+        confinement: Confinement,
+        install_hosts: &[String],
+    ) -> Result<Self, FolderError> {
         let found = dir.canonicalize().ok().filter(|dir| dir.is_dir());
         let dir = found.ok_or_else(|| FolderError::NoFolder(dir.to_owned()))?;
         let around = Surroundings::of_this_process().map_err(FolderError::Process)?;
         let server = load::defaults(&around)?.server;
+        let sandbox = sandbox(&server.sandbox, install_hosts)?;
         let cache = cache_dir()?;
         let slot = Slot::take(&cache)?;
         let quota = server.retention.snapshots;
@@ -102,12 +113,15 @@ impl Folder {
             build: local_build(&dir),
             source: Source::Folder { dir, rev: rev.map(str::to_owned) },
             limits: server.agent.limits.clone(),
-            scripts: true,
+            scripts: Scripts::All,
             bundle_network: false,
+            sandbox: Arc::new(sandbox),
             registries: Vec::new(),
             git: None,
             cache: true,
             env: BTreeMap::new(),
+            secrets: Vec::new(),
+            mask: Mask::default(),
             passed: Vec::new(),
             url: String::new(),
         };
@@ -157,6 +171,16 @@ fn tidy(data_dir: &Path, quota: u64) -> oneshot::Receiver<Result<(), tree::TreeE
     removed
 }
 
+/// The sandbox of an agent that nobody configured, with further hosts for installs.
+fn sandbox(default: &Sandbox, install_hosts: &[String]) -> Result<Sandbox, FolderError> {
+    let mut sandbox = default.clone();
+    for text in install_hosts {
+        let host = InstallHost::parse(text).map_err(|why| FolderError::InstallHost { text: text.clone(), why })?;
+        sandbox.install_hosts.push(host);
+    }
+    Ok(sandbox)
+}
+
 /// A build of this folder as the API would show it.
 fn local_build(dir: &Path) -> Build {
     let name: String = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -184,6 +208,7 @@ fn local_build(dir: &Path) -> Build {
         outcome: None,
         reason: None,
         approved_by: None,
+        approved_at: None,
         created_at: now(),
         started_at: Some(now()),
         finished_at: None,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::sql::{self, Row};
-use super::{Store, StoreError, row};
+use super::{Store, StoreError, audit, row};
 use crate::domain::agent::{Agent, Order, Standing};
+use crate::domain::audit::{Act, Actor, Deed};
 use crate::domain::time::Timestamp;
 
 /// An agent that was not heard of for so long is no longer listed.
@@ -124,14 +125,20 @@ impl Store {
         .await
     }
 
-    /// Asks something of an agent. False: there is none of that name.
-    pub async fn order_agent(&self, name: &str, order: Order) -> Result<bool, StoreError> {
-        let name = name.to_owned();
+    /// Asks something of an agent in the name of `by`. False: there is none of that name.
+    pub async fn order_agent(&self, name: &str, order: Order, by: &Actor) -> Result<bool, StoreError> {
+        let (name, by, clock) = (name.to_owned(), by.clone(), self.inner.clock.clone());
         self.write(true, move |connection| {
             Box::pin(async move {
                 let ordered =
-                    sql::query("UPDATE agents SET asked = $1 WHERE name = $2").bind(order.as_str()).bind(name);
-                Ok(ordered.execute(connection).await?.rows_affected() > 0)
+                    sql::query("UPDATE agents SET asked = $1 WHERE name = $2").bind(order.as_str()).bind(&name);
+                if ordered.execute(&mut *connection).await?.rows_affected() == 0 {
+                    return Ok(false);
+                }
+                let act = Act::AgentOrdered { agent: name, order };
+                let deed = Deed { actor: by, act, build: None, repo: None };
+                audit::write(connection, &[deed], clock.now()).await?;
+                Ok(true)
             })
         })
         .await

@@ -10,6 +10,8 @@
 //! `postgres`.
 
 mod agents;
+mod approval;
+mod audit;
 pub mod backup;
 mod builds;
 mod clock;
@@ -48,6 +50,8 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use agents::{AgentCard, Registered};
+pub use approval::{Approval, ApproveAnswer, Moved as HeadMoved};
+pub use audit::AuditFilter;
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
 pub use deletions::{Deletion, Gone};
@@ -60,7 +64,7 @@ pub use open::OpenError;
 pub use outbox::{ForgeNews, HostBudget, OutboxHealth, OutboxItem, RowNews, Settled, Taken, Told, Undelivered};
 pub use postgres::PostgresError;
 pub use queue::{Claim, Claimed, Returned};
-pub use requests::{CancelAnswer, RerunAnswer};
+pub use requests::{CancelAnswer, Rerun, RerunAnswer};
 pub use retention::Forgotten;
 pub use scopes::DroppedScope;
 pub use sweeps::LookedAt;

@@ -6,6 +6,8 @@
 mod bower;
 mod digest;
 mod download;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod manager;
 mod node;
 mod platform;
@@ -22,7 +24,7 @@ mod wish;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use bower::registry as bower_registry;
+pub use bower::{BowerPlaces, places as bower_places};
 pub use search::{find, folders_of, readable};
 pub use supply::{Given, Headers, Outfit, Supply, UNUSED, bower, collect};
 pub use unmet::Unmet;

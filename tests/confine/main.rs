@@ -75,6 +75,7 @@ impl Build {
             dir: ".".to_owned(),
             network: Network::Closed,
             processes: 512,
+            memory: 4 << 30,
         }
     }
 

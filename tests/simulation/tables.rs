@@ -89,6 +89,8 @@ pub(crate) struct Tables {
     pub(crate) builds: BTreeMap<BuildId, Row>,
     /// By ref, in the order in which they were heard.
     deletions: BTreeMap<String, Vec<hookmill::store::Deletion>>,
+    /// Where refs and pull requests stand, by their names; none: it was deleted or closed.
+    heads: BTreeMap<String, Option<CommitId>>,
     pub(crate) outbox: BTreeMap<i64, Said>,
     /// By forge; those that are over stay until it answers.
     pauses: BTreeMap<String, Pause>,
@@ -105,6 +107,7 @@ impl Tables {
             deliveries: BTreeMap::new(),
             builds: BTreeMap::new(),
             deletions: BTreeMap::new(),
+            heads: BTreeMap::new(),
             outbox: BTreeMap::new(),
             pauses: BTreeMap::new(),
             words: Vec::new(),

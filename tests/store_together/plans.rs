@@ -58,8 +58,8 @@ async fn work(store: &Store) {
     store.expire_leases().await.expect("store");
     store.recover("agent").await.expect("store");
     let waiting = take(store, "acme/r8", "three", push("b1008", 9)).await.builds[0];
-    assert_eq!(store.cancel(waiting, "jane").await, Ok(CancelAnswer::Cancelled));
-    store.rerun(waiting, true, "jane").await.expect("store");
+    assert_eq!(store.cancel(waiting, &jane()).await, Ok(CancelAnswer::Cancelled));
+    store.rerun(waiting, AGAIN, &jane()).await.expect("store");
 
     const BUDGET: Budget = Budget(&[Bound { window: LEASE, most: 80 }]);
     let host = || Some(HostBudget { host: "api".into(), budget: BUDGET });

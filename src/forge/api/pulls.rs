@@ -65,7 +65,7 @@ impl Client {
             let listed: Vec<wire::PullRequest> = parsed("list of pull requests", &body)?;
             let more = !listed.is_empty() && has_next(&headers);
             // One whose names git forbids can't be built; its delivery would be answered so.
-            pulls.open.extend(listed.into_iter().filter_map(|pull| pull.needs_build().ok()));
+            pulls.open.extend(listed.into_iter().filter_map(|pull| pull.needs_build(true).ok()));
             if !more {
                 let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
                 pulls.tag = tag.filter(|_| page == "1").map(str::to_owned);
