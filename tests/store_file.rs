@@ -54,7 +54,7 @@ async fn a_full_disk_is_unavailable_and_recovers() {
             break error;
         }
     };
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Unavailable(_)) && error.to_string().contains("no space left"), "{error}");
     store.check().await.expect_err("not ready");
     let kept = store.deliveries(10_000).await.expect("still readable").len();
     assert_eq!(kept as u64, n - 1, "what was answered is there, the refused one is not");

@@ -101,7 +101,7 @@ impl Parts {
         let tools = Toolbox::default();
         let shipper = depot.clone().map(|depot| Shipper::new(logs.clone(), artifacts.clone(), depot));
         let busy = Arc::<AtomicUsize>::default();
-        let roll = roll(store, &server, layers, identity, &busy);
+        let roll = roll(store, &server, layers, identity, (&busy, &disk));
         let sweeper = Sweeper {
             agent: roll.as_ref().map(|_| server.agent.name.clone()),
             exe: exe.clone(),
@@ -218,7 +218,13 @@ impl Parts {
 }
 
 /// The agent's entry; a process without slots is no agent.
-fn roll(store: &Store, server: &Server, layers: &Layers, identity: String, busy: &Arc<AtomicUsize>) -> Option<Roll> {
+fn roll(
+    store: &Store,
+    server: &Server,
+    layers: &Layers,
+    identity: String,
+    (busy, disk): (&Arc<AtomicUsize>, &Disk),
+) -> Option<Roll> {
     let card = AgentCard {
         name: server.agent.name.clone(),
         identity,
@@ -226,7 +232,7 @@ fn roll(store: &Store, server: &Server, layers: &Layers, identity: String, busy:
         sandbox: layers.name(),
         slots: server.agent.slots,
     };
-    (server.agent.slots > 0).then(|| Roll::new(store.clone(), card, server.agent.lease, Arc::clone(busy)))
+    (server.agent.slots > 0).then(|| Roll::new(store.clone(), card, server.agent.lease, Arc::clone(busy), disk.clone()))
 }
 
 /// The name under which this process marks what it sends: no other has it, not even the next one on this machine.

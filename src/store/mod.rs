@@ -101,7 +101,9 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sql::is_outage(&error) {
+        if sql::is_full(&error) {
+            StoreError::Unavailable("no space left on the disk of the database".to_owned())
+        } else if sql::is_outage(&error) {
             StoreError::Unavailable(error.to_string())
         } else {
             StoreError::Refused(error.to_string())
