@@ -37,7 +37,7 @@ pub(super) struct Launcher {
 /// The kernel's own switches, the machine's and not the namespace's. Their files belong to root, and where the agent is
 /// root, so is a step in the kernel's eyes: it needs no capability to write them. bubblewrap covers none of the folders,
 /// because none can be written itself.
-const SWITCHES: [&str; 9] = [
+const SWITCHES: [&str; 10] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
     "/proc/irq",
