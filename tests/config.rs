@@ -537,7 +537,6 @@ fn what_is_not_built_is_known_and_refused() {
     let dir = folder(&[]);
     for args in [
         ["forge", "add", "github"].as_slice(),
-        &["store", "backup"],
         &["hook", "add", "acme/shop"],
         &["hook", "test", "acme/shop"],
     ] {
