@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{PlanSettings, Wishes, plan};
 use crate::domain::listing::Listing;
 use crate::domain::lockfile::Lockfile;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::Wanted;
 use crate::fuzz::Target;
 
@@ -53,7 +54,7 @@ fn plans(bytes: &[u8]) {
     }
     let settings = PlanSettings {
         step_timeout: Duration::from_secs(1200),
-        scripts: true,
+        scripts: Scripts::All,
         node: Wanted { tool: "node".into(), version: "22".into(), asked_by: "the server".into(), hash: None },
         network: false,
     };
