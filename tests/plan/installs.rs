@@ -111,7 +111,7 @@ fn listed_scripts_follow_an_install_that_runs_none() {
         ],
     );
     check(
-        ("yarn.lock", "__metadata:\n  version: 8\n"),
+        ("yarn.lock", ""),
         &[(".yarnrc.yml", "nodeLinker: node-modules\n")],
         &[".: yarn install --immutable --mode=skip-build", &format!(".: {npm}"), ".: yarn run postinstall"],
     );
