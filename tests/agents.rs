@@ -14,6 +14,9 @@ mod postgres;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/server.rs"]
 mod server;
+#[expect(dead_code, reason = "each file of tests fills it in another way")]
+#[path = "support/small_disk.rs"]
+mod small_disk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +25,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use events::{Event, Stream};
+use hookmill::config::server::StoreUrl;
+use hookmill::store::inspect::inspect;
+
 use forge::{Forge, LOOK_AGAIN, Moved, PATIENCE, Repo};
 use postgres::Cluster;
 use rustix::process::Signal;
@@ -48,6 +54,14 @@ impl System {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let url = cluster.url(&runtime.block_on(cluster.make_database()));
         System { forge: Forge::start(), cluster, url, shared: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// Fails unless the database is as it must be.
+    fn keeps_its_promises(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let url = StoreUrl::Postgres(self.url.parse().expect("legal"));
+        let found = runtime.block_on(inspect(&url)).expect("readable").expect("tables");
+        assert_eq!(found.broken, [], "{found:?}");
     }
 
     fn settings(&self) -> Settings {
@@ -398,6 +412,7 @@ fn a_build_that_loses_three_agents_is_broken_and_others_run_beside_it() {
     let after = talker(&others, 2, "after");
     assert_eq!(door.finished(door.deliver(&others.pushed(&after)).build())["outcome"], "passed");
     assert_eq!(begun(&agents.iter().collect::<Vec<_>>())[&build], 3, "nobody claimed it again");
+    system.keeps_its_promises();
     system.forge.finish();
 }
 
@@ -433,6 +448,39 @@ fn an_agent_reads_its_configuration_again_and_builds_on() {
     let second = door.deliver(&repo.pushed(&greet("second"))).build();
     assert_eq!(door.finished(second)["outcome"], "passed");
     assert!(door.log(second, "bundle").starts_with("second two\n"), "{}", door.log(second, "bundle"));
+    system.forge.finish();
+}
+
+#[test]
+fn every_server_tells_of_an_agent_whose_disk_is_low() {
+    let system = System::start();
+    let Some(disk) = small_disk::Disk::mount(system.forge.dir.path().join("disk"), "64m") else { return };
+    let door = system.serve();
+    let mut settings = small_disk::data_on(&disk.at);
+    settings.env.push(("HOOKMILL_DATA__LOW_PERCENT".to_owned(), "50".to_owned()));
+    let agent = "name = \"build-1\"\nlease = \"60s\"".to_owned();
+    let settings = Settings { command: "agent", agent, env: settings.env, ..system.settings() };
+    let _agent = Server::start_with(&system.forge, settings);
+    let part = || door.get("/readyz").json()["parts"]["agent"].clone();
+    until("it is there", || part()["detail"] == "0 of 1 slots busy");
+
+    disk.fill_up_to(16 << 20);
+    until("it says so", || part()["ok"] == false);
+    let detail = part()["detail"].to_string();
+    assert!(detail.contains("build-1: disk low since 2") && detail.contains(" MiB left"), "{detail}");
+    assert_eq!(door.get("/readyz").json()["parts"]["disk"]["ok"], true, "not this server's");
+    let repo = system.forge.repo("acme/shop");
+    let build = door.deliver(&repo.pushed(&talker(&repo, 1, "waits-for-room"))).build();
+    let waits = door.build(build)["waits"].as_str().expect("why").to_owned();
+    assert!(waits.starts_with("the disk of agent build-1 has "), "{waits}");
+    assert!(door.get("/agents").body.contains("disk low since <time"));
+    let (_, listed) = agents_cli(&door, &["list"]);
+    assert!(listed.contains("disk low"), "{listed}");
+    assert!(door.figure("hookmill_disk_free_bytes") > 64 << 20, "of the server's own disk");
+
+    disk.free();
+    assert_eq!(door.finished(build)["outcome"], "passed", "it goes on by itself");
+    until("nothing is said any more", || part()["detail"] == "0 of 1 slots busy");
     system.forge.finish();
 }
 

@@ -123,8 +123,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
-        ("[sandbox]\nrequire = \"full\"", "require"),
-        ("[sandbox]\nnetwork = \"report\"", "network"),
         ("[agent]\nlabels = [\"gpu\"]", "labels"),
     ] {
         let problems = load::from_text(text, Path::new("/")).expect_err(text);

@@ -16,17 +16,20 @@ mod server;
 #[path = "support/way_out.rs"]
 mod way_out;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use forge::{Forge, TOKEN};
 use git_http::Behaviour;
 use hookmill::config::secret::Secret;
-use hookmill::config::server::Network;
+use hookmill::config::server::{InstallHost, Network, Sandbox};
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::trust::Trust;
+use hookmill::runner::Job;
 use hookmill::runner::environment::home::GitAccess;
 use serde_json::{Value, json};
-use server::{Server, Settings};
+use server::{Server, Settings, reaching};
 use way_out::{Proxy, TlsDoor, authority};
 
 /// A token that may only read.
@@ -35,6 +38,11 @@ const READ_TOKEN: &str = "t0ken-of-a-reader-77aa01";
 /// Passes where nothing in HOME holds a token or says where one is, and both packages are there.
 const BUNDLE: &str = "! grep -rqs t0ken-of ~ /tmp && ! test -e ~/.git-credentials && ! grep -qs credential ~/.gitconfig && \
                       test -f node_modules/one/package.json && test -f node_modules/two/package.json";
+
+/// Nobody lists the forge for installs: that they may read its repositories opens it.
+fn alone() -> String {
+    reaching(&[])
+}
 
 /// A forge with two packages in private repositories.
 fn forge_with_packages() -> Forge {
@@ -86,7 +94,7 @@ fn opened(forge: &Forge, name: &str, token: &str) -> bool {
 
 #[test]
 fn they_install_where_it_is_configured() {
-    let settings = Settings { repo: "git_dependencies = true".to_owned(), ..Settings::default() };
+    let settings = Settings { repo: "git_dependencies = true".to_owned(), tables: alone(), ..Settings::default() };
     let (forge, build, log) = pushed(settings, one_token());
     assert_eq!(build["outcome"], "passed", "{build:#}\n{log}");
     assert!(opened(&forge, "/acme/one.git", TOKEN) && opened(&forge, "/acme/two.git", TOKEN));
@@ -104,6 +112,7 @@ fn the_token_that_only_reads_goes_before_the_other() {
     let settings = Settings {
         repo: "git_dependencies = true".to_owned(),
         forge: format!("read_token = {READ_TOKEN:?}"),
+        tables: alone(),
         ..Settings::default()
     };
     let tokens = vec![("/acme/shop.git", TOKEN), ("/acme/", READ_TOKEN)];
@@ -125,7 +134,14 @@ async fn depending_on(one: &str, trust: Trust, git: Option<GitAccess>) -> (Forge
                 [bundle]\ncommand = [\"test\", \"-f\", \"node_modules/one/package.json\"]\n";
     let manifest = manifest.to_string();
     let files = [("package.json", manifest.as_str()), (".hookmill.toml", file)];
-    let (verdict, log) = runner::build_behind(Some(network), &files, trust, |job| job.git = git).await;
+    let listed = InstallHost::Host("git.acme.test:443".to_owned());
+    let change = |job: &mut Job| {
+        job.git = git;
+        let mut sandbox = Sandbox::clone(&job.sandbox);
+        sandbox.install_hosts.push(listed);
+        job.sandbox = Arc::new(sandbox);
+    };
+    let (verdict, log) = runner::build_behind(Some(network), &files, trust, change).await;
     let told = format!("{verdict:?}\n{log}\n{:?}", proxy.asked());
     assert!(forge.git.requests().iter().any(|asked| asked.line.contains("/acme/one.git")), "{told}");
     (forge, verdict.outcome, told)

@@ -838,6 +838,8 @@ fn agents_are_shown_and_told_what_to_do_by_whoever_may() {
         standing: Standing::Working,
         started_at: Timestamp(NOON),
         seen_at: Timestamp(NOON),
+        disk_low: Some("5 MiB free, <b>".into()),
+        disk_low_since: Some(Timestamp(NOON)),
     });
     let server = Server::start(Setup { read: Read::Token, token: Some(TOKEN), ..Setup::default() }, memory, &logs);
     let bearer = format!("Bearer {TOKEN}");
@@ -849,6 +851,8 @@ fn agents_are_shown_and_told_what_to_do_by_whoever_may() {
     assert!(listed.contains(r#""standing":"working""#) && listed.contains(r#""busy":1"#), "{listed}");
     let page = server.get_with("/agents", &admin).text();
     assert!(page.contains("build 1/&#60;b&#62;") && page.contains("1 of 2 slots busy"), "{page}");
+    assert!(page.contains("disk low since <time") && page.contains(": 5 MiB free, &#60;b&#62;"), "{page}");
+    assert!(listed.contains(r#""disk_low":"5 MiB free, <b>""#), "{listed}");
 
     let order = "/api/v1/agents/build%201%2F%3Cb%3E/pause";
     assert_eq!(server.post(order, &[], "").status, 403);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use forge::{Forge, Kind, Moved, Repo, TOKEN, Trouble};
 use git_http::{Behaviour, GitServer};
 use serde_json::{Value, json};
-use server::{Server, Settings, step};
+use server::{Server, Settings, reaching, step};
 
 const BUNDLE: &str = "[bundle]\ncommand = ['node', 'bundle.js']\n";
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];
@@ -112,7 +112,7 @@ fn a_conflict_of_versions_fails_at_once_and_stops_the_other_install() {
     let silent = GitServer::start(forge.dir.path());
     silent.behave(Behaviour::Hang);
     let repo = forge.repo("acme/shop");
-    let server = Server::start(&forge);
+    let server = Server::start_with(&forge, Settings { tables: reaching(&[silent.origin()]), ..Settings::default() });
     let bower = json!({"name": "shop", "dependencies": {"icons": format!("{}/icons.git#1.0.0", silent.origin())}});
     let package = json!({"name": "shop", "version": "1.0.0", "scripts": {"build": "node bundle.js"},
                          "dependencies": {"react": "19.1.0", "react-dom": "18.3.1"}});

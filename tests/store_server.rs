@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use hookmill::config::server::StoreUrl;
+use hookmill::store::inspect::inspect;
 use hookmill::store::{Found, OpenError, Options, PostgresError, Store, examine};
 
 use postgres::Cluster;
@@ -86,7 +87,10 @@ async fn a_schema_of_a_newer_version_is_refused() {
     let cluster = Cluster::shared();
     let database = cluster.make_database().await;
     let url = cluster.url(&database);
+    assert_eq!(inspect(&at(&url)).await.expect("reachable"), None, "no tables yet");
     open(&url).await.expect("opens").close().await;
+    let found = inspect(&at(&url)).await.expect("readable").expect("tables");
+    assert_eq!((found.broken, found.looked_at), (vec![], 7));
     cluster.say(&database, "INSERT INTO schema_version (version) VALUES (1000)").await;
     let error = refused(&url).await;
     assert!(matches!(error, PostgresError::Newer { found: 1000, .. }), "{error}");

@@ -23,7 +23,7 @@ use forge::Forge;
 use managers::path_with;
 use registry::{Package, Registry};
 use serde_json::{Value, json};
-use server::{Server, Settings};
+use server::{Server, Settings, reaching};
 use way_out::{Proxy, TlsDoor, authority};
 
 /// A registry with one package whose archive is at the same place.
@@ -69,7 +69,9 @@ fn installs(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]
 fn through_the_proxy(manager: &str, tool: &str, command: &[&str]) {
     let (_registry, address) = registry();
     let proxy = Proxy::to(&[("npm.acme.test", address)]);
-    let tables = format!("[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\n", proxy.url());
+    // It names its archives by that address.
+    let sandbox = reaching(&[address.to_string()]);
+    let tables = format!("{sandbox}[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\n", proxy.url());
     installs(&tables, "http://npm.acme.test/", manager, tool, command);
     let asked = proxy.asked();
     assert!(asked.iter().any(|line| line.contains("npm.acme.test")), "{asked:?}");
@@ -79,7 +81,7 @@ fn through_the_proxy(manager: &str, tool: &str, command: &[&str]) {
 fn with_a_private_authority(manager: &str, tool: &str, command: &[&str]) {
     let (registry, address) = registry();
     let door = TlsDoor::before(address);
-    let tables = format!("[network]\nca_file = {:?}\n", authority());
+    let tables = format!("{}[network]\nca_file = {:?}\n", reaching(&[address.to_string()]), authority());
     installs(&tables, &door.url(), manager, tool, command);
     assert!(registry.times("/@acme/ui") > 0);
 }
@@ -129,9 +131,10 @@ fn with_a_dependency() -> (Forge, SocketAddr) {
     (forge, address)
 }
 
-/// The way out of a company: the proxy, and the authority that signed what is behind it.
+/// The way out of a company: the proxy, and the authority that signed what is behind it. Installs may reach its git.
 fn company(proxy: &Proxy) -> String {
-    format!("[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\nca_file = {:?}\n", proxy.url(), authority())
+    let sandbox = reaching(&["git.acme.test:443".to_owned()]);
+    format!("{sandbox}[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\nca_file = {:?}\n", proxy.url(), authority())
 }
 
 #[test]

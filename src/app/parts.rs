@@ -90,6 +90,7 @@ impl Parts {
         let (secrets, secrets_seen) = watch::channel(server.secrets().into());
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
+        let (sandbox, sandbox_seen) = watch::channel(Arc::clone(&server.sandbox));
         let links = InstanceKey::new(store.link_key());
         let logs = Logs::new(server.data_dir.join("logs"));
         let artifacts = Artifacts::new(server.data_dir.join("artifacts"));
@@ -100,7 +101,7 @@ impl Parts {
         let tools = Toolbox::default();
         let shipper = depot.clone().map(|depot| Shipper::new(logs.clone(), artifacts.clone(), depot));
         let busy = Arc::<AtomicUsize>::default();
-        let roll = roll(store, &server, layers, identity, &busy);
+        let roll = roll(store, &server, layers, identity, (&busy, &disk));
         let sweeper = Sweeper {
             agent: roll.as_ref().map(|_| server.agent.name.clone()),
             exe: exe.clone(),
@@ -120,6 +121,7 @@ impl Parts {
             forges: forges_seen.clone(),
             secrets: secrets_seen,
             statuses: statuses_seen.clone(),
+            sandbox: sandbox_seen,
             web: Arc::clone(&server.web),
             parts: runner::Parts {
                 exe: exe.clone(),
@@ -205,6 +207,7 @@ impl Parts {
             secrets,
             statuses,
             retention,
+            sandbox,
             pages,
             links,
             store,
@@ -215,7 +218,13 @@ impl Parts {
 }
 
 /// The agent's entry; a process without slots is no agent.
-fn roll(store: &Store, server: &Server, layers: &Layers, identity: String, busy: &Arc<AtomicUsize>) -> Option<Roll> {
+fn roll(
+    store: &Store,
+    server: &Server,
+    layers: &Layers,
+    identity: String,
+    (busy, disk): (&Arc<AtomicUsize>, &Disk),
+) -> Option<Roll> {
     let card = AgentCard {
         name: server.agent.name.clone(),
         identity,
@@ -223,7 +232,7 @@ fn roll(store: &Store, server: &Server, layers: &Layers, identity: String, busy:
         sandbox: layers.name(),
         slots: server.agent.slots,
     };
-    (server.agent.slots > 0).then(|| Roll::new(store.clone(), card, server.agent.lease, Arc::clone(busy)))
+    (server.agent.slots > 0).then(|| Roll::new(store.clone(), card, server.agent.lease, Arc::clone(busy), disk.clone()))
 }
 
 /// The name under which this process marks what it sends: no other has it, not even the next one on this machine.

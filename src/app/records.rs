@@ -261,6 +261,7 @@ impl Records for StoreRecords {
                 slots_busy: self.busy.load(Ordering::Relaxed) as u64,
                 caches: self.caches.levels().iter().map(|of| (of.level, of.hits, of.misses)).collect(),
                 snapshot_bytes: self.caches.kept_bytes(),
+                disk_free: self.disk.look().ok().map(|look| (look.room.bytes_free, look.room.inodes_free)),
                 looks: sweeps.looks.into_iter().collect(),
                 missed: sweeps.found.into_iter().collect(),
                 sent_again: sweeps.sent_again,
@@ -279,7 +280,10 @@ impl StoreRecords {
     /// Those of all processes; a server whose builds nobody runs is still one that takes deliveries.
     async fn agents_part(&self) -> Part {
         let (ok, detail) = match self.store.agents().await {
-            Ok(agents) => (agents.iter().any(|agent| agent.standing == Standing::Working), agents_in_words(&agents)),
+            Ok(agents) => {
+                let works = |agent: &Agent| agent.standing == Standing::Working && !agent.is_held_back();
+                (agents.iter().any(works), agents_in_words(&agents))
+            }
             Err(error) => (false, error.to_string()),
         };
         Part { name: "agent", ok, needed: false, detail }
@@ -294,7 +298,12 @@ impl StoreRecords {
     }
 
     fn sandbox(&self) -> Part {
-        Part { name: "sandbox", ok: self.layers.is_full(), needed: false, detail: self.layers.name() }
+        match self.layers.admit(false) {
+            Ok(()) => Part { name: "sandbox", ok: self.layers.is_sound(), needed: false, detail: self.layers.name() },
+            Err(why) => {
+                Part { name: "sandbox", ok: false, needed: false, detail: format!("{}; {why}", self.layers.name()) }
+            }
+        }
     }
 
     fn sweep(&self) -> Part {
@@ -311,13 +320,18 @@ impl StoreRecords {
     }
 }
 
-/// `3 of 8 slots busy; build-2 is paused`.
+/// `3 of 8 slots busy; build-2 is paused; build-3: disk low since 2026-11-29T10:00:00Z: 5 MiB left`.
 fn agents_in_words(agents: &[Agent]) -> String {
     let working = agents.iter().filter(|agent| agent.standing == Standing::Working);
     let (busy, slots) = working.fold((0, 0), |(busy, slots), agent| (busy + agent.busy, slots + agent.slots));
     let mut words = vec![format!("{busy} of {slots} slots busy")];
     let others = agents.iter().filter(|agent| agent.standing != Standing::Working);
     words.extend(others.map(|agent| format!("{} is {}", agent.name, agent.standing.as_str())));
+    for agent in agents.iter().filter(|agent| agent.is_held_back()) {
+        let (since, low) =
+            (agent.disk_low_since.unwrap_or(agent.seen_at), agent.disk_low.as_deref().unwrap_or_default());
+        words.push(format!("{}: disk low since {since}: {low}", agent.name));
+    }
     words.join("; ")
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::config::fingerprint::Fingerprint;
 use crate::config::load::Loaded;
 use crate::config::secret::Secret;
-use crate::config::server::{Agent, Forge, Forges, Network, Retention, Server, Statuses};
+use crate::config::server::{Agent, Forge, Forges, Network, Retention, Sandbox, Server, Statuses};
 use crate::domain::audit::{Act, Actor, Deed, Occasion};
 use crate::domain::link::InstanceKey;
 use crate::store::{Store, StoreError};
@@ -29,6 +29,7 @@ pub(super) struct Reload {
     pub(super) secrets: watch::Sender<Arc<[Secret]>>,
     pub(super) statuses: watch::Sender<Arc<Statuses>>,
     pub(super) retention: watch::Sender<Arc<Retention>>,
+    pub(super) sandbox: watch::Sender<Arc<Sandbox>>,
     pub(super) pages: Option<Arc<Pages>>,
     pub(super) links: InstanceKey,
     pub(super) store: Store,
@@ -85,6 +86,8 @@ impl Reload {
         self.secrets.send_replace(again.secrets().into());
         self.statuses.send_replace(Arc::clone(&again.statuses));
         self.retention.send_replace(Arc::clone(&again.retention));
+        // Of it only `require` waits for a restart: the layers were probed by it.
+        self.sandbox.send_replace(Arc::clone(&again.sandbox));
         warn_of_restarts(&self.started_with, &again);
         for forge in again.forges.by_name.values() {
             if let Err(error) = self.resume(forge, before.by_name.get(&forge.name)).await {

@@ -153,7 +153,7 @@ fn check_plan(dir: &Path, strict: bool, out: &mut Out) -> Verdict {
 fn planned(dir: &Path) -> Result<Plan, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("no runtime: {error}"))?.block_on(async {
-        let folder = Folder::open(dir, None, Confinement::NothingRuns).await.map_err(|error| error.to_string())?;
+        let folder = Folder::open(dir, None, Confinement::NothingRuns, &[]).await.map_err(|error| error.to_string())?;
         let planned = folder.plan(&Stop::new()).await;
         folder.close().await;
         planned.map_err(|verdict| verdict.reason)

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::cache::Cache;
 use crate::config::load;
+use crate::config::server::{InstallHost, Sandbox};
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
 use crate::domain::build::{Build, BuildId, Cause, State};
@@ -40,6 +41,8 @@ pub(super) enum FolderError {
     Cache { path: PathBuf, source: std::io::Error },
     #[error("all {SLOTS} slots under {0} are in use; wait for another `hookmill run` to end")]
     NoSlot(PathBuf),
+    #[error("--install-host {text}: {why}")]
+    InstallHost { text: String, why: String },
     #[error(transparent)]
     Config(#[from] load::LoadError),
     #[error("this process can't be looked at: {0}")]
@@ -68,11 +71,17 @@ pub(super) struct Folder {
 
 impl Folder {
     /// The folder's files (what is tracked and what is not ignored), or a commit of its repository.
-    pub(super) async fn open(dir: &Path, rev: Option<&str>, confinement: Confinement) -> Result<Self, FolderError> {
+    pub(super) async fn open(
+        dir: &Path,
+        rev: Option<&str>,
+        confinement: Confinement,
+        install_hosts: &[String],
+    ) -> Result<Self, FolderError> {
         let found = dir.canonicalize().ok().filter(|dir| dir.is_dir());
         let dir = found.ok_or_else(|| FolderError::NoFolder(dir.to_owned()))?;
         let around = Surroundings::of_this_process().map_err(FolderError::Process)?;
         let server = load::defaults(&around)?.server;
+        let sandbox = sandbox(&server.sandbox, install_hosts)?;
         let cache = cache_dir()?;
         let slot = Slot::take(&cache)?;
         let quota = server.retention.snapshots;
@@ -106,6 +115,7 @@ impl Folder {
             limits: server.agent.limits.clone(),
             scripts: Scripts::All,
             bundle_network: false,
+            sandbox: Arc::new(sandbox),
             registries: Vec::new(),
             git: None,
             cache: true,
@@ -159,6 +169,16 @@ fn tidy(data_dir: &Path, quota: u64) -> oneshot::Receiver<Result<(), tree::TreeE
         let _ = done.send(tree::empty_trash(&trash));
     });
     removed
+}
+
+/// The sandbox of an agent that nobody configured, with further hosts for installs.
+fn sandbox(default: &Sandbox, install_hosts: &[String]) -> Result<Sandbox, FolderError> {
+    let mut sandbox = default.clone();
+    for text in install_hosts {
+        let host = InstallHost::parse(text).map_err(|why| FolderError::InstallHost { text: text.clone(), why })?;
+        sandbox.install_hosts.push(host);
+    }
+    Ok(sandbox)
 }
 
 /// A build of this folder as the API would show it.

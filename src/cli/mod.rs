@@ -21,6 +21,7 @@ mod man;
 pub mod output;
 mod run;
 mod server;
+mod store;
 mod table;
 
 use std::ffi::OsString;
@@ -94,7 +95,8 @@ pub enum Command {
     Forge(Unbuilt),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
-    Store(Unbuilt),
+    /// The database by itself: checks it, copies it, makes it of a copy.
+    Store(store::StoreArgs),
 }
 
 /// `hookmill serve`.
@@ -146,6 +148,10 @@ pub struct RunArgs {
     /// Prints what was seen and what follows from it, and runs nothing.
     #[arg(long)]
     pub explain: bool,
+    /// A host with its port that installs may reach beside the package registries, as a server's install hosts are.
+    /// May be given several times.
+    #[arg(long = "install-host", value_name = "HOST:PORT")]
+    pub install_hosts: Vec<String>,
 }
 
 /// `hookmill internal`: how the program starts itself. Not for people, and not stable.
@@ -192,7 +198,7 @@ impl Command {
                 demo::run(&args)
             }
             Command::Forge(_) => unbuilt("forge"),
-            Command::Store(_) => unbuilt("store"),
+            Command::Store(args) => store::run(&args, &mut out),
             other @ (Command::Serve(_) | Command::Agent(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }

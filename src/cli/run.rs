@@ -51,12 +51,12 @@ async fn build_folder(args: &RunArgs) -> Result<Outcome, FolderError> {
     let rev = args.commit.as_deref();
     let stop = stop_on_signals();
     if args.explain {
-        let folder = Folder::open(&args.dir, rev, Confinement::NothingRuns).await?;
+        let folder = Folder::open(&args.dir, rev, Confinement::NothingRuns, &args.install_hosts).await?;
         let planned = folder.plan(&stop).await;
         folder.close().await;
         return Ok(explain(planned, args.json));
     }
-    let mut folder = Folder::open(&args.dir, rev, Confinement::AsTheHostGives).await?;
+    let mut folder = Folder::open(&args.dir, rev, Confinement::AsTheHostGives, &args.install_hosts).await?;
     folder.job.build.use_cache = !args.no_cache;
     let (outcome, ended) = build(&folder.job, &folder.parts, folder.slot(), &stop, args.json).await;
     if ended == Ended::Whole {

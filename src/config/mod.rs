@@ -10,6 +10,7 @@ mod document;
 pub mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod hosts;
 mod known;
 mod limits;
 pub mod load;

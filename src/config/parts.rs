@@ -13,7 +13,9 @@ use super::problem::{Kind, Problem};
 use super::schema::Shape;
 use super::secret;
 use super::section::{Located, Section};
-use super::server::{Agent, Listen, Network, Read, Require, Retention, Sandbox, StatusMode, Statuses, Toolchain, Web};
+use super::server::{
+    Agent, InstallHost, Listen, Network, Read, Require, Retention, Sandbox, StatusMode, Statuses, Toolchain, Web,
+};
 use super::surroundings::Surroundings;
 
 /// The sweep lists the heads of every repository; more often is what `poll` of one repository is for.
@@ -211,12 +213,17 @@ pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
 
 /// `[sandbox]`.
 pub(super) fn sandbox(mut section: Section<'_>) -> Sandbox {
-    let words = [("full", None), ("available", Some(Require::Available)), ("none", Some(Require::None))];
+    let words = [("full", Some(Require::Full)), ("available", Some(Require::Available)), ("none", Some(Require::None))];
     let require = section.word("require", &words);
-    section.word("network", &[("enforce", Some(())), ("report", None)]);
-    section.texts("install_hosts");
+    let reports = section.word("network", &[("enforce", Some(false)), ("report", Some(true))]);
+    let listed = section.texts("install_hosts").unwrap_or_default();
+    let install_hosts = listed.into_iter().filter_map(|text| install_host(&mut section, text)).collect();
     section.finish();
-    Sandbox { require: require.unwrap_or(Require::Available) }
+    Sandbox { require: require.unwrap_or(Require::Available), install_hosts, reports: reports.unwrap_or_default() }
+}
+
+fn install_host(section: &mut Section<'_>, text: Located<String>) -> Option<InstallHost> {
+    InstallHost::read(&text.value).map_err(|bad| section.wrong(&text.place, bad.message, bad.fix)).ok()
 }
 
 /// `[statuses]`.

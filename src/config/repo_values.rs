@@ -1,6 +1,7 @@
 //! The values of `.hookmill.toml` that have a grammar of their own: commands, folders, globs, hosts, versions.
 
 use super::document::{Node, Value};
+use super::hosts;
 use super::problem::{Findings, Kind, Place, Problem};
 use super::repo_file::InstallTool;
 use super::schema::Shape;
@@ -123,7 +124,7 @@ pub(super) fn network(section: &mut Section<'_>) -> Option<Network> {
         Value::List(items) if items.is_empty() => Some(Network::Closed),
         Value::List(items) => {
             let count = items.len();
-            let hosts: Vec<String> = items.into_iter().filter_map(|item| host(section, &key, item)).collect();
+            let hosts: Vec<String> = items.into_iter().filter_map(|item| host_of_list(section, &key, item)).collect();
             (hosts.len() == count).then_some(Network::Hosts(hosts))
         }
         _ => {
@@ -133,48 +134,12 @@ pub(super) fn network(section: &mut Section<'_>) -> Option<Network> {
     }
 }
 
-/// `host:port` or `*.host:port`, in lower case. Without a port, a list for a bundler's fonts would open ssh too.
-fn host(section: &mut Section<'_>, key: &str, item: Node) -> Option<String> {
+fn host_of_list(section: &mut Section<'_>, key: &str, item: Node) -> Option<String> {
     let Value::Text(text) = item.value else {
         let message = format!("`{key}` holds {}, where a host belongs", item.value.type_name());
         section.wrong(&item.place, message, "write \"fonts.googleapis.com:443\"");
         return None;
     };
-    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(&text);
-    let bare = bare.split('/').next().unwrap_or_default();
-    let usual = if text.starts_with("http://") { 80 } else { 443 };
-    let (name, port) = match bare.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (bare, None),
-    };
-    let suffix = name.strip_prefix("*.").unwrap_or(name);
-    // Host::parse knows names, IPv4 and bracketed IPv6, and refuses what only looks like one.
-    let named = !suffix.contains(['*', '%']) && url::Host::parse(suffix).is_ok();
-    if !named {
-        let message = format!("{text:?} is not a host with its port");
-        let fix = if matches!(name, "*" | "") {
-            "write network = true for every host there is"
-        } else {
-            "write \"fonts.googleapis.com:443\", or \"*.googleapis.com:443\" for every host beneath"
-        };
-        section.wrong(&item.place, message, fix);
-        return None;
-    }
-    let good = port.and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
-    match good {
-        Some(port) if bare == text => Some(format!("{}:{port}", name.to_ascii_lowercase())),
-        _ => {
-            let why = match (bare == text, port) {
-                (false, _) => "is an address, not a host with its port",
-                (true, None) => "has no port",
-                (true, Some(_)) => "has a port that is not one of 1 to 65535",
-            };
-            section.wrong(
-                &item.place,
-                format!("{text:?} {why}"),
-                format!("write \"{name}:{}\"", good.unwrap_or(usual)),
-            );
-            None
-        }
-    }
+    let parsed = hosts::parse(&text, "write network = true for every host there is");
+    parsed.map_err(|bad| section.wrong(&item.place, bad.message, bad.fix)).ok()
 }

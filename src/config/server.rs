@@ -164,6 +164,8 @@ pub struct Toolchain {
 /// `[sandbox] require`: what happens where the host can't confine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Require {
+    /// Build nothing where a layer is missing.
+    Full,
     /// Use what there is, say what is missing.
     Available,
     /// Do without, on purpose.
@@ -175,6 +177,38 @@ pub enum Require {
 pub struct Sandbox {
     /// Which layers a build insists on.
     pub require: Require,
+    /// What installs may reach beside `[[registry]]`.
+    pub install_hosts: Vec<InstallHost>,
+    /// Whether steps of trusted builds reach what is closed to them, and their builds say which hosts that were.
+    pub reports: bool,
+}
+
+/// An entry of `[sandbox] install_hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallHost {
+    /// Wherever npm, pnpm and bun are configured to go.
+    Packages(&'static str),
+    /// Wherever yarn is configured to go.
+    Yarn,
+    /// Wherever bower is configured to go, and the git hosts that its registry answers with.
+    Bower,
+    /// Where node's headers come from.
+    Node,
+    /// `host:port`, `*.host:port` or an address with its port.
+    Host(String),
+}
+
+impl InstallHost {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        match self {
+            InstallHost::Packages(tool) => tool,
+            InstallHost::Yarn => "yarn",
+            InstallHost::Bower => "bower",
+            InstallHost::Node => "node",
+            InstallHost::Host(host) => host,
+        }
+    }
 }
 
 /// `[statuses] mode`.

@@ -176,16 +176,17 @@ pub struct Deed {
 impl Deed {
     /// What it was, in one sentence for people: `approved a1b2c3d of pull request 7`. Names in it are hostile text.
     pub fn says(&self) -> String {
+        let of_build = self.build.map(|id| format!(" #{id}")).unwrap_or_default();
         match &self.act {
             Act::Approved { sha, pull_request: Some(number) } => {
                 format!("approved commit {} of pull request {number}", sha.short())
             }
             Act::Approved { sha, pull_request: None } => format!("approved commit {}", sha.short()),
-            Act::Cancelled => "cancelled it".to_owned(),
+            Act::Cancelled => format!("cancelled{of_build}"),
             Act::Rerun { of, cache: true } => format!("had #{of} built again"),
             Act::Rerun { of, cache: false } => format!("had #{of} built again without caches"),
-            Act::Resent { statuses: 1 } => "had a status sent again".to_owned(),
-            Act::Resent { statuses } => format!("had {statuses} statuses sent again"),
+            Act::Resent { statuses: 1 } => format!("had a status of{of_build} sent again"),
+            Act::Resent { statuses } => format!("had {statuses} statuses of{of_build} sent again"),
             Act::AgentOrdered { agent, order: Order::Pause } => format!("paused agent {agent}"),
             Act::AgentOrdered { agent, order: Order::Drain } => format!("let agent {agent} drain"),
             Act::AgentOrdered { agent, order: Order::Run } => format!("let agent {agent} go on"),
@@ -203,6 +204,7 @@ fn loaded(occasion: Occasion, files: &[ReadFile], changed: &[String]) -> String 
     };
     let news = match (occasion, changed) {
         (Occasion::Start, []) => "as at the last start".to_owned(),
+        (Occasion::Start, changed) if changed.len() == files.len() => "new or changed".to_owned(),
         (Occasion::Start, changed) => format!("new or changed: {}", some(changed)),
         (Occasion::Reload, []) => "nothing changed".to_owned(),
         (Occasion::Reload, changed) => format!("changed: {}", some(changed)),
@@ -259,11 +261,11 @@ mod tests {
         let sha = || "a1b2c3d4".repeat(5).parse().expect("hex");
         check(Act::Approved { sha: sha(), pull_request: Some(7) }, "approved commit a1b2c3d of pull request 7");
         check(Act::Approved { sha: sha(), pull_request: None }, "approved commit a1b2c3d");
-        check(Act::Cancelled, "cancelled it");
+        check(Act::Cancelled, "cancelled #12");
         check(Act::Rerun { of: BuildId(3), cache: true }, "had #3 built again");
         check(Act::Rerun { of: BuildId(3), cache: false }, "had #3 built again without caches");
-        check(Act::Resent { statuses: 1 }, "had a status sent again");
-        check(Act::Resent { statuses: 2 }, "had 2 statuses sent again");
+        check(Act::Resent { statuses: 1 }, "had a status of #12 sent again");
+        check(Act::Resent { statuses: 2 }, "had 2 statuses of #12 sent again");
         let order = |order| Act::AgentOrdered { agent: "build-2".to_owned(), order };
         check(order(Order::Pause), "paused agent build-2");
         check(order(Order::Drain), "let agent build-2 drain");
@@ -274,6 +276,7 @@ mod tests {
             load(start, &["a.toml", "b.toml"], &["b.toml"]),
             "started with a.toml and 1 more; new or changed: b.toml",
         );
+        check(load(start, &["a.toml"], &["a.toml"]), "started with a.toml; new or changed");
         check(load(reload, &["a.toml"], &[]), "read again a.toml; nothing changed");
         check(load(reload, &[], &["server.read"]), "read again the environment alone; changed: server.read");
         let given = Act::SecretGiven { step: "bundle".to_owned(), name: "SENTRY_AUTH_TOKEN".to_owned() };

@@ -339,6 +339,31 @@ pub struct Step {
     /// What mends it, where the cause is a known one: lines to paste, with the file that they belong into as a comment.
     #[serde(default)]
     pub mend: Option<String>,
+    /// The hosts that it asked for where only some are open to it, by name.
+    #[serde(default)]
+    pub reached: Vec<Reached>,
+}
+
+/// A host that a step asked for. Hostile text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// `host:port`.
+    pub host: String,
+    /// Bytes in both directions.
+    pub bytes: u64,
+    /// It is closed to this step: refused, or with bytes let through because that is only reported.
+    pub closed: bool,
+}
+
+/// `registry.example:443 4.2 MB`; `cdn.example:443 closed`.
+impl std::fmt::Display for Reached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.bytes, self.closed) {
+            (0, true) => write!(f, "{} closed", self.host),
+            (bytes, false) => write!(f, "{} {}", self.host, size(bytes)),
+            (bytes, true) => write!(f, "{} {}, closed and only reported", self.host, size(bytes)),
+        }
+    }
 }
 
 impl Step {
@@ -362,7 +387,24 @@ impl Step {
             finished_at: None,
             reason: None,
             mend: None,
+            reached: Vec::new(),
         }
+    }
+
+    /// Adds what one try reached to what earlier ones did.
+    pub fn has_reached(&mut self, more: impl IntoIterator<Item = Reached>) {
+        for new in more {
+            match self.reached.iter_mut().find(|known| known.host == new.host) {
+                Some(known) => (known.bytes, known.closed) = (known.bytes + new.bytes, known.closed | new.closed),
+                None => self.reached.push(new),
+            }
+        }
+        self.reached.sort_by(|one, other| one.host.cmp(&other.host));
+    }
+
+    /// The hosts in one line; empty where there is none to tell of.
+    pub fn reached_in_words(&self) -> String {
+        self.reached.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Network {
     Open,
     /// Only its own loopback.
     Closed,
+    /// What installs need: package registries, and what else the server lists for them.
+    Registries,
     /// Only these, as `host:port` or `*.host:port`.
     Hosts(Vec<String>),
 }
@@ -161,6 +163,8 @@ pub struct StepCommand {
     pub dir: String,
     /// What it may reach.
     pub network: Network,
-    /// The bounds that the kernel is asked to keep.
+    /// How many processes it may have.
     pub processes: u64,
+    /// How many bytes of memory all of them may use.
+    pub memory: u64,
 }

@@ -11,6 +11,35 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// True for an address inside somebody's house, where a company's registry may be: this machine's own, the neighbours',
+/// and those that a resolver of its own makes up for a way out (198.18.0.0/15). Link-local ones are not among them:
+/// nobody's registry is there, and a cloud's metadata service is.
+pub(super) fn is_inside(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_inside_v4(address),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(mapped) => is_inside_v4(mapped),
+            // EC2 has its metadata service among the unique local ones.
+            None => {
+                let goes_nowhere =
+                    address.is_unspecified() || address.is_multicast() || address.is_unicast_link_local();
+                !goes_nowhere && !is_public_v6(address) && address != METADATA_V6
+            }
+        },
+    }
+}
+
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+fn is_inside_v4(address: Ipv4Addr) -> bool {
+    let [a, ..] = address.octets();
+    let goes_nowhere = a == 0 || a >= 240 || address.is_multicast() || address.is_link_local();
+    !goes_nowhere && !is_public_v4(address) && address != METADATA_V4
+}
+
+/// Alibaba's metadata service, within the addresses of RFC 6598.
+const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, ..] = address.octets();
     let shared = a == 100 && (64..128).contains(&b); // RFC 6598
@@ -74,6 +103,28 @@ mod tests {
             "2001:db8::1",
         ] {
             assert!(!is_public(private.parse().expect("an address")), "{private}");
+        }
+    }
+
+    #[test]
+    fn which_are_inside_a_house() {
+        for inside in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "::1",
+            "198.18.0.7",
+            "fd12::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_inside(inside.parse().expect("an address")), "{inside}");
+        }
+        for other in
+            ["1.1.1.1", "169.254.169.254", "100.100.100.200", "0.0.0.0", "224.0.0.1", "fd00:ec2::254", "fe80::1", "::"]
+        {
+            assert!(!is_inside(other.parse().expect("an address")), "{other}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the proxy passes on promises to be: one request, for the host that was looked at.
 
-use super::request::parse;
+use super::request::{Asked, Request, parse};
 use crate::fuzz::Target;
 
 /// See [`crate::fuzz`].
@@ -24,17 +24,18 @@ pub const TARGETS: &[Target] = &[Target {
 /// with one request whose head has neither the step's credentials for us nor a promise to send another, and a head that
 /// came in parts says the same.
 fn requests(bytes: &[u8]) {
-    let Ok(Some(asked)) = parse(bytes) else { return };
+    let Some(asked) = passed_on(bytes) else { return };
+    let (is_tunnel, first) = (asked.plain.is_none(), asked.first());
     let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '/' | '\\' | '?' | '#' | '@');
-    assert!(!asked.tunnel || bytes.ends_with(&asked.first));
+    assert!(!is_tunnel || bytes.ends_with(&first));
     assert!(
-        !asked.host.contains(odd) || asked.tunnel && !asked.host.chars().any(|c| c.is_control() || c.is_whitespace()),
+        !asked.host.contains(odd) || is_tunnel && !asked.host.chars().any(|c| c.is_control() || c.is_whitespace()),
         "{asked:?}"
     );
-    if !asked.tunnel {
+    if !is_tunnel {
         let mut headers = [httparse::EMPTY_HEADER; 128];
         let mut request = httparse::Request::new(&mut headers);
-        let parsed = request.parse(&asked.first).expect("a request");
+        let parsed = request.parse(&first).expect("a request");
         assert!(parsed.is_complete() && request.path.is_some_and(|path| path.starts_with('/')), "{asked:?}");
         let named = |name: &str| {
             request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)).collect::<Vec<_>>()
@@ -42,11 +43,19 @@ fn requests(bytes: &[u8]) {
         assert!(named("proxy-authorization").is_empty());
         assert!(matches!(named("connection")[..], [only] if only.value == b"close"), "{asked:?}");
     }
-    let head = bytes.len() - if asked.tunnel { asked.first.len() } else { 0 };
+    let head = bytes.len() - if is_tunnel { first.len() } else { 0 };
     for cut in (0..head.min(300)).step_by(7) {
-        if let Ok(Some(early)) = parse(&bytes[..cut]) {
-            assert_eq!((&early.host, early.port, early.tunnel), (&asked.host, asked.port, asked.tunnel));
+        if let Some(early) = passed_on(&bytes[..cut]) {
+            assert_eq!((&early.host, early.port, early.plain.is_none()), (&asked.host, asked.port, is_tunnel));
         }
+    }
+}
+
+/// What is for another host, and not for the gate itself.
+fn passed_on(bytes: &[u8]) -> Option<Asked> {
+    match parse(bytes) {
+        Ok(Some(Request::Pass(asked))) => Some(asked),
+        _ => None,
     }
 }
 

@@ -68,8 +68,8 @@ fn rebuild(packages: &BTreeSet<String>) -> Vec<String> {
 /// Whether Berry installs into `node_modules`; its own default are archives that nothing else can open.
 fn has_node_modules(listing: &Listing, dir: &str) -> bool {
     let text = listing.text(&inside(dir, ".yarnrc.yml")).unwrap_or_default();
-    let linkers = text.lines().filter_map(|line| line.strip_prefix("nodeLinker:"));
-    linkers.last().is_some_and(|linker| linker.trim().trim_matches(['"', '\'']) == "node-modules")
+    let mut linkers = text.lines().filter_map(|line| line.strip_prefix("nodeLinker:"));
+    linkers.next_back().is_some_and(|linker| linker.trim().trim_matches(['"', '\'']) == "node-modules")
 }
 
 /// A repository's own command must leave scripts alone by itself: not every manager heeds a variable that says so.

@@ -202,7 +202,11 @@ impl Steps<'_> {
             StepKind::Install if dir != "." => format!("{tool}:{dir}"),
             _ => tool.to_owned(),
         };
-        let open = kind == StepKind::Install || self.settings.network;
+        let network = match (kind, self.settings.network) {
+            (StepKind::Install, _) => Network::Registries,
+            (_, true) => Network::Open,
+            (_, false) => Network::Closed,
+        };
         StepSpec {
             name,
             tool: tool.to_owned(),
@@ -212,7 +216,7 @@ impl Steps<'_> {
             then: Vec::new(),
             tools: Vec::new(),
             env: self.wishes.env.clone(),
-            network: if open { Network::Open } else { Network::Closed },
+            network,
             timeout: self.settings.step_timeout,
             allow_failure: false,
             retry: 0,

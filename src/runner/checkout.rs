@@ -48,7 +48,12 @@ pub(super) async fn run(
     tell.that(Happening::Planned { steps: vec![step.clone()], decisions: Vec::new() }).await;
     tell.that(Happening::Step(0, step.clone())).await;
     tell.that(Happening::Sandbox(parts.layers.name())).await;
-    match attempts(job, parts, workspace, tell, stop).await {
+    let admitted = parts.layers.admit(job.build.trust == Trust::Fork);
+    let done = match admitted {
+        Ok(()) => attempts(job, parts, workspace, tell, stop).await,
+        Err(why) => Err(Verdict::new(Outcome::Broken, sentence::broken(&why, 1))),
+    };
+    match done {
         Ok(done) => {
             say(tell, &account(&done)).await;
             if !parts.layers.stacks() {

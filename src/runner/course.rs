@@ -9,16 +9,18 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::config::server::{Access, Registry};
-use crate::confine::{DOOR, Holder, Seen};
+use crate::confine::{Holder, Seen};
 use crate::domain::build::{Build, CacheUse, Cause, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::spec::{Plan, Stage, StepSpec};
+use crate::egress::Rules;
 
 use super::build::{no_home, now};
 use super::checkout::CheckedOut;
 use super::environment::committed;
 use super::environment::home::Settings;
 use super::observer::CacheOf;
+use super::reach::Reach;
 use super::restore::Restored;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
@@ -67,17 +69,21 @@ impl Course<'_> {
     /// Runs a part of the plan in a holder whose view is mounted; `home` is where this machine has what the steps write
     /// to HOME. The first stage that does not succeed is the verdict, and nothing later starts.
     pub(super) async fn run(&self, holder: &Holder, home: &Path, part: Part<'_>) -> Result<Vec<Vec<Ended>>, Verdict> {
-        self.settings.write(home, false).map_err(no_home)?;
         let ended = self.run_stages(holder, home, part).await;
         self.forget_tokens(home);
         ended
     }
 
     async fn run_stages(&self, holder: &Holder, home: &Path, part: Part<'_>) -> Result<Vec<Vec<Ended>>, Verdict> {
+        let is_restored = |spec: &StepSpec| self.restored.of(spec).0 == CacheUse::Hit;
+        let steps = part.stages.iter().flat_map(|stage| &stage.steps);
+        let reach = Reach::of(self, steps.filter(|spec| !is_restored(spec))).await;
         let committed = |spec: &StepSpec| committed::variables(&self.sources, spec, &self.job.registries);
-        let environment = |spec: &StepSpec| self.environment(spec, &committed(spec));
+        let environment = |spec: &StepSpec| self.environment(spec, &committed(spec), reach.rules(spec).as_ref());
         let withheld: Vec<&Registry> =
             self.job.registries.iter().filter(|one| one.access == Access::Withheld).collect();
+        let install_hosts: Vec<String> =
+            self.job.sandbox.install_hosts.iter().map(|host| host.as_str().to_owned()).collect();
         let root = self.place.build.to_string_lossy();
         let told = AtomicUsize::new(0);
         let scene = Scene {
@@ -89,16 +95,20 @@ impl Course<'_> {
             processes: self.job.limits.processes,
             secrets: &|spec| secrets::given(&self.job.secrets, spec).into_keys().collect(),
             mask: &self.job.mask,
+            memory: self.job.limits.memory,
             trust: self.job.build.trust,
             root: &root,
             withheld: &withheld,
             sources: &self.sources,
+            reach: &reach,
+            install_hosts: &install_hosts,
+            is_local: self.job.build.cause == Cause::Local,
             last_word: &|spec| observed(spec, home, &told),
             cache: &|spec| self.restored.of(spec),
         };
         let mut ended = Vec::new();
         let mut place = part.first;
-        let mut with_tokens = false;
+        let mut written_for = None;
         let mut ready = None;
         for stage in part.stages {
             // All steps of a part see one HOME: its tokens are there while nothing but installs runs.
@@ -109,13 +119,12 @@ impl Course<'_> {
                 let settings = observer::Settings { ready, ..settings.clone() };
                 observer::write(home, &self.place.home, &settings).map_err(no_home)?;
             }
-            if self.settings.holds_tokens() && installs != with_tokens {
+            if written_for.is_none_or(|written| self.settings.differ() && written != installs) {
                 self.settings.write(home, installs).map_err(no_home)?;
-                with_tokens = installs;
+                written_for = Some(installs);
             }
             let steps = stage.steps.iter().enumerate().map(|(at, spec)| Placed { place: place + at, spec });
-            let (restored, steps): (Vec<_>, Vec<_>) =
-                steps.partition(|placed| installs && self.restored.of(placed.spec).0 == CacheUse::Hit);
+            let (restored, steps): (Vec<_>, Vec<_>) = steps.partition(|placed| installs && is_restored(placed.spec));
             let mut results = Vec::new();
             for placed in restored {
                 results.push(self.skip(&placed).await);
@@ -172,7 +181,12 @@ impl Course<'_> {
         }
     }
 
-    fn environment(&self, step: &StepSpec, committed: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    fn environment(
+        &self,
+        step: &StepSpec,
+        committed: &BTreeMap<String, String>,
+        gate: Option<&Rules>,
+    ) -> BTreeMap<String, String> {
         let Self { job, parts, tree, .. } = self;
         let mut nodes = self.tools.of(step).given.iter().filter(|given| given.tool == "node");
         let observes = nodes.all(|node| observer::runs_on(&node.version));
@@ -198,7 +212,7 @@ impl Course<'_> {
             place: &place,
             outfit: self.tools.of(step),
             network: &parts.network,
-            door: parts.layers.has_netns().then_some(DOOR),
+            gate,
             certificates: &self.tools.certificates,
             node_options: observed.then(|| observer::node_options(&self.place.home)).as_deref(),
             first_on_path: observed.then(|| observer::path_folder(&self.place.home)).as_deref(),

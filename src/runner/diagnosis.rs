@@ -14,6 +14,7 @@ mod browser;
 mod bundlers;
 mod casing;
 mod checkers;
+mod closed;
 mod history;
 mod mend;
 mod node;
@@ -30,6 +31,10 @@ use crate::domain::outcome::Outcome;
 use crate::domain::sentence::one_line;
 use crate::domain::spec::Network;
 use crate::domain::trust::Trust;
+use crate::egress::Visit;
+use crate::process::Bound;
+
+pub use closed::line_that_opens;
 
 /// How many bytes of the beginning of an output are worth keeping for a diagnosis.
 pub const HEAD_BYTES: usize = 32 * 1024;
@@ -69,8 +74,12 @@ pub struct Finished<'a> {
     pub output: &'a str,
     /// Registries that have a token and gave none to this build, because it is a fork's.
     pub withheld: &'a [&'a Registry],
-    /// What it asked for through its gate and was refused, as `host:port`.
-    pub refused: &'a [String],
+    /// What it asked for at its gate, if it had one.
+    pub visits: &'a [Visit],
+    /// `[sandbox] install_hosts` as it is written.
+    pub install_hosts: &'a [String],
+    /// A folder of this machine, built by hand: there is no server whose configuration could be changed.
+    pub is_local: bool,
 }
 
 /// The word on a failed step.
@@ -114,19 +123,30 @@ pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
     let found = the_agents_fault(step, &plain)
         .or_else(|| node::diagnose(&plain))
         .or_else(|| killed(step))
+        .or_else(|| no_process_left(&plain))
         .or_else(|| private::diagnose(step, &plain))
         .or_else(|| not_executable(step, &plain))
-        .or_else(|| match (step.kind, step.tool) {
-            (StepKind::Install, "npm") => npm::diagnose(step, &plain),
-            (StepKind::Install, "bower") => bower::diagnose(&plain),
-            (StepKind::Install, "yarn") => siblings::yarn(step, &plain),
-            (StepKind::Install, "pnpm") => siblings::pnpm(step, &plain),
-            (StepKind::Install, "bun") => siblings::bun(step, &plain),
-            (StepKind::Install | StepKind::Checkout, _) => None,
-            (StepKind::Bundle | StepKind::Check, _) => of_a_script(step, &plain),
+        .or_else(|| match step.kind {
+            StepKind::Install => {
+                closed::named(step, &plain).or_else(|| closed::instead(step, of_an_install(step, &plain), &plain))
+            }
+            StepKind::Checkout => None,
+            StepKind::Bundle | StepKind::Check => of_a_script(step, &plain),
         })
         .unwrap_or_else(|| anything_else(step, &plain));
     Diagnosis { mend: found.mend.map(|lines| mend::for_trust(lines, step.trust)), ..found }
+}
+
+/// What a package manager prints.
+fn of_an_install(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
+    match step.tool {
+        "npm" => npm::diagnose(step, output),
+        "bower" => bower::diagnose(output),
+        "yarn" => siblings::yarn(step, output),
+        "pnpm" => siblings::pnpm(step, output),
+        "bun" => siblings::bun(step, output),
+        _ => None,
+    }
 }
 
 /// What the repository's own commands print, the surest signs first.
@@ -135,7 +155,7 @@ fn of_a_script(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
         .or_else(|| webpack::diagnose(output, step.root))
         .or_else(|| browser::diagnose(output))
         .or_else(|| bundlers::diagnose(step, output))
-        .or_else(|| closed_network(step, output))
+        .or_else(|| closed::network(step, output))
         .or_else(|| checkers::diagnose(step, output))
         .or_else(|| history::diagnose(output))
         .or_else(|| npm::missing_script(output))
@@ -240,24 +260,30 @@ fn killed(step: &Finished<'_>) -> Option<Diagnosis> {
     // 137 is what a shell or npm makes of a child that KILL ended.
     let killed = matches!(&step.exit, Exit::Signal(name) if name == "KILL") || step.exit == Exit::Code(137);
     killed.then(|| {
-        Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)")
-            .mended_by(mend::server("[defaults]\nlimits = { memory = \"8GiB\" }"))
+        Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)").mended_by(mend_of(Bound::Memory))
     })
 }
 
-/// The step had no network and asked for it: names the host and the line that opens it.
-fn closed_network(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
-    if step.network == Network::Open {
-        return None;
-    }
-    let host = match step.refused.first() {
-        // The port says something only where it is not that of https.
-        Some(address) => address.strip_suffix(":443").unwrap_or(address),
-        None => outage::unresolved_host(output)?,
-    };
-    let addresses: Vec<String> =
-        if step.refused.is_empty() { vec![format!("{host}:443")] } else { step.refused.to_vec() };
-    Some(bundlers::closed(step, host, &addresses))
+/// What gives a step more of what it was ended for.
+pub(super) fn mend_of(bound: Bound) -> String {
+    mend::server(match bound {
+        Bound::Memory => "[defaults]\nlimits = { memory = \"8GiB\" }",
+        Bound::Processes => "[defaults]\nlimits = { processes = 1024 }",
+    })
+}
+
+/// The kernel gave no further process, and who asked for one says so in its own way: shells, node, C libraries.
+fn no_process_left(output: &str) -> Option<Diagnosis> {
+    let line = output.lines().find(|line| {
+        let is_refused = line.contains("Resource temporarily unavailable") || line.contains(" EAGAIN");
+        line.contains("Cannot fork")
+            || is_refused && ["fork: ", "pthread_create", "spawn "].iter().any(|asked| line.contains(asked))
+    })?;
+    let line = line.trim();
+    Some(
+        Diagnosis::theirs(format!("no further process was given (limits.processes): {line}"))
+            .mended_by(mend_of(Bound::Processes)),
+    )
 }
 
 fn anything_else(step: &Finished<'_>, output: &str) -> Diagnosis {

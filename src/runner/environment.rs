@@ -11,14 +11,15 @@ pub mod home;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::server;
+use crate::confine::DOOR;
 use crate::domain::build::{Build, StepKind};
 use crate::domain::repo::RefName;
 use crate::domain::spec::{Network, StepSpec};
 use crate::domain::time::Timestamp;
+use crate::egress::{Rules, names_path};
 use crate::toolchain::Outfit;
 
 use super::downloads::DOWNLOADS;
@@ -65,6 +66,9 @@ impl Certificates {
     }
 }
 
+/// This machine, as no proxy could reach it for a step.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
 /// Everything that a step's environment is made of.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
@@ -82,8 +86,8 @@ pub struct Facts<'a> {
     pub outfit: &'a Outfit,
     /// The proxy.
     pub network: &'a server::Network,
-    /// Where a step that may reach only some hosts finds the proxy that lets it; `None` where nothing can hold it back.
-    pub door: Option<SocketAddr>,
+    /// What it may reach through the proxy at its door; `None` where it has no door: closed, or open altogether.
+    pub gate: Option<&'a Rules>,
     /// The certificate authorities.
     pub certificates: &'a Certificates,
     /// What we ourselves ask of every node, before the repository's own options.
@@ -110,8 +114,10 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
     env.session(facts);
     env.about_the_build(facts);
     env.package_managers(facts);
-    if facts.step.network != Network::Closed {
-        env.outside(facts);
+    match facts.gate {
+        Some(rules) => env.through_the_gate(facts, rules),
+        None if facts.step.network == Network::Closed => {}
+        None => env.straight_out(facts),
     }
     if let Some(options) = facts.node_options {
         env.set("NODE_OPTIONS", options);
@@ -279,33 +285,62 @@ impl Environment {
         }
     }
 
-    /// What a step needs to reach a registry; for a step without the network it would only mislead.
-    fn outside(&mut self, facts: &Facts<'_>) {
+    /// Whom a step trusts; for a step without the network it would only mislead.
+    fn certificates(&mut self, facts: &Facts<'_>) {
         if let Some(file) = &facts.certificates.node_extra {
             self.set_path("NODE_EXTRA_CA_CERTS", file);
         }
         if let Some(file) = &facts.certificates.ssl {
             self.set_path("SSL_CERT_FILE", file);
         }
-        let mut direct = vec!["localhost", "127.0.0.1", "::1"];
-        let door = facts.door.filter(|_| matches!(facts.step.network, Network::Hosts(_)));
-        let proxy = match (door, &facts.network.proxy) {
-            (Some(door), _) => {
-                // node 24 and later: its own fetch goes by the proxy too.
-                self.set("NODE_USE_ENV_PROXY", "1");
-                format!("http://{door}")
-            }
-            (None, Some(proxy)) => {
-                direct.extend(facts.network.no_proxy.iter().map(String::as_str).filter(|host| !host.is_empty()));
-                proxy.clone()
-            }
-            (None, None) => return,
-        };
+    }
+
+    /// For a step that has the machine's own network.
+    fn straight_out(&mut self, facts: &Facts<'_>) {
+        self.certificates(facts);
+        let Some(proxy) = &facts.network.proxy else { return };
+        let listed = facts.network.no_proxy.iter().map(String::as_str).filter(|host| !host.is_empty());
+        let direct: Vec<&str> = LOOPBACK.into_iter().chain(listed).collect();
+        self.proxy(proxy, &direct.join(","));
+    }
+
+    /// For a step in whose network there is nothing but its door.
+    fn through_the_gate(&mut self, facts: &Facts<'_>, rules: &Rules) {
+        self.certificates(facts);
+        let door = format!("http://{DOOR}");
+        // Its own loopback has its own servers, and a door for what is open of this machine's; but no door for what only an
+        // answer of a registry of names opens.
+        let has_names = !rules.registries_of_names().is_empty();
+        let direct: Vec<&str> = LOOPBACK.into_iter().filter(|host| !has_names || !rules.opens_some_of(host)).collect();
+        let direct = direct.join(",");
+        self.proxy(&door, &direct);
+        // node 24 and later: its own fetch goes by the proxy too.
+        self.set("NODE_USE_ENV_PROXY", "1");
+        if facts.step.kind != StepKind::Install {
+            return;
+        }
+        // Before what a repository's own settings say of a proxy, which is another machine's.
+        for (manager, plain, tls) in [
+            ("npm_config", "proxy", "https_proxy"),
+            ("bower", "proxy", "https_proxy"),
+            ("YARN", "HTTP_PROXY", "HTTPS_PROXY"),
+        ] {
+            self.set(&format!("{manager}_{plain}"), door.as_str());
+            self.set(&format!("{manager}_{tls}"), door.as_str());
+        }
+        self.set("npm_config_noproxy", direct);
+        let names: Vec<String> =
+            rules.registries_of_names().iter().map(|url| format!("{door}{}", names_path(url))).collect();
+        let is_set = |name: &String| name.to_ascii_lowercase().starts_with("bower_registry");
+        if !names.is_empty() && !facts.server_env.keys().chain(facts.step.env.keys()).any(is_set) {
+            self.set("bower_registry__search", format!("[{}]", names.join(",")));
+        }
+    }
+
+    fn proxy(&mut self, proxy: &str, direct: &str) {
         // curl and git read only the lower-case http_proxy, others only the upper-case names.
-        for (name, value) in
-            [("HTTP_PROXY", proxy.clone()), ("HTTPS_PROXY", proxy.clone()), ("NO_PROXY", direct.join(","))]
-        {
-            self.set(&name.to_lowercase(), value.as_str());
+        for (name, value) in [("HTTP_PROXY", proxy), ("HTTPS_PROXY", proxy), ("NO_PROXY", direct)] {
+            self.set(&name.to_lowercase(), value);
             self.set(name, value);
         }
     }

@@ -19,6 +19,7 @@ pub mod observer;
 mod pending;
 mod phases;
 mod planning;
+mod reach;
 mod remains;
 mod restore;
 mod secrets;
@@ -64,6 +65,8 @@ pub struct Job {
     pub scripts: Scripts,
     /// Whether the bundle may reach the network.
     pub bundle_network: bool,
+    /// What its installs may reach, and whether what is closed is only reported.
+    pub sandbox: Arc<server::Sandbox>,
     /// The package registries for it; a fork's without their tokens.
     pub registries: Vec<Registry>,
     /// How its installs read private git dependencies; never for a fork.

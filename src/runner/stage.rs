@@ -15,18 +15,19 @@ use tokio::time::Instant;
 
 use crate::config::server::Registry;
 use crate::confine::{Holder, HolderError};
-use crate::domain::build::{CacheUse, Step, StepState};
+use crate::domain::build::{CacheUse, Reached, Step, StepState};
 use crate::domain::mask::{Mask, Masked};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Network, StepCommand, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
-use crate::egress::{Gate, Rules, Traffic};
-use crate::process::{Event, Exit, Running};
+use crate::egress::{Gate, Rules, Visit};
+use crate::process::{Bound, Event, Exit, Running};
 use crate::tree::Dir;
 
 use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
+use super::reach::Reach;
 use super::{Happening, Parts, Stop, Tell};
 
 /// From TERM to KILL.
@@ -56,6 +57,8 @@ pub(super) struct Scene<'a> {
     pub(super) secrets: &'a (dyn Fn(&StepSpec) -> Vec<String> + Sync),
     /// Hides secrets in what steps print.
     pub(super) mask: &'a Mask,
+    /// The bound on memory, in bytes.
+    pub(super) memory: u64,
     /// Whose code it is.
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
@@ -64,6 +67,12 @@ pub(super) struct Scene<'a> {
     pub(super) withheld: &'a [&'a Registry],
     /// The sources on this machine, which no step changes.
     pub(super) sources: &'a Path,
+    /// What the steps may reach.
+    pub(super) reach: &'a Reach,
+    /// `[sandbox] install_hosts` as it is written, for the line that would add to it.
+    pub(super) install_hosts: &'a [String],
+    /// A folder of this machine, built by hand.
+    pub(super) is_local: bool,
     /// What is to be said at the end of a step's log.
     pub(super) last_word: &'a (dyn Fn(&StepSpec) -> Option<String> + Sync),
     /// What a step's cache did, and why.
@@ -199,8 +208,9 @@ async fn run_program(
         dir: dir.to_owned(),
         network: spec.network.clone(),
         processes: scene.processes,
+        memory: scene.memory,
     };
-    let (mut running, gate) = start(scene, &command).await.map_err(|error| {
+    let (mut running, gate) = start(scene, &command, scene.reach.rules(spec)).await.map_err(|error| {
         Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)))
     })?;
     if step.started_at.is_none() {
@@ -215,6 +225,9 @@ async fn run_program(
     let watched = watch(scene, placed.place, &mut running, stop, deadline).await;
     step.exit_code = watched.exit.and_then(Exit::code);
     step.signal = watched.exit.and_then(Exit::signal_name);
+    let is_gated = gate.is_some();
+    let visits = gate.map(|gate| gate.visits()).unwrap_or_default();
+    step.has_reached(visits.iter().filter(|visit| visit.bytes > 0 || visit.closed.is_some()).map(reached));
     match watched.cut {
         Some(Cut::Timeout) => {
             let sentence = sentence::timed_out(spec.kind, &spec.name, spec.timeout);
@@ -223,9 +236,11 @@ async fn run_program(
         Some(Cut::Stop) => return Err(Once::Ended(stopped())),
         None => {}
     }
-    let traffic = gate.map(|gate| gate.traffic()).unwrap_or_default();
-    if let Some(line) = through_the_gate(&traffic) {
+    if let Some(line) = through_the_gate(&visits) {
         scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
+    }
+    if let Some(notice) = reported(scene, spec, &visits) {
+        scene.tell.that(Happening::Notice(notice)).await;
     }
     if watched.exit == Some(Exit::Code(0)) {
         return Ok(());
@@ -233,28 +248,56 @@ async fn run_program(
     if let Some(line) = (scene.last_word)(spec) {
         scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
     }
-    let refused: Vec<String> = traffic.refused.into_keys().collect();
     let program = argv.first().map_or("", String::as_str);
-    Err(diagnosed(scene, spec, program, watched.exit, &watched.output.text(), &refused, step))
+    let visits = is_gated.then_some(&visits[..]);
+    Err(diagnosed(scene, spec, program, watched.exit, &watched.output.text(), visits, step))
 }
 
 /// Starts the command, behind a gate if it may reach only some hosts.
-async fn start(scene: &Scene<'_>, command: &StepCommand) -> Result<(Running, Option<Gate>), HolderError> {
-    if let Network::Hosts(hosts) = &command.network
-        && let Some((running, door)) = scene.holder.start_with_door(command).await?
+async fn start(
+    scene: &Scene<'_>,
+    command: &StepCommand,
+    rules: Option<Rules>,
+) -> Result<(Running, Option<Gate>), HolderError> {
+    if let Some(rules) = rules
+        && let doors = rules.doors().into_iter().map(|(at, _)| at).collect::<Vec<_>>()
+        && let Some((running, listeners)) = scene.holder.start_with_door(command, &doors).await?
     {
-        let rules = Rules::new(hosts.iter().map(String::as_str));
-        return Ok((running, Some(Gate::open(door, rules, Arc::clone(&scene.parts.network))?)));
+        return Ok((running, Some(Gate::open(listeners, rules, Arc::clone(&scene.parts.network))?)));
     }
     Ok((scene.holder.start(command).await?, None))
 }
 
+fn reached(visit: &Visit) -> Reached {
+    Reached { host: visit.host.clone(), bytes: visit.bytes, closed: visit.closed.is_some() }
+}
+
 /// What a step reached and what it did not, as the last line of its log.
-fn through_the_gate(traffic: &Traffic) -> Option<String> {
-    let passed = traffic.passed.iter().map(|(host, bytes)| format!("{host} ({bytes} bytes)"));
-    let refused = traffic.refused.keys().map(|host| format!("{host} (closed)"));
-    let hosts: Vec<String> = passed.chain(refused).collect();
+fn through_the_gate(visits: &[Visit]) -> Option<String> {
+    let passed = visits.iter().filter(|visit| visit.bytes > 0);
+    let passed = passed.map(|visit| format!("{} ({} bytes)", visit.host, visit.bytes));
+    let not = visits.iter().filter(|visit| visit.bytes == 0).filter_map(|visit| match (visit.closed, &visit.away) {
+        (Some(_), _) => Some(format!("{} (closed)", visit.host)),
+        (None, Some(why)) => Some(format!("{} ({why})", visit.host)),
+        (None, None) => None,
+    });
+    let hosts: Vec<String> = passed.chain(not).collect();
     (!hosts.is_empty()).then(|| format!("\n== network: {} ==\n", hosts.join(", ")))
+}
+
+/// What a trusted build was let through to only because that is reported and not enforced yet, with the line to add.
+fn reported(scene: &Scene<'_>, spec: &StepSpec, visits: &[Visit]) -> Option<String> {
+    let through = visits.iter().filter(|visit| visit.bytes > 0 && visit.closed.is_some());
+    let hosts: Vec<String> = through.map(|visit| visit.host.clone()).collect();
+    if hosts.is_empty() {
+        return None;
+    }
+    let (line, place) = diagnosis::line_that_opens(spec, scene.install_hosts, &hosts);
+    let name = &spec.name;
+    Some(format!(
+        "{name} reached {}, which sandbox.network = \"enforce\" would refuse; to keep it open: {line} in {place}",
+        hosts.join(", ")
+    ))
 }
 
 /// Whose fault a run was that did not end with status 0; what mends it goes into `step`.
@@ -264,13 +307,21 @@ fn diagnosed(
     program: &str,
     exit: Option<Exit>,
     output: &str,
-    refused: &[String],
+    visits: Option<&[Visit]>,
     step: &mut Step,
 ) -> Once {
     let broken = |why: &str| Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(why, 1)));
     let exit = match exit {
         Some(Exit::Code(code)) => diagnosis::Exit::Code(code),
         Some(exit @ Exit::Signal(_)) => diagnosis::Exit::Signal(exit.signal_name().unwrap_or_default()),
+        Some(Exit::Over(bound)) => {
+            step.mend = Some(diagnosis::mend_of(bound));
+            let reason = match bound {
+                Bound::Memory => sentence::out_of_memory(&spec.name, scene.memory),
+                Bound::Processes => sentence::too_many_processes(&spec.name, scene.processes),
+            };
+            return Once::Failed(Verdict::new(Outcome::Failed, reason));
+        }
         Some(Exit::NotStarted) => {
             return broken(&format!("the fence around {} could not be built: {output}", spec.name));
         }
@@ -280,14 +331,20 @@ fn diagnosed(
         tool: &spec.tool,
         kind: spec.kind,
         program,
-        network: spec.network.clone(),
+        // Without a gate an install had the machine's own network.
+        network: match (&spec.network, visits) {
+            (Network::Registries, None) => Network::Open,
+            (network, _) => network.clone(),
+        },
+        install_hosts: scene.install_hosts,
+        is_local: scene.is_local,
         trust: scene.trust,
         root: scene.root,
         names: &|folder| names(scene.sources, folder),
         exit,
         output,
         withheld: scene.withheld,
-        refused,
+        visits: visits.unwrap_or_default(),
     });
     step.mend = found.mend;
     match (found.outcome, found.retry) {

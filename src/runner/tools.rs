@@ -13,7 +13,7 @@ use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Decision, Plan, StepSpec, Wanted};
 use crate::outside;
-use crate::toolchain::{self, Outfit, Supply, TOOLS, Toolchain, Unmet};
+use crate::toolchain::{self, BowerPlaces, Outfit, Supply, TOOLS, Toolchain, Unmet};
 
 use super::downloads::Lockfiles;
 use super::environment::Certificates;
@@ -22,12 +22,15 @@ use super::{Happening, Job, Parts, Tell};
 
 /// The toolchain of this machine, looked at once and again when something is missing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Toolbox(Arc<Mutex<Option<Arc<Toolchain>>>>);
+pub struct Toolbox {
+    looked: Arc<Mutex<Option<Arc<Toolchain>>>>,
+    bower: Arc<Mutex<Option<Arc<BowerPlaces>>>>,
+}
 
 impl Toolbox {
     /// The toolchain as it was looked at last. The first call takes about as long as starting npm.
     pub async fn toolchain(&self) -> Arc<Toolchain> {
-        let mut looked = self.0.lock().await;
+        let mut looked = self.looked.lock().await;
         if let Some(toolchain) = &*looked {
             return Arc::clone(toolchain);
         }
@@ -36,8 +39,23 @@ impl Toolbox {
 
     /// Looks anew: somebody may have installed what was missing.
     async fn again(&self) -> Arc<Toolchain> {
-        let mut looked = self.0.lock().await;
+        let mut looked = self.looked.lock().await;
         Arc::clone(looked.insert(Arc::new(look().await)))
+    }
+}
+
+impl Toolbox {
+    /// Where bower goes, asked once. While there is none, where one that nobody configured would go.
+    pub(super) async fn bower_places(&self, tools: &Path) -> Arc<BowerPlaces> {
+        let toolchain = self.toolchain().await;
+        let mut known = self.bower.lock().await;
+        if let Some(places) = &*known {
+            return Arc::clone(places);
+        }
+        match toolchain::bower_places(&toolchain, tools).await {
+            Some(places) => Arc::clone(known.insert(Arc::new(places))),
+            None => Arc::default(),
+        }
     }
 }
 
@@ -110,6 +128,7 @@ impl Tools {
             trusted: self.certificates.ssl.clone().or_else(|| added.then(|| home.join(AUTHORITIES))),
             authorities: if added { Some(outside::authorities_pem(&parts.network)?) } else { None },
             home: home.to_owned(),
+            gated: parts.layers.has_netns(),
             yarn_mirror: lockfiles.can_be_mirrored(),
         })
     }

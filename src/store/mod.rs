@@ -12,6 +12,7 @@
 mod agents;
 mod approval;
 mod audit;
+pub mod backup;
 mod builds;
 mod clock;
 mod deletions;
@@ -21,6 +22,7 @@ mod examine;
 mod explanations;
 mod facts;
 mod heads;
+pub mod inspect;
 mod locks;
 mod news;
 mod open;
@@ -99,7 +101,9 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sql::is_outage(&error) {
+        if sql::is_full(&error) {
+            StoreError::Unavailable("no space left on the disk of the database".to_owned())
+        } else if sql::is_outage(&error) {
             StoreError::Unavailable(error.to_string())
         } else {
             StoreError::Refused(error.to_string())

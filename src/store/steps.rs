@@ -4,7 +4,7 @@ use super::news::Topic;
 use super::queue::Claim;
 use super::sql::{self, Connection, QueryBuilder, Row};
 use super::{Store, StoreError, explanations, row};
-use crate::domain::build::{Build, BuildId, Step};
+use crate::domain::build::{Build, BuildId, Reached, Step};
 use crate::domain::spec::Explanation;
 
 impl Store {
@@ -37,8 +37,8 @@ impl Store {
                 }
                 let updated = sql::query(
                     "UPDATE steps SET state = $1, outcome = $2, exit_code = $3, signal = $4, cache = $5, \
-                     started_at = $6, finished_at = $7, reason = $8, mend = $9, cache_note = $10 \
-                     WHERE build_id = $11 AND name = $12",
+                     started_at = $6, finished_at = $7, reason = $8, mend = $9, cache_note = $10, reached = $11 \
+                     WHERE build_id = $12 AND name = $13",
                 )
                 .bind(step.state.as_str())
                 .bind(step.outcome.map(|outcome| outcome.as_str()))
@@ -50,6 +50,7 @@ impl Store {
                 .bind(step.reason)
                 .bind(step.mend)
                 .bind(step.cache_note)
+                .bind(reached(&step.reached))
                 .bind(claim.build.0)
                 .bind(step.name)
                 .execute(&mut *connection)
@@ -101,7 +102,7 @@ async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> 
     }
     let mut statement = QueryBuilder::new(
         "INSERT INTO steps (build_id, position, name, kind, state, outcome, exit_code, signal, cache, started_at, \
-         finished_at, reason, mend, cache_note) ",
+         finished_at, reason, mend, cache_note, reached) ",
     );
     statement.push_values(steps.iter().zip(0_i64..), |mut values, (step, position)| {
         values.push_bind(build.0).push_bind(position).push_bind(step.name.clone());
@@ -110,9 +111,15 @@ async fn insert(connection: &mut Connection, build: BuildId, steps: &[Step]) -> 
         values.push_bind(step.signal.clone()).push_bind(step.cache.as_str());
         values.push_bind(step.started_at.map(|at| at.0)).push_bind(step.finished_at.map(|at| at.0));
         values.push_bind(step.reason.clone()).push_bind(step.mend.clone()).push_bind(step.cache_note.clone());
+        values.push_bind(reached(&step.reached));
     });
     statement.build().execute(connection).await?;
     Ok(())
+}
+
+/// As a column: a list of JSON, or nothing.
+fn reached(hosts: &[Reached]) -> Option<String> {
+    (!hosts.is_empty()).then(|| serde_json::to_string(hosts).expect("names and numbers"))
 }
 
 fn step(from: &Row) -> Result<Step, StoreError> {
@@ -129,5 +136,6 @@ fn step(from: &Row) -> Result<Step, StoreError> {
         finished_at: row::time_if(from, "finished_at")?,
         reason: from.try_get("reason")?,
         mend: from.try_get("mend")?,
+        reached: row::json_if(from, "reached")?.unwrap_or_default(),
     })
 }

@@ -24,7 +24,7 @@ mod wish;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use bower::registry as bower_registry;
+pub use bower::{BowerPlaces, places as bower_places};
 pub use search::{find, folders_of, readable};
 pub use supply::{Given, Headers, Outfit, Supply, UNUSED, bower, collect};
 pub use unmet::Unmet;

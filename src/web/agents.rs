@@ -73,6 +73,8 @@ struct Row {
     seen: Moment,
     version: String,
     sandbox: String,
+    /// Since when the disk holds builds back, and how little room it has.
+    low: Option<(Moment, String)>,
     may_resume: bool,
 }
 
@@ -82,6 +84,7 @@ impl Row {
             name: super::ansi::shown(&agent.name),
             address: percent_encoding::utf8_percent_encode(&agent.name, percent_encoding::NON_ALPHANUMERIC).to_string(),
             class: match agent.standing {
+                Standing::Working if agent.is_held_back() => "waiting",
                 Standing::Working => "passed",
                 Standing::Paused | Standing::Draining => "waiting",
                 Standing::Away => "cancelled",
@@ -92,6 +95,9 @@ impl Row {
             seen: Moment::new(agent.seen_at, now()),
             version: super::ansi::shown(&agent.version),
             sandbox: super::ansi::shown(&agent.sandbox),
+            low: agent.disk_low.as_ref().map(|words| {
+                (Moment::new(agent.disk_low_since.unwrap_or(agent.seen_at), now()), super::ansi::shown(words))
+            }),
             may_resume: agent.order != Order::Run,
         }
     }

@@ -306,6 +306,8 @@ pub struct Counts {
     pub caches: Vec<(Level, u64, u64)>,
     /// What this process's agent keeps for later builds, in bytes.
     pub snapshot_bytes: u64,
+    /// Bytes and inodes that are free on the disk of this process's data, where the system says so.
+    pub disk_free: Option<(u64, u64)>,
     /// Looks for what was missed since the start, by how they ended: `ok`, `failed`.
     pub looks: Vec<(&'static str, u64)>,
     /// What they found, by kind: `push`, `tag`, `pull_request`, `deleted`, `closed`.

@@ -232,6 +232,8 @@ pub(super) struct Lane {
     pub(super) reason: Option<String>,
     /// Lines to paste that mend it.
     pub(super) mend: Option<String>,
+    /// The hosts that it asked for.
+    pub(super) reached: Vec<Host>,
     /// Where its bar begins and how long it is, in percent of the build's time.
     pub(super) bar: Option<(String, String)>,
     pub(super) log: Option<Tail>,
@@ -255,6 +257,12 @@ impl CacheWord {
         };
         Some(CacheWord { word: step.cache.as_str(), text })
     }
+}
+
+/// A host that a step asked for, with its bytes.
+pub(super) struct Host {
+    pub(super) words: String,
+    pub(super) closed: bool,
 }
 
 /// The end of a step's log.
@@ -302,6 +310,11 @@ pub(super) fn lanes(build: &Build, snapshot: Snapshot, now: Timestamp) -> Vec<La
             ending: ending(step).filter(|ending| !step.reason.as_ref().is_some_and(|reason| reason.contains(ending))),
             reason: step.reason.as_deref().map(shown),
             mend: step.mend.as_deref().map(shown_lines),
+            reached: step
+                .reached
+                .iter()
+                .map(|host| Host { words: shown(&host.to_string()), closed: host.closed })
+                .collect(),
             bar: ran.map(|(began, took)| {
                 (percent(began.since(start).min(whole - hair), whole), percent(took.max(hair), whole))
             }),

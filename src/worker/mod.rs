@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
 use crate::config::secret::Secret;
-use crate::config::server::{Agent, Forges, Forks, Statuses, Web};
+use crate::config::server::{Agent, Forges, Forks, Sandbox, Statuses, Web};
 use crate::disk::Disk;
 use crate::domain::agent::Order;
 use crate::domain::build::{Build, Cause};
@@ -58,6 +58,8 @@ pub struct Worker {
     pub secrets: watch::Receiver<Arc<[Secret]>>,
     /// Contexts and mode of statuses.
     pub statuses: watch::Receiver<Arc<Statuses>>,
+    /// What installs may reach.
+    pub sandbox: watch::Receiver<Arc<Sandbox>>,
     /// For `CI_BUILD_URL`.
     pub web: Arc<Web>,
     /// What all builds share.
@@ -291,6 +293,7 @@ impl Worker {
     /// so that it would have been queued.
     async fn job(&self, build: &Build) -> Result<Job, Verdict> {
         let forges = self.forges.borrow().clone();
+        let sandbox = self.sandbox.borrow().clone();
         let gone = || {
             let why = format!("{} is no longer in the server's configuration", build.repo);
             Verdict::new(Outcome::Broken, sentence::broken(&why, 1))
@@ -319,6 +322,7 @@ impl Worker {
             limits: rules.limits,
             scripts: rules.scripts,
             bundle_network: rules.network,
+            sandbox,
             registries: registries.collect(),
             git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
             cache: rules.cache,

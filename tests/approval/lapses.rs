@@ -53,6 +53,8 @@ fn the_next_push_and_the_end_of_the_pull_request_take_the_word_back() {
         let request = Request::new(kind);
         let server = &request.server;
         let (first_sha, first) = request.moves("one");
+        let labeled = server.deliver(&request.repo.pull_request("labeled", 7, "fix", &first_sha, true));
+        assert_eq!((labeled.code, &labeled.json()["builds"]), (200, &json!([])), "no new commit");
         let (second_sha, second) = request.moves("two");
         assert_eq!(request.reason(first), format!("superseded by #{second}"));
         assert_eq!(approve(server, first, ""), (409, "head_moved".into()));

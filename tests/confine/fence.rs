@@ -86,7 +86,9 @@ async fn a_network_with_a_door_has_one_way_out() {
     );
     command.argv = ["/bin/bash", "-c", &script].map(str::to_owned).to_vec();
     command.network = Network::Hosts(vec!["fonts.example:443".to_owned()]);
-    let (running, door) = holder.start_with_door(&command).await.expect("started").expect("a network of its own");
+    let started = holder.start_with_door(&command, &[]).await.expect("started");
+    let (running, mut doors) = started.expect("a network of its own");
+    let door = doors.remove(0);
     let answered = tokio::task::spawn_blocking(move || {
         use std::io::{BufRead as _, Write as _};
         let (mut stream, _) = door.accept().expect("the step comes to the door");

@@ -86,7 +86,7 @@ fn npm_beside_bower_then_webpack() {
         &[&format!("npm: npm ci | bower: {BOWER}"), "bundle: webpack --mode production"],
     );
     let networks: Vec<&Network> = plan.steps().map(|step| &step.network).collect();
-    assert_eq!(networks, [&Network::Open, &Network::Open, &Network::Closed]);
+    assert_eq!(networks, [&Network::Registries, &Network::Registries, &Network::Closed]);
     assert!(plan.notices.is_empty(), "{:?}", plan.notices);
     let seen: Vec<&str> = plan.decisions.iter().map(|decision| decision.seen.as_str()).collect();
     assert_eq!(seen, ["package-lock.json", "bower.json", "webpack.config.js"]);

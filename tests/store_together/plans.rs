@@ -58,12 +58,12 @@ async fn work(store: &Store) {
     store.expire_leases().await.expect("store");
     store.recover("agent").await.expect("store");
     let waiting = take(store, "acme/r8", "three", push("b1008", 9)).await.builds[0];
-    assert_eq!(store.cancel(waiting, "jane").await, Ok(CancelAnswer::Cancelled));
-    store.rerun(waiting, true, "jane").await.expect("store");
+    assert_eq!(store.cancel(waiting, &jane()).await, Ok(CancelAnswer::Cancelled));
+    store.rerun(waiting, AGAIN, &jane()).await.expect("store");
 
     const BUDGET: Budget = Budget(&[Bound { window: LEASE, most: 80 }]);
     let host = || Some(HostBudget { host: "api".into(), budget: BUDGET });
-    assert_eq!(store.due_forges().await.expect("store"), [repo.forge.clone()]);
+    assert_eq!(store.due_forges().await.expect("store"), std::slice::from_ref(&repo.forge));
     let taken = store.take(&repo.forge, "sender", 4, Duration::from_secs(45), host()).await.expect("store");
     assert_eq!(taken.items.len(), 4);
     // What failed looks through all that is due for what is too old: no more often than a forge that is away is asked.

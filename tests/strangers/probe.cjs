@@ -241,7 +241,9 @@ async function network() {
       await reach(`${name} by a name through the proxy`, { host: hostname, port: Number(door) }, `CONNECT localhost:${port} HTTP/1.1\r\n\r\n`);
     }
   }
-  await reach('an abstract socket', { path: `\0${known.abstract}` });
+  // node pads such a name.
+  attempt('network', () => run('perl', '-e', `use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); print "there" if connect($s, pack("S a*", AF_UNIX, "\\0${known.abstract}"))`)
+    .stdout === 'there' && 'an abstract socket');
   await reach('a socket in a folder', { path: known.socket });
   const sockets = [];
   attempt('nothing', () => walk('/run', (file, entry) => entry.isSocket() && sockets.push(file)));

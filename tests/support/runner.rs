@@ -113,6 +113,7 @@ pub(crate) fn job_of(source: &Path, trust: Trust) -> Job {
         limits: defaults().agent.limits.clone(),
         scripts: Default::default(),
         bundle_network: false,
+        sandbox: Arc::clone(&defaults().sandbox),
         registries: Vec::new(),
         git: None,
         cache: true,

@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) repo: String,
     /// Further lines of each `[[forge]]` block.
     pub(crate) forge: String,
-    /// Further tables.
+    /// Further tables. Without a `[sandbox]` of theirs installs also reach the forge's git, where components of bower are.
     pub(crate) tables: String,
     /// The program's part: `serve` or `agent`.
     pub(crate) command: &'static str,
@@ -371,9 +371,11 @@ drain_timeout = "30s"
 [toolchain]
 node = "{node}"
 
+{sandbox}
 {tables}
 "#,
         node = node_major(),
+        sandbox = if tables.contains("[sandbox]") { String::new() } else { reaching(&[forge.git.origin()]) },
     );
     for kind in [Kind::Gitea, Kind::Github] {
         text.push_str(&format!(
@@ -398,6 +400,12 @@ hook_secret = "{HOOK_SECRET}"
         ));
     }
     text
+}
+
+/// `[sandbox]` of a server whose installs reach these, each `http://host:port`, beside where the tools go.
+pub(crate) fn reaching(origins: &[String]) -> String {
+    let hosts = origins.iter().map(|origin| format!(", {:?}", origin.trim_start_matches("http://")));
+    format!("[sandbox]\ninstall_hosts = [\"npm\", \"yarn\", \"bower\", \"node\"{}]\n", hosts.collect::<String>())
 }
 
 /// The node of this machine: repositories here ask for none.

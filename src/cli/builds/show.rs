@@ -73,6 +73,9 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
             let reason = step.reason.as_deref().filter(|_| step.reason != build.reason);
             lines.extend(reason.map(|reason| format!("  {}: {}", one_line(&step.name), one_line(reason))));
         }
+        for step in build.steps.iter().filter(|step| !step.reached.is_empty()) {
+            lines.push(format!("  {} reached {}", one_line(&step.name), one_line(&step.reached_in_words())));
+        }
         for step in &build.steps {
             lines.extend(mending(step));
         }

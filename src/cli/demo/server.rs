@@ -225,6 +225,9 @@ drain_timeout = "1s"
 [toolchain]
 node = "{node}"
 
+[sandbox]
+install_hosts = ["npm", "yarn", "bower", "node", {components}]
+
 [[forge]]
 name = "demo"
 kind = "gitea"
@@ -240,6 +243,8 @@ hook_secret_file = "{HOOK_SECRET}"
         node = settings.ready.node_major,
         api = quoted(&format!("{}/api/v1", settings.forge_url)),
         web = quoted(settings.forge_url),
+        // The sample's bower components are repositories of the demo's own forge.
+        components = quoted(settings.forge_url.trim_start_matches("http://")),
     );
     if let Some(file) = &settings.ready.ca_file {
         text.push_str(&format!("\n[network]\nca_file = {}\n", quoted(file)));
@@ -268,6 +273,7 @@ mod tests {
         assert_eq!(table["server"]["listen"].as_str(), Some("127.0.0.1:4711"));
         assert_eq!(table["network"]["ca_file"].as_str(), Some("/etc/\"quoted\".pem"));
         assert_eq!(table["forge"][0]["api_url"].as_str(), Some("http://127.0.0.1:2/api/v1"));
+        assert_eq!(table["sandbox"]["install_hosts"][4].as_str(), Some("127.0.0.1:2"));
     }
 
     #[test]

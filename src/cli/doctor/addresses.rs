@@ -9,7 +9,7 @@ use url::Url;
 use super::finding::Finding;
 use crate::config::server::{Access, Network, Registry, Server};
 use crate::outside;
-use crate::toolchain::{Toolchain, bower_registry};
+use crate::toolchain::{Toolchain, bower_places};
 
 const OUTSIDE: &str = "outside";
 
@@ -54,8 +54,8 @@ pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bo
     if let Some(mirror) = mirror {
         need(mirror, "other versions of node", true);
     }
-    let bower = bower_registry(toolchain, &settings.data_dir.join("tools")).await;
-    if let Some(registry) = &bower {
+    let bower = bower_places(toolchain, &settings.data_dir.join("tools")).await;
+    for registry in bower.iter().flat_map(|places| &places.registries) {
         need(registry, "bower", false);
     }
     if configured {

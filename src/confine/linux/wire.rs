@@ -1,11 +1,12 @@
 //! What the agent and a holder say to each other: JSON after its length (u32, little endian), over a socket pair.
 //!
-//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (`SCM_RIGHTS`), and behind it
-//! the socket over which a step with a door sends the socket that it listens on.
+//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (`SCM_RIGHTS`), behind it
+//! the socket over which a step with doors sends the sockets that it listens on, and last the file of its control group.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
@@ -17,9 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
+use crate::process::Bound;
 
 /// Longer messages are a fault of ours, not of a step: an environment of 4 MiB can't be passed to exec(2).
 const LONGEST: usize = 4 * 1024 * 1024;
+
+/// Descriptors that go beside one message; [`DOORS`](crate::confine::DOORS) and some room.
+const BESIDE: usize = 20;
 
 /// Names a step within its holder.
 pub type StepId = u64;
@@ -36,6 +41,21 @@ pub enum Netns {
     Door,
 }
 
+/// What the holder does for a step beside starting it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The step's first process is put under Landlock, or not started.
+    pub landlock: bool,
+    /// Under the seccomp filters too.
+    pub seccomp: bool,
+    /// It starts in a control group: the descriptor of that one's `cgroup.procs` comes along.
+    pub cgroup: bool,
+    /// Bytes of memory that no control group counts: the holder does, and ends the step beyond.
+    pub memory: Option<u64>,
+    /// The same for processes and threads.
+    pub processes: Option<u64>,
+}
+
 /// From the agent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +70,10 @@ pub enum Request {
         command: StepCommand,
         /// Give it a network namespace of its own.
         netns: Netns,
+        /// Where else a socket is to listen in a network with a door.
+        doors: Vec<SocketAddr>,
+        /// What else is done for it.
+        terms: Terms,
     },
     /// SIGTERM to the step.
     Terminate(StepId),
@@ -80,8 +104,10 @@ pub enum Reply {
     Exited {
         /// Which one.
         id: StepId,
-        /// The status; `None` when bubblewrap could not build the fence.
+        /// The status; `None` when the fence could not be built.
         status: Option<i32>,
+        /// The bound that it passed, where the holder counted.
+        over: Option<Bound>,
     },
 }
 
@@ -98,9 +124,9 @@ pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Sends some of `bytes` and, beside the first of them, up to two descriptors. Gives how many bytes went.
+/// Sends some of `bytes` and, beside the first of them, up to [`BESIDE`] descriptors. Gives how many bytes went.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BESIDE))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
         beside.push(SendAncillaryMessage::ScmRights(fds));
@@ -138,7 +164,7 @@ impl Inbox {
     /// `WouldBlock` on a socket that does not block; what recvmsg(2) says.
     pub fn receive(&mut self, socket: impl AsFd) -> io::Result<bool> {
         let mut piece = [0; 64 * 1024];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BESIDE))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let mut into = [IoSliceMut::new(&mut piece)];
         let got = recvmsg(socket, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;

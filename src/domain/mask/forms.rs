@@ -79,9 +79,9 @@ fn in_base64(part: &[u8], forms: &mut BTreeSet<Vec<u8>>) {
             (STANDARD_NO_PAD.encode(&bytes), STANDARD.encode(&bytes)),
             (URL_SAFE_NO_PAD.encode(&bytes), URL_SAFE.encode(&bytes)),
         ] {
-            forms.insert(bare[first..decided].as_bytes().to_vec());
-            forms.insert(bare[first..].as_bytes().to_vec());
-            forms.insert(padded[first..].as_bytes().to_vec());
+            forms.insert(bare.as_bytes()[first..decided].to_vec());
+            forms.insert(bare.as_bytes()[first..].to_vec());
+            forms.insert(padded.as_bytes()[first..].to_vec());
         }
     }
 }

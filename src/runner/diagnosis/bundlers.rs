@@ -1,9 +1,7 @@
 //! Bundlers and task runners beside webpack: Vite and rollup, Angular, Next.js, gulp, grunt.
 
-use super::{Diagnosis, Finished, after, between, mend};
-use crate::domain::build::StepKind;
+use super::{Diagnosis, Finished, after, between, closed, mend};
 use crate::domain::spec::Network;
-use crate::domain::trust::Trust;
 
 /// Reads what they print when they give up.
 pub(super) fn diagnose(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
@@ -22,27 +20,8 @@ fn fonts(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
     if step.network == Network::Open {
         return Some(Diagnosis::theirs(format!("Next.js could not fetch the font {font} from Google Fonts")));
     }
-    Some(closed(step, "fonts.googleapis.com", &["fonts.googleapis.com:443", "fonts.gstatic.com:443"]))
-}
-
-/// A step that asked for a host and may not reach it. The lines keep what is open already, since they replace it.
-pub(super) fn closed(step: &Finished<'_>, host: &str, addresses: &[impl AsRef<str>]) -> Diagnosis {
-    let open: &[String] = if let Network::Hosts(hosts) = &step.network { hosts } else { &[] };
-    let all = open.iter().map(String::as_str).chain(addresses.iter().map(AsRef::as_ref));
-    let list = all.map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ");
-    match (step.trust, step.kind) {
-        (Trust::Fork, _) => {
-            Diagnosis::theirs(format!("{host} is closed to this step; a fork's build has no network here"))
-        }
-        (_, StepKind::Bundle) => {
-            Diagnosis::theirs(format!("{host} is closed to this step; allow it: bundle.network in .hookmill.toml"))
-                .mended_by(mend::repository(&format!("[bundle]\nnetwork = [{list}]")))
-        }
-        _ => {
-            Diagnosis::theirs(format!("{host} is closed to this step; allow it: the check's network in .hookmill.toml"))
-                .mended_by(mend::repository(&format!("# in the check's own [[check]]\nnetwork = [{list}]")))
-        }
-    }
+    let addresses = ["fonts.googleapis.com:443", "fonts.gstatic.com:443"].map(str::to_owned);
+    Some(closed::to(step, "fonts.googleapis.com", &addresses))
 }
 
 /// `bundle initial exceeded maximum budget. Budget 500.00 kB was not met by 12.00 kB with a total of 512.00 kB.`

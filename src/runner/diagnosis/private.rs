@@ -72,7 +72,9 @@ mod tests {
                 output,
                 names: &|_| Vec::new(),
                 withheld: &[&registry],
-                refused: &[],
+                visits: &[],
+                install_hosts: &[],
+                is_local: false,
             });
             assert_eq!(said.outcome, Outcome::Failed, "{output}");
             let told = said.reason == format!("{expected} is private, and a fork's build gets no registry token");

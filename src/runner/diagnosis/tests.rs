@@ -24,7 +24,9 @@ fn finished<'a>(kind: StepKind, tool: &'a str, output: &'a str) -> Finished<'a> 
         exit: Exit::Code(1),
         output,
         withheld: &[],
-        refused: &[],
+        visits: &[],
+        install_hosts: &[],
+        is_local: false,
     }
 }
 

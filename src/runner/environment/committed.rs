@@ -8,6 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde_json::Value;
+use url::Url;
+
 use crate::config::server::{Access, Registry};
 use crate::domain::build::StepKind;
 use crate::domain::spec::StepSpec;
@@ -38,6 +41,41 @@ pub fn variables(root: &Path, step: &StepSpec, registries: &[Registry]) -> BTree
         variables.extend(tokens(&files, registries));
     }
     variables
+}
+
+/// Every http address that these files name: where a repository's own settings send its managers, to registries, mirrors
+/// of binaries, headers.
+pub fn addresses(root: &Path, dir: &str) -> Vec<Url> {
+    let (files, _) = read(root, dir);
+    let lines = files.iter().flat_map(|file| file.text.lines().map(str::trim));
+    lines.filter(|line| !line.starts_with(['#', ';'])).flat_map(urls).collect()
+}
+
+fn urls(line: &str) -> impl Iterator<Item = Url> + '_ {
+    let ends = |c: char| c.is_whitespace() || "\"'`,<>()[]{}".contains(c);
+    let starts = line.match_indices("http").map(move |(at, _)| line[at..].split(ends).next().unwrap_or_default());
+    starts
+        .filter(|word| !word.contains('$'))
+        .filter_map(|word| Url::parse(word).ok())
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// Where a repository's own `.bowerrc` has names looked up, in the folder or the nearest above it.
+pub fn bower_registries(root: &Path, dir: &str) -> Vec<Url> {
+    let (files, _) = read(root, dir);
+    let settings = files.iter().filter(|file| file.name == ".bowerrc");
+    let found = settings.filter_map(|file| {
+        let settings: Value = serde_json::from_str(file.text.trim_start_matches('\u{feff}')).ok()?;
+        let registry = settings.get("registry")?;
+        // Either one address, or one for each purpose.
+        let search = registry.get("search").or_else(|| registry.get("default")).unwrap_or(registry);
+        let texts: Vec<&str> = match search {
+            Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
+            one => one.as_str().into_iter().collect(),
+        };
+        Some(texts.into_iter().flat_map(urls).collect::<Vec<_>>()).filter(|urls| !urls.is_empty())
+    });
+    found.into_iter().next().unwrap_or_default()
 }
 
 /// The files that a manager started in `dir` may read there and in the folders above, and whether that is all of
@@ -207,6 +245,45 @@ mod tests {
         assert_eq!(tokens(&file, &[acme().without_token()]), BTreeMap::new());
         let names: Vec<String> = needed("${A}${B_1}${C:-x} ${D-x} $E ${F").into_iter().collect();
         assert_eq!(names, ["A", "B_1"]);
+    }
+
+    #[test]
+    fn where_a_repository_sends_its_managers() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join("client")).expect("a folder");
+        for (path, text) in [
+            (
+                ".npmrc",
+                "; https://comment.example\nregistry=https://npm.acme.dev/js/\n//npm.acme.dev/:_authToken=${T}\n",
+            ),
+            (
+                "client/.npmrc",
+                "sass_binary_site = \"http://mirror.acme.dev:8080/sass\"\n@x:registry=https://${HOST}/\n",
+            ),
+            (".yarnrc.yml", "npmScopes: {acme: {npmRegistryServer: 'https://yarn.acme.dev'}}\n"),
+            ("bunfig.toml", "[install.scopes]\nacme = \"https://bun.acme.dev/\"\n"),
+            (".bowerrc", r#"{"registry": {"search": ["https://one.example", "https://two.example"]}}"#),
+        ] {
+            std::fs::write(dir.path().join(path), text).expect("a file");
+        }
+        let hosts = |dir: &Path, at: &str| -> Vec<String> {
+            addresses(dir, at).iter().map(|url| url.origin().ascii_serialization()).collect()
+        };
+        assert_eq!(
+            hosts(dir.path(), "client"),
+            [
+                "http://mirror.acme.dev:8080",
+                "https://npm.acme.dev",
+                "https://yarn.acme.dev",
+                "https://one.example",
+                "https://two.example",
+                "https://bun.acme.dev"
+            ]
+        );
+        let names = |at: &str| bower_registries(dir.path(), at).iter().map(Url::to_string).collect::<Vec<_>>();
+        assert_eq!(names("client"), ["https://one.example/", "https://two.example/"]);
+        std::fs::write(dir.path().join("client/.bowerrc"), r#"{"registry": "http://127.0.0.1:9/"}"#).expect("a file");
+        assert_eq!(names("client"), ["http://127.0.0.1:9/"], "the nearest");
     }
 
     #[test]

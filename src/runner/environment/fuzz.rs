@@ -39,7 +39,8 @@ fn settings(bytes: &[u8]) {
     for name in needed(&text).iter().chain(given.keys()) {
         assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && !name.is_empty(), "{name:?}");
     }
-    if given.is_empty() {
+    // Who knows it already has no need of us.
+    if given.is_empty() || text.contains(TOKEN) {
         return;
     }
     // ini(1) divides lines at any of these; a comment is one that begins with its sign.

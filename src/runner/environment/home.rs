@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::config::secret::Secret;
 use crate::config::server::{Access, Network, Registry};
+use crate::confine::DOOR;
 use crate::runner::downloads::DOWNLOADS;
 use crate::tree::{Dir, NewFile, TreeError};
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub authorities: Option<String>,
     /// HOME as a step sees it.
     pub home: PathBuf,
+    /// Whether installs reach out only through a gate, of which Berry hears by variables.
+    pub gated: bool,
     /// Whether yarn 1 keeps what it downloads; see [`Lockfiles::can_be_mirrored`].
     ///
     /// [`Lockfiles::can_be_mirrored`]: crate::runner::downloads::Lockfiles::can_be_mirrored
@@ -56,18 +59,23 @@ const CREDENTIALS: &str = ".git-credentials";
 const FILES: [&str; 6] = [".npmrc", ".yarnrc", ".yarnrc.yml", ".gitconfig", CREDENTIALS, AUTHORITIES];
 
 impl Settings {
-    /// Whether a stage that installs is given more than others.
+    /// Whether the files of a stage that installs are not those of others.
+    pub fn differ(&self) -> bool {
+        self.gated || self.holds_tokens()
+    }
+
+    /// Whether a stage that installs is given tokens.
     pub fn holds_tokens(&self) -> bool {
         self.git.is_some() || self.registries.iter().any(|registry| matches!(registry.access, Access::Token(_)))
     }
 
-    /// Writes the files into `home` (as the agent sees it), with the tokens or without. What a step left in the place
-    /// of one of them, a link too, is replaced and never followed.
+    /// Writes the files into `home` (as the agent sees it), for a stage that installs or for another. What a step left in
+    /// the place of one of them, a link too, is replaced and never followed.
     ///
     /// # Errors
     /// When a file can't be written.
-    pub fn write(&self, home: &Path, tokens: bool) -> Result<(), TreeError> {
-        let files = self.files(tokens);
+    pub fn write(&self, home: &Path, installs: bool) -> Result<(), TreeError> {
+        let files = self.files(installs);
         let dir = Dir::open(home)?;
         for name in FILES {
             match files.iter().find(|(file, _)| *file == name) {
@@ -80,15 +88,15 @@ impl Settings {
         Ok(())
     }
 
-    /// The files, by name.
-    pub fn files(&self, tokens: bool) -> Vec<(&'static str, String)> {
+    /// The files, by name: with the tokens for a stage that installs.
+    pub fn files(&self, installs: bool) -> Vec<(&'static str, String)> {
         let mut files = vec![
-            (".npmrc", self.npmrc(tokens)),
+            (".npmrc", self.npmrc(installs)),
             (".yarnrc", self.classic_yarnrc()),
-            (".yarnrc.yml", self.yarnrc(tokens)),
-            (".gitconfig", self.gitconfig(tokens)),
+            (".yarnrc.yml", self.yarnrc(installs)),
+            (".gitconfig", self.gitconfig(installs)),
         ];
-        if let Some(git) = self.git.as_ref().filter(|_| tokens) {
+        if let Some(git) = self.git.as_ref().filter(|_| installs) {
             files.push((CREDENTIALS, credentials(git)));
         }
         if let Some(authorities) = &self.authorities {
@@ -134,7 +142,7 @@ impl Settings {
 
     /// For Berry, which reads no `.npmrc`. Its tokens stand with the registries' addresses: there they also serve a
     /// repository whose own `.yarnrc.yml` names the scope.
-    fn yarnrc(&self, tokens: bool) -> String {
+    fn yarnrc(&self, installs: bool) -> String {
         let mut text = String::new();
         let default = self.default_registry().map(address);
         let agents = || self.registry.as_deref().map(|registry| registry.trim_end_matches('/').to_owned());
@@ -152,7 +160,9 @@ impl Settings {
             text.push_str("unsafeHttpWhitelist:\n");
             plain.iter().for_each(|host| text.push_str(&format!("  - \"{host}\"\n")));
         }
-        self.proxy(&mut text);
+        if !(installs && self.gated) {
+            self.proxy(&mut text);
+        }
         if self.registries.iter().any(|registry| !registry.scopes.is_empty()) {
             text.push_str("npmScopes:\n");
         }
@@ -163,7 +173,7 @@ impl Settings {
             }
         }
         let opened: Vec<_> =
-            self.registries.iter().filter_map(|one| Some((one, token(one)?))).filter(|_| tokens).collect();
+            self.registries.iter().filter_map(|one| Some((one, token(one)?))).filter(|_| installs).collect();
         if !opened.is_empty() {
             text.push_str("npmRegistries:\n");
         }
@@ -187,12 +197,18 @@ impl Settings {
         }
     }
 
-    fn gitconfig(&self, tokens: bool) -> String {
+    fn gitconfig(&self, installs: bool) -> String {
         let mut text = String::new();
         if let Some(file) = &self.trusted {
             let _ = writeln!(text, "[http]\n\tsslCAInfo = \"{}\"", file.display());
         }
-        if let Some(git) = self.git.as_ref().filter(|_| tokens) {
+        if self.gated && installs {
+            // A gate speaks http. Nobody but an attacker misses git's own: it proves nothing of who answers.
+            text.push_str("[url \"https://\"]\n\tinsteadOf = git://\n");
+            // bower takes away the variable that git would read.
+            let _ = writeln!(text, "[http]\n\tproxy = http://{DOOR}");
+        }
+        if let Some(git) = self.git.as_ref().filter(|_| installs) {
             let origin = git.web_url.origin().ascii_serialization();
             // The helper is asked for this origin only, also after a redirect; an `http.extraHeader` would go along.
             let store = self.home.join(CREDENTIALS);

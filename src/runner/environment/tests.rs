@@ -51,7 +51,7 @@ fn step(kind: StepKind, tool: &str) -> StepSpec {
         then: Vec::new(),
         env: BTreeMap::new(),
         tools: Vec::new(),
-        network: if kind == StepKind::Install { Network::Open } else { Network::Closed },
+        network: if kind == StepKind::Install { Network::Registries } else { Network::Closed },
         timeout: Duration::from_secs(1),
         allow_failure: false,
         retry: 0,
@@ -71,6 +71,7 @@ struct Given {
     scripts: bool,
     withheld: Vec<&'static str>,
     secrets: BTreeMap<String, String>,
+    gate: Option<Rules>,
     committed: BTreeMap<String, String>,
     registry_tokens: bool,
     server_env: BTreeMap<String, String>,
@@ -91,6 +92,7 @@ fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, St
         scripts: true,
         withheld: Vec::new(),
         secrets: BTreeMap::new(),
+        gate: None,
         committed: BTreeMap::new(),
         registry_tokens: false,
         server_env: BTreeMap::new(),
@@ -104,7 +106,7 @@ fn made(step: &StepSpec, change: impl FnOnce(&mut Given)) -> BTreeMap<String, St
         place: &Place { build: "/build".into(), home: "/home/build".into(), tmp: "/tmp".into() },
         outfit: &given.outfit,
         network: &given.network,
-        door: None,
+        gate: given.gate.as_ref(),
         certificates: &given.certificates,
         node_options: given.node_options,
         first_on_path: None,
@@ -210,6 +212,31 @@ fn the_exact_names() {
     assert_eq!(further(&install), names);
     assert_eq!(install["no_proxy"], "localhost,127.0.0.1,::1,.lan");
     assert!(further(&outside(&step(StepKind::Bundle, "bundle"))).is_empty(), "a closed step has no use for them");
+}
+
+#[test]
+fn through_a_gate() {
+    let rules = |hosts: &[&str]| Some(Rules::new(hosts.iter().copied()));
+    let install = made(&step(StepKind::Install, "npm"), |given| {
+        let mut rules = Rules::new(["127.0.0.1:4873"]);
+        rules.names("https://names.example/".parse().expect("an address"));
+        given.gate = Some(rules);
+        given.network.proxy = Some("http://the.companys:3128".into());
+    });
+    assert_eq!(install["https_proxy"], "http://127.0.0.1:3128", "the company's is behind the door");
+    assert_eq!(install["npm_config_https_proxy"], install["HTTP_PROXY"]);
+    assert_eq!(install["YARN_HTTPS_PROXY"], install["HTTP_PROXY"]);
+    assert_eq!(install["NO_PROXY"], "localhost,::1", "names may lead to further ports of it");
+    let without_names = made(&step(StepKind::Install, "npm"), |given| given.gate = rules(&["127.0.0.1:4873"]));
+    assert_eq!(without_names["NO_PROXY"], "localhost,127.0.0.1,::1", "it has a door of its own");
+    assert_eq!(install["npm_config_noproxy"], install["no_proxy"]);
+    assert_eq!(install["bower_registry__search"], "[http://127.0.0.1:3128/names.example]");
+    let bundle = made(&step(StepKind::Bundle, "bundle"), |given| given.gate = rules(&["fonts.example:443"]));
+    assert_eq!(
+        (bundle["HTTP_PROXY"].as_str(), bundle["NO_PROXY"].as_str()),
+        ("http://127.0.0.1:3128", "localhost,127.0.0.1,::1")
+    );
+    assert!(!bundle.contains_key("npm_config_proxy"), "what a bundle starts has its own settings");
 }
 
 #[test]

@@ -1,18 +1,24 @@
 //! A step that may reach some hosts: those answer, what else it asked for is named with the lines that would open it.
+//! `installs` has package managers, `elsewhere` a network of the test's own, with addresses that nobody may ask here.
+
+mod elsewhere;
+mod installs;
 
 #[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
+#[path = "../support/forge.rs"]
 mod forge;
 #[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
+#[path = "../support/git_http.rs"]
 mod git_http;
+#[path = "../support/managers.rs"]
+mod managers;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/registry.rs"]
+#[path = "../support/registry.rs"]
 mod registry;
-#[path = "support/runner.rs"]
+#[path = "../support/runner.rs"]
 mod runner;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
+#[path = "../support/server.rs"]
 mod server;
 
 use std::path::Path;

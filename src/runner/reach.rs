@@ -1,0 +1,205 @@
+//! What the steps of a build may reach over the network.
+//!
+//! A step with a network of its own reaches only what goes through the gate at its door. For an install that is where
+//! package managers are configured to go: by the operator, and in a trusted or member build by the repository's own
+//! settings. A fork's settings open nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use url::Url;
+
+use crate::config::server::{InstallHost, Sandbox};
+use crate::domain::build::StepKind;
+use crate::domain::spec::{Network, StepSpec};
+use crate::domain::trust::Trust;
+use crate::egress::Rules;
+use crate::toolchain::BowerPlaces;
+
+use super::course::Course;
+use super::environment::committed;
+
+/// Whatever yarn 1 was told: its lockfiles name this registry, and it takes them at their word.
+const YARNS_OWN: &str = "https://registry.yarnpkg.com/";
+/// Where node-gyp fetches headers, unless node comes from a mirror.
+const NODES_OWN: &str = "https://nodejs.org/";
+/// GitHub has the archives there that bower fetches instead of cloning.
+const GITHUBS_ARCHIVES: &str = "https://codeload.github.com/";
+
+/// What the steps of a build may reach.
+pub(super) struct Reach {
+    /// Whether this host has networks to keep steps in.
+    is_gated: bool,
+    /// Whether what is closed is let through and told.
+    reports: bool,
+    installs: Rules,
+}
+
+impl Reach {
+    /// For these steps of a build: those that are to run.
+    pub(super) async fn of(course: &Course<'_>, steps: impl Iterator<Item = &StepSpec>) -> Reach {
+        let is_gated = course.parts.layers.has_netns();
+        let trust = course.job.build.trust;
+        let installs: Vec<&StepSpec> = steps.filter(|step| step.kind == StepKind::Install).collect();
+        let rules =
+            if is_gated && !installs.is_empty() { of_installs(course, &installs).await } else { Rules::default() };
+        Reach { is_gated, reports: course.job.sandbox.reports && trust == Trust::Trusted, installs: rules }
+    }
+
+    /// What a step may reach through its gate; `None` for one that has none: it is closed, or it has the machine's network.
+    pub(super) fn rules(&self, step: &StepSpec) -> Option<Rules> {
+        let rules = match &step.network {
+            Network::Open => return None,
+            Network::Closed if !self.reports => return None,
+            Network::Closed => Rules::default(),
+            Network::Registries => self.installs.clone(),
+            Network::Hosts(hosts) => Rules::new(hosts.iter().map(String::as_str)),
+        };
+        self.is_gated.then(|| if self.reports { rules.reporting() } else { rules })
+    }
+}
+
+async fn of_installs(course: &Course<'_>, steps: &[&StepSpec]) -> Rules {
+    let (job, parts, tools) = (course.job, course.parts, course.tools);
+    let has_bower = course.tree.done.listing.paths.iter().any(|path| path.rsplit('/').next() == Some("bower.json"));
+    let wants_bower = has_bower && job.sandbox.install_hosts.contains(&InstallHost::Bower);
+    let bower = if wants_bower { Some(parts.tools.bower_places(&parts.tools_dir()).await) } else { None };
+    let agents = Agents {
+        registry: tools.registry.as_deref().and_then(|registry| Url::parse(registry).ok()),
+        node_mirror: parts.toolchain.node_mirror.clone(),
+        bower: bower.as_deref(),
+        env: &job.env,
+    };
+    let mut rules = listed(&job.sandbox, &agents);
+    for registry in &job.registries {
+        rules.open_inside(&registry.url);
+    }
+    if let Some(git) = &job.git {
+        rules.open_inside(&git.web_url);
+    }
+    let dirs: BTreeSet<&str> = steps.iter().map(|step| step.dir.as_str()).collect();
+    let own = (job.build.trust != Trust::Fork).then(|| Own::of(&course.sources, &dirs, steps));
+    let names = own.as_ref().map(|own| own.names.clone()).filter(|names| !names.is_empty());
+    if let Some(own) = own {
+        own.addresses.iter().for_each(|url| rules.open(url));
+    }
+    if let Some(bower) = bower {
+        names.unwrap_or_else(|| bower.registries.clone()).into_iter().for_each(|registry| rules.names(registry));
+    }
+    rules
+}
+
+/// Where the agent's own tools go.
+struct Agents<'a> {
+    registry: Option<Url>,
+    node_mirror: Option<Url>,
+    /// `None` for a build without bower.
+    bower: Option<&'a BowerPlaces>,
+    /// `env` of the server's configuration.
+    env: &'a BTreeMap<String, String>,
+}
+
+/// What `install_hosts` opens.
+fn listed(sandbox: &Sandbox, agents: &Agents<'_>) -> Rules {
+    let written = sandbox.install_hosts.iter().filter(|host| matches!(host, InstallHost::Host(_)));
+    let mut rules = Rules::new(written.map(InstallHost::as_str));
+    // Their own defaults are settings like any other: nobody else could have written them.
+    let own = |text: &str| Url::parse(text).expect("a constant that parses");
+    for host in &sandbox.install_hosts {
+        match host {
+            InstallHost::Packages(_) => agents.registry.iter().for_each(|url| rules.open_inside(url)),
+            InstallHost::Yarn => {
+                agents.registry.iter().for_each(|url| rules.open_inside(url));
+                rules.open_inside(&own(YARNS_OWN));
+            }
+            InstallHost::Node => match &agents.node_mirror {
+                Some(mirror) => rules.open_inside(mirror),
+                None => rules.open_inside(&own(NODES_OWN)),
+            },
+            InstallHost::Bower => {
+                for url in agents.bower.iter().flat_map(|bower| bower.registries.iter().chain(&bower.shorthand)) {
+                    rules.open_inside(url);
+                    if url.host_str() == Some("github.com") {
+                        rules.open_inside(&own(GITHUBS_ARCHIVES));
+                    }
+                }
+            }
+            InstallHost::Host(_) => {}
+        }
+    }
+    settings(agents.env).iter().for_each(|url| rules.open_inside(url));
+    rules
+}
+
+/// Where a repository's own settings send its managers.
+struct Own {
+    addresses: Vec<Url>,
+    /// Where its bower looks names up; empty where it says nothing.
+    names: Vec<Url>,
+}
+
+impl Own {
+    fn of(sources: &Path, dirs: &BTreeSet<&str>, steps: &[&StepSpec]) -> Own {
+        let written = dirs.iter().flat_map(|dir| committed::addresses(sources, dir));
+        let variables = steps.iter().flat_map(|step| settings(&step.env));
+        let names = dirs.iter().flat_map(|dir| committed::bower_registries(sources, dir));
+        Own { addresses: written.chain(variables).collect(), names: names.collect() }
+    }
+}
+
+/// The addresses in variables that package managers read as their settings.
+fn settings(env: &BTreeMap<String, String>) -> Vec<Url> {
+    const OF_MANAGERS: [&str; 5] = ["npm_config_", "pnpm_config_", "yarn_", "bun_config_", "bower_"];
+    let is_one = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        OF_MANAGERS.iter().any(|start| name.starts_with(start)) && !name.ends_with("proxy")
+    };
+    let urls = env.iter().filter(|(name, _)| is_one(name)).filter_map(|(_, value)| Url::parse(value).ok());
+    urls.filter(|url| matches!(url.scheme(), "http" | "https")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::server::Require;
+
+    fn url(text: &str) -> Url {
+        text.parse().expect("an address")
+    }
+
+    fn opened(hosts: &[InstallHost], bower: Option<&BowerPlaces>, env: &[(&str, &str)]) -> String {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let agents = Agents {
+            registry: Some(url("http://npm.lan:4873/")),
+            node_mirror: Some(url("https://node.lan/dist")),
+            bower,
+            env: &env,
+        };
+        let sandbox = Sandbox { require: Require::Available, install_hosts: hosts.to_vec(), reports: false };
+        let rules = listed(&sandbox, &agents);
+        let known =
+            ["npm.lan", "node.lan", "nodejs.org", "registry.yarnpkg.com", "registry.bower.io", "github.com", "x.lan"];
+        known.into_iter().filter(|host| rules.opens_some_of(host)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_tools_name_is_where_it_goes() {
+        let bower = BowerPlaces::default();
+        assert_eq!(opened(&[InstallHost::Packages("npm")], Some(&bower), &[]), "npm.lan");
+        assert_eq!(opened(&[InstallHost::Yarn], Some(&bower), &[]), "npm.lan registry.yarnpkg.com");
+        assert_eq!(opened(&[InstallHost::Node], Some(&bower), &[]), "node.lan");
+        assert_eq!(opened(&[InstallHost::Bower], Some(&bower), &[]), "registry.bower.io github.com");
+        assert_eq!(opened(&[InstallHost::Bower], None, &[]), "", "nobody starts bower");
+        assert_eq!(opened(&[InstallHost::Host("x.lan:443".to_owned())], None, &[]), "x.lan");
+    }
+
+    #[test]
+    fn the_operators_variables_are_settings_too() {
+        let env = [
+            ("NPM_CONFIG_REGISTRY", "http://x.lan/"),
+            ("API", "http://npm.lan/"),
+            ("npm_config_proxy", "http://node.lan/"),
+        ];
+        assert_eq!(opened(&[], None, &env), "x.lan");
+    }
+}

@@ -1,0 +1,161 @@
+//! In a network and with names of the test's own: a public address, a cloud's metadata service, a database, and names that
+//! lead from one to the other. Nothing of it is on this machine, so each may be asked for.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::server::{EXE, step};
+
+/// A public address, as far as anybody here can tell.
+const PUBLIC: &str = "93.184.216.34";
+const METADATA: &str = "169.254.169.254";
+
+const HOSTS: &str = "127.0.0.1 localhost\n93.184.216.34 cdn.test closed.test\n127.0.0.1 rebound.test\n\
+                     169.254.169.254 metadata.test\n10.9.8.7 registry.test\n";
+
+/// Answers at every address that this network has; `/away` leads to another host.
+const SERVERS: &str = r#"
+const http = require('http');
+const places = [['93.184.216.34', 80], ['169.254.169.254', 80], ['127.0.0.1', 5432], ['10.9.8.7', 4873]];
+let left = places.length;
+for (const [host, port] of places) {
+  http.createServer((request, answer) => {
+    if (request.url === '/away') answer.writeHead(302, { location: 'http://closed.test/secret' });
+    else if (request.url === '/tiny') answer.setHeader('content-type', 'application/json');
+    answer.end(request.url === '/tiny' ? '{"name":"tiny","versions":{}}' : `the secret of ${host}`);
+  }).listen(port, host, () => { if (--left === 0) require('fs').writeFileSync(process.argv[2], ''); });
+}
+"#;
+
+/// What an install script reaches, as JSON by address; redirects are followed, as a package manager would.
+const PROBE: &str = r#"
+const http = require('http');
+const proxy = new URL(process.env.HTTP_PROXY);
+const ask = (url, by, hops = 3) => new Promise(done => {
+  const options = by ? { host: proxy.hostname, port: proxy.port, path: url } : new URL(url);
+  const request = http.get(options, answer => {
+    if (answer.statusCode === 302 && hops) return ask(answer.headers.location, by, hops - 1).then(done);
+    let text = '';
+    answer.on('data', data => (text += data)).on('end', () => done(`${answer.statusCode} ${text.trim()}`));
+  });
+  request.on('error', error => done(error.code)).setTimeout(3000, () => request.destroy(new Error('no answer')));
+});
+(async () => {
+  const found = {};
+  for (const url of process.argv.slice(3)) {
+    found[url] = await ask(url, true);
+    found[`directly ${url}`] = await ask(url, false);
+  }
+  require('fs').writeFileSync(process.argv[2], JSON.stringify(found));
+  console.log('found ' + JSON.stringify(found));
+})();
+"#;
+
+/// What the shell does in there: addresses, names, servers, then the program under test.
+const SCRIPT: &str = r#"set -e
+ip link set lo up
+for address in 93.184.216.34 169.254.169.254 10.9.8.7; do ip address add $address/32 dev lo; done
+mount --bind hosts /etc/hosts
+node servers.js ready & servers=$!
+trap 'kill $servers' EXIT
+while ! test -e ready; do kill -0 $servers; sleep 0.05; done
+HTTP_PROXY=http://127.0.0.1:1 node shop/probe.js outside.json "$@"
+env npm_config_registry=http://registry.test:4873/ "$HOOKMILL" run shop --json --no-cache \
+  --install-host cdn.test:80 --install-host rebound.test:5432 --install-host metadata.test:80 > run.json || true
+"#;
+
+#[test]
+fn what_an_install_reaches_of_a_whole_network() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // The program may drop the test's user inside.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    let urls = [
+        "http://cdn.test/font",
+        "http://cdn.test/away",
+        "http://closed.test/",
+        &format!("http://{PUBLIC}/"),
+        "http://rebound.test:5432/",
+        "http://127.0.0.1:5432/",
+        "http://metadata.test/",
+        &format!("http://{METADATA}/"),
+        "http://registry.test:4873/tiny",
+    ];
+    let probe = format!("node probe.js found.json {}", urls.join(" "));
+    let package = json!({"name": "shop", "version": "1.0.0", "scripts": {"postinstall": probe}});
+    let file = "[[install]]\ntool = \"npm\"\ncommand = [\"npm\", \"install\", \"--no-package-lock\", \"--foreground-scripts\"]\n\
+                [bundle]\ncommand = [\"true\"]\n";
+    fs::create_dir(dir.path().join("shop")).expect("a folder");
+    for (path, text) in [
+        ("hosts", HOSTS),
+        ("servers.js", SERVERS),
+        ("shop/probe.js", PROBE),
+        ("shop/package.json", &package.to_string()),
+        ("shop/.hookmill.toml", file),
+    ] {
+        fs::write(dir.path().join(path), text).expect("a file");
+    }
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--net", "--mount", "sh", "-c", SCRIPT, "sh"])
+        .args(urls)
+        .current_dir(dir.path())
+        .env("HOOKMILL", EXE)
+        .env("XDG_CACHE_HOME", dir.path().join("cache"))
+        .env_remove("HTTPS_PROXY")
+        .env_remove("https_proxy")
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare is installed");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let Ok(outside) = fs::read_to_string(dir.path().join("outside.json")) else {
+        eprintln!("NOT TRIED, this host gives no network of one's own: {told}");
+        return;
+    };
+    let outside: Value = serde_json::from_str(&outside).expect("JSON");
+    for url in &urls {
+        let answer = outside[format!("directly {url}")].as_str().expect("an answer");
+        assert!(answer.starts_with("200 "), "without the fence {url} answers: {outside:#}");
+    }
+    let run = fs::read_to_string(dir.path().join("run.json")).expect("a document");
+    let run: Value = serde_json::from_str(&run).unwrap_or_else(|error| panic!("{error}: {run}\n{told}"));
+    if !super::has_networks_of_its_own(run["sandbox"].as_str().unwrap_or_default()) {
+        return;
+    }
+    assert_eq!(run["outcome"], "passed", "{run:#}\n{told}");
+    let found = told.lines().find_map(|line| line.split_once("found {")).expect(&told).1;
+    let found: Value = serde_json::from_str(&format!("{{{found}")).expect("JSON");
+    let check = |url: &str, expected: &str| {
+        let answer = found[url].as_str().unwrap_or_default();
+        assert!(answer.starts_with(expected), "{url}: {answer}, not {expected}\n{found:#}");
+    };
+    check("http://cdn.test/font", &format!("200 the secret of {PUBLIC}"));
+    check("http://cdn.test/away", "403 closed.test:80 is closed to this step");
+    check("http://closed.test/", "403 closed.test:80 is closed to this step");
+    check(&format!("http://{PUBLIC}/"), "403 ");
+    check("http://rebound.test:5432/", "403 rebound.test:5432 is closed to this step (it leads to 127.0.0.1)");
+    check("http://127.0.0.1:5432/", "403 ");
+    check("http://metadata.test/", &format!("403 metadata.test:80 is closed to this step (it leads to {METADATA})"));
+    check(&format!("http://{METADATA}/"), "403 ");
+    check("http://registry.test:4873/tiny", "200 {\"name\":\"tiny\"");
+    for url in &urls {
+        let answer = found[format!("directly {url}")].as_str().unwrap_or_default();
+        assert!(!answer.starts_with("200"), "past the proxy {url}: {answer}");
+    }
+    let reached = step(&run, "npm")["reached"].as_array().expect("a list");
+    let closed = |host: &str| {
+        let found = reached.iter().find(|reached| reached["host"] == host);
+        found.unwrap_or_else(|| panic!("{host}: {reached:#?}"))["closed"].as_bool()
+    };
+    for (host, is_closed) in [
+        ("cdn.test:80", false),
+        ("registry.test:4873", false),
+        ("closed.test:80", true),
+        ("rebound.test:5432", true),
+        ("metadata.test:80", true),
+        ("169.254.169.254:80", true),
+    ] {
+        assert_eq!(closed(host), Some(is_closed), "{host}: {reached:#?}");
+    }
+}
