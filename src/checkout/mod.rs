@@ -35,6 +35,7 @@ mod local;
 mod mirror;
 mod names;
 mod needless;
+mod newcomers;
 mod refusal;
 mod run;
 mod settings;

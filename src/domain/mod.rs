@@ -17,6 +17,7 @@ pub mod listing;
 pub mod lockfile;
 pub mod log;
 pub mod mask;
+pub mod newcomers;
 pub mod outbox;
 pub mod outcome;
 pub mod repo;

@@ -108,6 +108,7 @@ fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {
             git_ref: job.build.git_ref.clone(),
             sha: job.build.sha.clone(),
             base: base(job),
+            compared_with: job.build.pull_request.and(job.build.base_sha.clone()),
             passed: job.passed.clone(),
             credential: token.as_ref().map(|token| Credential::of_token(token.expose(), clone_url)),
             network: checkout::Network::from(&*parts.network),

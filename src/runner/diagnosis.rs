@@ -122,6 +122,7 @@ pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
     let plain = console::strip_ansi_codes(step.output).replace('\r', "\n").replace('\u{7}', "");
     let found = the_agents_fault(step, &plain)
         .or_else(|| node::diagnose(&plain))
+        .or_else(|| forbidden(step))
         .or_else(|| killed(step))
         .or_else(|| no_process_left(&plain))
         .or_else(|| private::diagnose(step, &plain))
@@ -270,6 +271,13 @@ pub(super) fn mend_of(bound: Bound) -> String {
         Bound::Memory => "[defaults]\nlimits = { memory = \"8GiB\" }",
         Bound::Processes => "[defaults]\nlimits = { processes = 1024 }",
     })
+}
+
+/// The one call that ends a process in the sandbox: that of a program for another kind of machine.
+fn forbidden(step: &Finished<'_>) -> Option<Diagnosis> {
+    // 159 is what a shell or npm makes of a child that SYS ended.
+    let forbidden = matches!(&step.exit, Exit::Signal(name) if name == "SYS") || step.exit == Exit::Code(159);
+    forbidden.then(|| Diagnosis::theirs("ended by SIGSYS: a 32-bit program, which the sandbox does not run"))
 }
 
 /// The kernel gave no further process, and who asked for one says so in its own way: shells, node, C libraries.

@@ -101,7 +101,7 @@ fn listed_scripts_follow_an_install_that_runs_none() {
         &[".: npm ci --ignore-scripts", &format!(".: {npm}"), ".: npm run postinstall", ".: npm run prepare"],
     );
     check(
-        ("yarn.lock", "# yarn lockfile v1\n"),
+        ("yarn.lock", ""),
         &[],
         &[
             ".: yarn install --frozen-lockfile --ignore-scripts",
@@ -111,7 +111,7 @@ fn listed_scripts_follow_an_install_that_runs_none() {
         ],
     );
     check(
-        ("yarn.lock", "__metadata:\n  version: 8\n"),
+        ("yarn.lock", ""),
         &[(".yarnrc.yml", "nodeLinker: node-modules\n")],
         &[".: yarn install --immutable --mode=skip-build", &format!(".: {npm}"), ".: yarn run postinstall"],
     );

@@ -111,3 +111,36 @@ fn none_is_nobodys() {
         assert!(log.contains(&format!("\n{line}")), "no {line:?}:\n{log}");
     }
 }
+
+/// Nothing is installed: what lockfiles say is known from the checkout.
+#[test]
+fn a_pull_request_that_brings_an_install_script_is_noticed() {
+    const FILE: &str = "[[install]]\ntool = \"npm\"\nskip = true\n[bundle]\ncommand = [\"true\"]\n";
+    let lock = |more: Value| {
+        let mut packages =
+            json!({ "": { "name": "shop" }, "node_modules/old": { "version": "1.0.0", "hasInstallScript": true } });
+        packages.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({ "name": "shop", "lockfileVersion": 3, "packages": packages }).to_string()
+    };
+    let forge = Forge::start();
+    let server = Server::start(&forge);
+    let repo = forge.repo("acme/shop");
+    let page = |id: i64| {
+        let build = server.finished(id);
+        assert_eq!(build["outcome"], "passed", "{build:#}");
+        server.get(&format!("/builds/{id}")).body
+    };
+    let before = lock(json!({}));
+    let files =
+        [("package.json", r#"{"name": "shop"}"#), ("package-lock.json", before.as_str()), (".hookmill.toml", FILE)];
+    let moved = repo.push("main", &files);
+    assert!(!page(server.deliver(&repo.pushed(&moved)).build()).contains("install script"));
+    let brought = json!({ "node_modules/esbuild": { "version": "0.21.5", "hasInstallScript": true },
+                          "node_modules/react": { "version": "19.1.0" } });
+    repo.push("bump", &[("package-lock.json", &lock(brought)), ("yarn.lock", "react@^19:\n  version \"19.1.0\"\n")]);
+    let head = repo.git(&["rev-parse", "HEAD"]);
+    let shown = page(server.deliver(&repo.pull_request("opened", 3, "bump", &head, false)).build());
+    assert!(shown.contains("esbuild@0.21.5 is new in package-lock.json and has an install script"), "{shown}");
+    assert!(!shown.contains("old@1.0.0") && !shown.contains("react is new"), "{shown}");
+    forge.finish();
+}

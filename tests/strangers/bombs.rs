@@ -10,7 +10,7 @@ use crate::traces::nothing_is_left;
 use crate::trees::refused;
 use crate::{pushed, settings};
 
-/// Until a commit that can't be checked out has failed.
+/// Until a commit that can't be checked out has failed. Counted in computing: others may have the machine busy.
 const SOON: Duration = Duration::from_secs(60);
 /// Bytes of the server and its child together.
 const MOST_MEMORY: u64 = 1_000_000_000;
@@ -42,10 +42,15 @@ impl Ground {
         let build = pushed(&self.server, &self.repo, name, commit);
         refused(&self.server, build, words);
         let (took, peak) = (begun.elapsed(), watch.peak());
-        println!("{name}: {took:.1?}, server {} MB, child {} MB", peak.server / 1_000_000, peak.child / 1_000_000);
+        println!(
+            "{name}: {took:.1?}, of which {:.1?} computed, server {} MB, child {} MB",
+            peak.computed,
+            peak.server / 1_000_000,
+            peak.child / 1_000_000
+        );
         assert!(peak.child > 0, "no child was seen");
         assert!(peak.server + peak.child < MOST_MEMORY, "{name}: {peak:?}");
-        assert!(took < SOON, "{name} took {took:?}");
+        assert!(peak.computed < SOON, "{name}: {peak:?}");
     }
 
     #[track_caller]
@@ -135,10 +140,9 @@ fn refs_without_number_cost_little() {
     )
     .expect("refs");
     let watch = Watch::of(ground.server.pid());
-    let begun = Instant::now();
     let build = ground.server.finished(ground.server.deliver(&ground.repo.pushed(&moved)).build());
     let peak = watch.peak();
     assert_eq!(build["outcome"], "passed", "{build:#}");
-    assert!(begun.elapsed() < SOON && peak.server + peak.child < MOST_MEMORY / 4, "{peak:?}");
+    assert!(peak.computed < SOON && peak.server + peak.child < MOST_MEMORY / 4, "{peak:?}");
     ground.forge.finish();
 }

@@ -1,4 +1,4 @@
-//! How much memory the server and its children had at most.
+//! How much memory the server and its children had at most, and for how long they computed.
 
 use std::fs;
 use std::path::Path;
@@ -16,12 +16,18 @@ pub(crate) struct Watch {
     looking: JoinHandle<Peak>,
 }
 
-/// Bytes.
+/// Ticks of a second in `stat` (proc_pid_stat(5)): a hundred to every program, whatever the kernel counts by.
+const TICKS: u64 = 100;
+
+/// The most that was seen.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Peak {
+    /// Bytes of the server.
     pub(crate) server: u64,
-    /// Of the largest child.
+    /// Bytes of its largest child.
     pub(crate) child: u64,
+    /// For how long a child computed: a busy machine does not make it longer.
+    pub(crate) computed: Duration,
 }
 
 impl Watch {
@@ -34,7 +40,9 @@ impl Watch {
             while !ended.load(Ordering::Relaxed) {
                 peak.server = peak.server.max(high_water(&own));
                 for child in children(&own) {
-                    peak.child = peak.child.max(high_water(&Path::new("/proc").join(child)));
+                    let child = Path::new("/proc").join(child);
+                    peak.child = peak.child.max(high_water(&child));
+                    peak.computed = peak.computed.max(computed(&child));
                 }
                 std::thread::sleep(LOOK_AGAIN);
             }
@@ -59,4 +67,12 @@ fn high_water(process: &Path) -> u64 {
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kilobytes| kilobytes << 10)
+}
+
+fn computed(process: &Path) -> Duration {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    // The name before it, in parentheses, may hold anything.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
 }

@@ -24,14 +24,27 @@ const WEIGHTS: (&str, &str) = ("50", "200");
 /// A killed group is empty within moments; the kernel frees the memory of its processes first.
 const EMPTY_WITHIN: Duration = Duration::from_secs(5);
 
-/// What this process could take, and takes not.
+/// The services of deploy/, which whoever asks from a terminal means.
+const SERVICES: [&str; 2] = ["system.slice/hookmill.service", "system.slice/hookmill-agent.service"];
+
+/// What this process could take, and takes not; else what a service has taken that runs on this machine.
 ///
 /// # Errors
 /// Why there is no group for it.
 pub fn look() -> Result<Cgroup, Missing> {
-    let found = find()?;
-    let offered = words(&found.base.join("cgroup.controllers"));
-    Ok(Cgroup { base: found.base, memory: offered.has("memory"), pids: offered.has("pids"), cpu: offered.has("cpu") })
+    let (base, file) = match find() {
+        Ok(found) => (found.base, "cgroup.controllers"),
+        Err(why) => (service().ok_or(why)?, "cgroup.subtree_control"),
+    };
+    let there = words(&base.join(file));
+    Ok(Cgroup { memory: there.has("memory"), pids: there.has("pids"), cpu: there.has("cpu"), base })
+}
+
+/// The group of a service whose agent has moved into its leaf.
+fn service() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let root = mounted(&mounts, Path::new("/"))?;
+    SERVICES.iter().map(|service| root.join(service)).find(|base| !processes(&base.join(AGENT)).is_empty())
 }
 
 /// Takes the group that was delegated to this process: moves into a leaf of it, has controllers act on the others,
@@ -181,21 +194,26 @@ impl Leaf {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let leaf = Self { dir: group.base.join(format!("{STEP}{}-{count}", std::process::id())) };
         make(&leaf.dir)?;
-        if group.memory {
-            leaf.set("memory.max", &memory.to_string())?;
-            // All of a step goes at once: a bundler that lost one worker of many waits for it for ever.
-            leaf.set("memory.oom.group", "1")?;
-            // Without swap there is no such file.
-            let _ = leaf.set("memory.swap.max", "0");
-        }
-        if group.pids {
-            leaf.set("pids.max", &processes.to_string())?;
-        }
-        if group.cpu {
-            leaf.set("cpu.weight", WEIGHTS.0)?;
-        }
+        leaf.bound(group, memory, processes)?;
         let entry = OpenOptions::new().write(true).open(leaf.dir.join("cgroup.procs"))?;
         Ok((leaf, entry.into()))
+    }
+
+    fn bound(&self, group: &Cgroup, memory: u64, processes: u64) -> io::Result<()> {
+        if group.memory {
+            self.set("memory.max", &memory.to_string())?;
+            // All of a step goes at once: a bundler that lost one worker of many waits for it for ever.
+            self.set("memory.oom.group", "1")?;
+            // Without swap there is no such file.
+            let _ = self.set("memory.swap.max", "0");
+        }
+        if group.pids {
+            self.set("pids.max", &processes.to_string())?;
+        }
+        if group.cpu {
+            self.set("cpu.weight", WEIGHTS.0)?;
+        }
+        Ok(())
     }
 
     /// Everything in it ends now (Linux 5.14).
@@ -292,6 +310,29 @@ mod tests {
         check("26 25 0:22 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids", "/a", None);
         check("26 25 0:22 /a /mnt rw - cgroup2 cgroup2 rw", "/a/b", Some("/mnt/b"));
         check("26 25 0:22 /c /mnt rw - cgroup2 cgroup2 rw", "/a/b", None);
+    }
+
+    /// The machines that this is developed on have no controllers of version 2, so their files are plain ones here.
+    #[test]
+    fn bounds_are_written_where_their_controllers_are_and_events_are_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let leaf = std::mem::ManuallyDrop::new(Leaf { dir: dir.path().to_owned() });
+        let file = |name: &str| fs::read_to_string(dir.path().join(name)).expect("there");
+        let group = Cgroup { base: dir.path().to_owned(), memory: true, pids: true, cpu: true };
+        assert!(leaf.bound(&group, 7 << 20, 12).expect_err("no such file").to_string().contains("memory.max"));
+        for name in ["memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.weight"] {
+            fs::write(dir.path().join(name), "").expect("a file");
+        }
+        leaf.bound(&group, 7 << 20, 12).expect("written");
+        let written = ["memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.weight"].map(file);
+        assert_eq!(written, ["7340032", "1", "0", "12", WEIGHTS.0]);
+
+        assert_eq!(leaf.passed(), None);
+        fs::write(dir.path().join("pids.events"), "max 3\n").expect("a file");
+        fs::write(dir.path().join("memory.events"), "oom 0\noom_kill 0\n").expect("a file");
+        assert_eq!(leaf.passed(), Some(Bound::Processes));
+        fs::write(dir.path().join("memory.events"), "oom 1\noom_kill 4\n").expect("a file");
+        assert_eq!(leaf.passed(), Some(Bound::Memory));
     }
 
     #[test]

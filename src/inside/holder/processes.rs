@@ -29,10 +29,11 @@ pub(super) struct Used {
 impl Used {
     /// The bound that this is beyond.
     pub(super) fn over(self, terms: &Terms) -> Option<Bound> {
-        if terms.memory.is_some_and(|most| self.bytes > most) {
-            return Some(Bound::Memory);
+        // First: a crowd has much memory, too, and is the cause of that.
+        if terms.processes.is_some_and(|most| self.threads > most) {
+            return Some(Bound::Processes);
         }
-        terms.processes.is_some_and(|most| self.threads > most).then_some(Bound::Processes)
+        terms.memory.is_some_and(|most| self.bytes > most).then_some(Bound::Memory)
     }
 }
 
@@ -131,7 +132,8 @@ mod tests {
             assert_eq!(Used { bytes, threads }.over(&terms), expected);
         };
         check(10, 5, None);
-        check(11, 6, Some(Bound::Memory));
+        check(11, 5, Some(Bound::Memory));
+        check(11, 6, Some(Bound::Processes));
         check(0, 6, Some(Bound::Processes));
         assert_eq!(Used { bytes: 11, threads: 6 }.over(&Terms::default()), None);
     }
