@@ -146,7 +146,7 @@ pub struct RunArgs {
     /// Prints what was seen and what follows from it, and runs nothing.
     #[arg(long)]
     pub explain: bool,
-    /// A host with its port that installs may reach beside the package registries, as install_hosts of a server has it.
+    /// A host with its port that installs may reach beside the package registries, as `install_hosts` of a server has it.
     /// May be given several times.
     #[arg(long = "install-host", value_name = "HOST:PORT")]
     pub install_hosts: Vec<String>,

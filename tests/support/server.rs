@@ -371,8 +371,8 @@ drain_timeout = "30s"
 [toolchain]
 node = "{node}"
 
-{sandbox}
 {tables}
+{sandbox}
 "#,
         node = node_major(),
         sandbox = if tables.contains("[sandbox]") { String::new() } else { reaching(&[forge.git.origin()]) },
