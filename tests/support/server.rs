@@ -368,11 +368,11 @@ slots = {slots}
 drain_timeout = "30s"
 {agent}
 
+{sandbox}
 [toolchain]
 node = "{node}"
 
 {tables}
-{sandbox}
 "#,
         node = node_major(),
         sandbox = if tables.contains("[sandbox]") { String::new() } else { reaching(&[forge.git.origin()]) },
