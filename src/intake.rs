@@ -172,7 +172,7 @@ fn pushed(arrival: &Arrival, rules: &RepoRules, repo: RepoId, push: &Push, facts
         trust: Trust::Trusted,
         state: State::Queued,
         reason: None,
-        approved_by: None,
+        approval: None,
         rerun_of: None,
         base_branch: default_branch.clone(),
         default_branch,
@@ -191,7 +191,9 @@ fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullR
     if request.fork && rules.forks == Forks::Ignore {
         return ignore(Rule::ForksAsConfigured, "pull requests from forks are not built (forks = \"ignore\")");
     }
-    let waits = request.fork.then(|| format!("first build of a fork's commit {} needs approval", request.head.short()));
+    let needs_approval = request.fork && rules.forks != Forks::Build;
+    let waits =
+        needs_approval.then(|| format!("first build of a fork's commit {} needs approval", request.head.short()));
     let build = NewBuild {
         repo,
         sha: request.head.clone(),
@@ -203,8 +205,8 @@ fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullR
         cause: cause_of(arrival, Cause::PullRequest),
         pushed: false,
         trust: if request.fork { Trust::Fork } else { Trust::Member },
-        state: if request.fork { State::Waiting } else { State::Queued },
-        approved_by: None,
+        state: if needs_approval { State::Waiting } else { State::Queued },
+        approval: None,
         rerun_of: None,
         base_branch: Some(request.base_branch.clone()),
         default_branch: arrival.heard.default_branch.clone(),
@@ -217,7 +219,11 @@ fn requested(arrival: &Arrival, rules: &RepoRules, repo: RepoId, request: &PullR
         ),
         reason: waits,
     };
-    let rule = if request.fork { Rule::ForkWaits } else { Rule::PullRequestIsBuilt };
+    let rule = match () {
+        () if needs_approval => Rule::ForkWaits,
+        () if request.fork => Rule::ForkIsBuilt,
+        () => Rule::PullRequestIsBuilt,
+    };
     made(arrival, rules, rule, build, false, facts)
 }
 

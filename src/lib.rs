@@ -25,6 +25,10 @@
 //!
 //! The folders are floors: a file imports from its own folder and from floors below it, which `tests/floors.rs` checks.
 
+// what readers promise
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 // words and settings
 pub mod config;
 pub mod domain;
@@ -62,3 +66,32 @@ pub mod web;
 // the join
 pub mod app;
 pub mod telemetry;
+
+/// Every promise of a reader of strangers' bytes, for `tests/fuzz/`.
+#[cfg(any(test, fuzzing))]
+pub fn promises() -> impl Iterator<Item = &'static fuzz::Target> {
+    [
+        checkout::fuzz::TARGETS,
+        config::fuzz::TARGETS,
+        domain::fuzz::TARGETS,
+        egress::fuzz::TARGETS,
+        forge::fuzz::TARGETS,
+        plan::fuzz::TARGETS,
+        runner::downloads::fuzz::TARGETS,
+        runner::environment::fuzz::TARGETS,
+        toolchain::fuzz::TARGETS,
+        web::fuzz::TARGETS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_promise_has_a_name_of_its_own() {
+        let names: Vec<&str> = super::promises().map(|target| target.name).collect();
+        let different: std::collections::BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(names.len(), different.len(), "{names:?}");
+    }
+}

@@ -14,6 +14,9 @@ mod postgres;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/server.rs"]
 mod server;
+#[expect(dead_code, reason = "each file of tests fills it in another way")]
+#[path = "support/small_disk.rs"]
+mod small_disk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +25,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use events::{Event, Stream};
+use hookmill::config::server::StoreUrl;
+use hookmill::store::inspect::inspect;
+
 use forge::{Forge, LOOK_AGAIN, Moved, PATIENCE, Repo};
 use postgres::Cluster;
 use rustix::process::Signal;
@@ -50,6 +56,14 @@ impl System {
         System { forge: Forge::start(), cluster, url, shared: tempfile::tempdir().expect("a folder") }
     }
 
+    /// Fails unless the database is as it must be.
+    fn keeps_its_promises(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let url = StoreUrl::Postgres(self.url.parse().expect("legal"));
+        let found = runtime.block_on(inspect(&url)).expect("readable").expect("tables");
+        assert_eq!(found.broken, [], "{found:?}");
+    }
+
     fn settings(&self) -> Settings {
         Settings {
             store: Some(self.url.clone()),
@@ -69,8 +83,14 @@ impl System {
     }
 }
 
+/// A name that this run's processes have and no other's.
+fn ours(marker: &str) -> String {
+    format!("{marker}-of-{}", std::process::id())
+}
+
 /// A commit whose bundle talks for a while, under a name that can be found among all processes.
 fn talker(repo: &Repo, lines: usize, marker: &str) -> Moved {
+    let marker = ours(marker);
     let configuration = format!("[bundle]\ncommand = ['node', 'bundle.js', '{marker}']\n");
     let script = TALKER.replace("LINES", &lines.to_string());
     repo.push("main", &[(".hookmill.toml", &configuration), ("bundle.js", &script)])
@@ -78,7 +98,7 @@ fn talker(repo: &Repo, lines: usize, marker: &str) -> Moved {
 
 /// Processes that were started with an argument.
 fn with_argument(marker: &str) -> usize {
-    let mut count = 0;
+    let (marker, mut count) = (ours(marker), 0);
     for entry in fs::read_dir("/proc").expect("Linux").flatten() {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = command.split(|&byte| byte == 0);
@@ -353,6 +373,145 @@ fn a_paused_agent_claims_nothing_and_a_drained_one_ends() {
     system.forge.finish();
 }
 
+#[test]
+fn a_build_that_loses_three_agents_is_broken_and_others_run_beside_it() {
+    let system = System::start();
+    let door = system.serve();
+    let mut agents: Vec<Server> = (1..=3).map(|n| system.agent(&format!("build-{n}"), 1, "5s")).collect();
+    let repo = system.forge.repo("acme/poison");
+    let poison = talker(&repo, 4000, "poison");
+    let build = door.deliver(&repo.pushed(&poison)).build();
+    let others = system.forge.repo("acme/shop");
+    let mut lost = Vec::new();
+    for claim in 1..=3 {
+        until("it runs, and only once", || with_argument("poison") == 1);
+        // Whoever else is there goes on with other work.
+        let beside = talker(&others, 2, &format!("beside-{claim}"));
+        let passed = door.finished(door.deliver(&others.pushed(&beside)).build());
+        assert_eq!(passed["outcome"], "passed", "{passed:#}");
+        let running = door.wait_for(build, |build| build["state"] == "running");
+        let name = running["agent"].as_str().expect("somebody runs it").to_owned();
+        assert_ne!(passed["agent"], name.as_str());
+        let agent =
+            agents.iter_mut().find(|agent| agent.log_text().contains(&format!("\"{name}\""))).expect("one of three");
+        agent.kill9();
+        until("its steps ended with it", || with_argument("poison") == 0);
+        // The last one is seen to be lost by its lease, the others say so when they are back.
+        if claim < 3 {
+            agent.restart();
+        }
+        lost.push(name);
+    }
+    let broken = door.finished(build);
+    assert_eq!(
+        (&broken["outcome"], &broken["reason"]),
+        (&"broken".into(), &"agent lost".into()),
+        "{lost:?}: {broken:#}"
+    );
+    assert_eq!(system.forge.final_status(&poison.after, "hookmill").state, "error");
+    let after = talker(&others, 2, "after");
+    assert_eq!(door.finished(door.deliver(&others.pushed(&after)).build())["outcome"], "passed");
+    assert_eq!(begun(&agents.iter().collect::<Vec<_>>())[&build], 3, "nobody claimed it again");
+    system.keeps_its_promises();
+    system.forge.finish();
+}
+
+#[test]
+fn an_agent_reads_its_configuration_again_and_builds_on() {
+    let system = System::start();
+    let door = system.serve();
+    let greeting = |word: &str| format!("env = {{ GREETING = \"{word}\" }}");
+    let agent =
+        Settings { command: "agent", agent: "name = \"build-1\"".into(), repo: greeting("one"), ..system.settings() };
+    let agent = Server::start_with(&system.forge, agent);
+    let repo = system.forge.repo("acme/shop");
+    let greet = |marker: &str| {
+        let script = format!("console.log('{marker} ' + process.env.GREETING);\n{}", TALKER.replace("LINES", "40"));
+        let configuration = format!("[bundle]\ncommand = ['node', 'bundle.js', '{marker}']\n");
+        repo.push("main", &[(".hookmill.toml", &configuration), ("bundle.js", &script)])
+    };
+    let first = door.deliver(&repo.pushed(&greet("first"))).build();
+    door.wrote(first, "bundle", "first one\n");
+    let config = fs::read_to_string(agent.config_file()).expect("read");
+    let asked = |text: &str, said: &str| {
+        let before = agent.log_text().len();
+        fs::write(agent.config_file(), text).expect("written");
+        agent.signal(Signal::HUP);
+        until(said, || agent.log_text()[before..].contains(said));
+    };
+    asked(&config.replace("GREETING = \"one\"", "GREETING = "), "the configuration was not changed");
+    let more = config.replace("GREETING = \"one\"", "GREETING = \"two\"").replace("slots = 1", "slots = 2");
+    asked(&more, "configuration read again");
+    assert!(agent.log_text().contains("this setting changes only with a restart"), "{}", agent.log_text());
+    let finished = door.finished(first);
+    assert_eq!(finished["outcome"], "passed", "what runs goes on: {finished:#}");
+    let second = door.deliver(&repo.pushed(&greet("second"))).build();
+    assert_eq!(door.finished(second)["outcome"], "passed");
+    assert!(door.log(second, "bundle").starts_with("second two\n"), "{}", door.log(second, "bundle"));
+    system.forge.finish();
+}
+
+#[test]
+fn every_server_tells_of_an_agent_whose_disk_is_low() {
+    let system = System::start();
+    let Some(disk) = small_disk::Disk::mount(system.forge.dir.path().join("disk"), "64m") else { return };
+    let door = system.serve();
+    let mut settings = small_disk::data_on(&disk.at);
+    settings.env.push(("HOOKMILL_DATA__LOW_PERCENT".to_owned(), "50".to_owned()));
+    let agent = "name = \"build-1\"\nlease = \"60s\"".to_owned();
+    let settings = Settings { command: "agent", agent, env: settings.env, ..system.settings() };
+    let _agent = Server::start_with(&system.forge, settings);
+    let part = || door.get("/readyz").json()["parts"]["agent"].clone();
+    until("it is there", || part()["detail"] == "0 of 1 slots busy");
+
+    disk.fill_up_to(16 << 20);
+    until("it says so", || part()["ok"] == false);
+    let detail = part()["detail"].to_string();
+    assert!(detail.contains("build-1: disk low since 2") && detail.contains(" MiB left"), "{detail}");
+    assert_eq!(door.get("/readyz").json()["parts"]["disk"]["ok"], true, "not this server's");
+    let repo = system.forge.repo("acme/shop");
+    let build = door.deliver(&repo.pushed(&talker(&repo, 1, "waits-for-room"))).build();
+    let waits = door.build(build)["waits"].as_str().expect("why").to_owned();
+    assert!(waits.starts_with("the disk of agent build-1 has "), "{waits}");
+    assert!(door.get("/agents").body.contains("disk low since <time"));
+    let (_, listed) = agents_cli(&door, &["list"]);
+    assert!(listed.contains("disk low"), "{listed}");
+    assert!(door.figure("hookmill_disk_free_bytes") > 64 << 20, "of the server's own disk");
+
+    disk.free();
+    assert_eq!(door.finished(build)["outcome"], "passed", "it goes on by itself");
+    until("nothing is said any more", || part()["detail"] == "0 of 1 slots busy");
+    system.forge.finish();
+}
+
+#[test]
+fn an_agent_ends_after_its_builds_or_at_once_when_asked_twice() {
+    let system = System::start();
+    let door = system.serve();
+    let mut agent = system.agent("build-1", 1, "60s");
+    let repo = system.forge.repo("acme/shop");
+    let drained = door.deliver(&repo.pushed(&talker(&repo, 60, "drained"))).build();
+    door.wrote(drained, "bundle", "line 2 größe\n");
+    let next = door.deliver(&repo.pushed(&talker(&repo, 160, "given-back"))).build();
+    assert_eq!(agent.stop(), Some(0), "it waits for what runs");
+    assert_eq!(door.build(drained)["outcome"], "passed");
+    assert_eq!(door.build(next)["state"], "queued", "and claims nothing more");
+
+    agent.restart();
+    door.wrote(next, "bundle", "line 2 größe\n");
+    let before = agent.log_text().len();
+    agent.signal(Signal::INT);
+    until("it drains", || agent.log_text().len() > before);
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.ended().code(), Some(130), "{}", &agent.log_text()[before..]);
+    assert_eq!(with_argument("given-back"), 0, "nothing of it is left");
+    let waits = door.build(next);
+    assert_eq!(waits["state"], "queued", "given back, and no lease waited for: {waits:#}");
+    agent.restart();
+    assert_eq!(door.finished(next)["outcome"], "passed");
+    system.forge.finish();
+}
+
 /// Runs `hookmill agent` to its end, which must be soon.
 fn refused(config: &Path) -> (Option<i32>, String) {
     let output = Command::new(EXE).arg("agent").arg("--config").arg(config).output().expect("it runs");
@@ -379,6 +538,12 @@ fn what_an_agent_can_not_work_with_is_said() {
     let (code, said) = refused(&config);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("postgres://") && said.contains("belongs to one process"), "{said}");
+
+    // A part of ours that fails is no fault of the configuration's.
+    write(&system.url, &config.join("data"), "name = \"build-2\"");
+    let (code, said) = refused(&config);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("the data directory can't be made"), "{said}");
 
     write(&system.url, &agent.data(), "name = \"build-2\"");
     let (code, said) = refused(&config);

@@ -215,6 +215,22 @@ fn changes_are_asked_for_and_answered() {
 }
 
 #[test]
+fn an_approval_names_one_commit() {
+    let sha = "a1b2c3d4".repeat(5);
+    let accepted = || answer("202 Accepted", "application/json", &json!({"build": 12, "sha": sha}).to_string());
+    for (words, body) in [
+        (vec!["approve", "12"], String::new()),
+        (vec!["approve", "12", "--sha", &sha], json!({ "sha": sha }).to_string()),
+    ] {
+        let (output, requests) = Api::answering(vec![accepted()]).run(&words);
+        let told = format!("build 12 is queued; approved is commit {sha} and no other\n");
+        assert_eq!((output.status.code(), out(&output)), (Some(0), told));
+        assert!(requests[0].starts_with("POST /api/v1/builds/12/approve HTTP/1.1\r\n"), "{}", requests[0]);
+        assert!(requests[0].ends_with(&format!("\r\n\r\n{body}")), "{}", requests[0]);
+    }
+}
+
+#[test]
 fn a_no_of_the_server_is_exit_code_1() {
     let (output, _) = Api::answering(vec![refusal("403 Forbidden", "a change needs the token")]).run(&["cancel", "12"]);
     assert_eq!(output.status.code(), Some(1));
@@ -241,7 +257,7 @@ fn what_can_not_be_used_is_exit_code_2() {
     check(&["show", "0"], "0");
     check(&["list", "--server", "ftp://127.0.0.1"], "is not an http:// or https:// address");
     check(&["list", "--token-file", "/nonexistent/token"], "--token-file /nonexistent/token can't be read");
-    check(&["approve", "12"], "not built yet");
+    check(&["approve", "12", "--sha", "a1b2c3d"], "is not a commit id");
     let output = builds(&["list"]).env("HOOKMILL_TOKEN", "two words").output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     assert!(!err(&output).contains("two words"), "{}", err(&output));

@@ -123,9 +123,6 @@ fn what_is_not_built_says_so_and_names_the_key() {
         ("[[forge]]\nname = \"a\"\nkind = \"bitbucket\"\ntoken = \"0123456789abcdef\"", "bitbucket"),
         ("[[forge]]\nname = \"a\"\nkind = \"github\"\napp_id = 7", "app_id"),
         ("[defaults]\npull_requests = \"merge\"", "pull_requests"),
-        ("[defaults]\nforks = \"build\"", "forks"),
-        ("[[defaults.secret]]\nname = \"A\"", "secret"),
-        ("[sandbox]\nrequire = \"full\"", "require"),
         ("[agent]\nlabels = [\"gpu\"]", "labels"),
     ] {
         let problems = load::from_text(text, Path::new("/")).expect_err(text);
@@ -432,6 +429,38 @@ fn strict_counts_warnings() {
 }
 
 #[test]
+fn the_configurations_for_kubernetes_are_good() {
+    use saphyr::{LoadableYamlNode as _, Yaml};
+    let documents = Yaml::load_from_str(include_str!("../deploy/kubernetes.yaml")).expect("YAML");
+    let text = |document: &Yaml, path: &[&str]| {
+        let found = path.iter().try_fold(document, |at, key| at.as_mapping_get(key))?;
+        found.as_str().map(str::to_owned)
+    };
+    let maps = documents.iter().filter(|document| text(document, &["kind"]).as_deref() == Some("ConfigMap"));
+    let of = |name: &str| {
+        let map = maps.clone().find(|map| text(map, &["metadata", "name"]).as_deref() == Some(name));
+        text(map.expect("a ConfigMap of that name"), &["data", "hookmill.toml"]).expect("the file")
+    };
+    let (serve, agent) = (of("hookmill-serve"), of("hookmill-agent"));
+    let secret = "a-secret-of-at-least-sixteen-bytes";
+    let common = [
+        ("secrets/store-url", "postgres://hookmill@localhost/hookmill"),
+        ("secrets/blobs-key", secret),
+        ("secrets/github-token", secret),
+    ];
+    let servers = [("secrets/admin-token", secret), ("secrets/github-hook", secret), ("hookmill.toml", &serve)];
+    let serves = folder(&[common.as_slice(), &servers].concat());
+    let (code, out, err) = hookmill(serves.path(), &["check", "--strict"]);
+    assert!(code == 0 && out.contains("1 forge, 1 [[repo]] block: good"), "{out}{err}");
+
+    let runs = folder(&[common.as_slice(), &[("hookmill.toml", &agent)]].concat());
+    let (code, out, err) = hookmill(runs.path(), &["check", "--strict", "--agent"]);
+    assert!(code == 0 && out.contains("1 forge, 1 [[repo]] block: good"), "{out}{err}");
+    let (code, _, err) = hookmill(runs.path(), &["check"]);
+    assert!(code == 2 && err.contains("nobody can sign for \"acme/*\""), "a server needs more: {err}");
+}
+
+#[test]
 fn init_writes_what_check_accepts_and_hook_prints() {
     use std::os::unix::fs::PermissionsExt;
     let dir = folder(&[("token", "gtea_0123456789abcdef0123\n")]);
@@ -508,9 +537,6 @@ fn what_is_not_built_is_known_and_refused() {
     let dir = folder(&[]);
     for args in [
         ["forge", "add", "github"].as_slice(),
-        &["audit"],
-        &["store", "backup"],
-        &["builds", "approve", "12"],
         &["hook", "add", "acme/shop"],
         &["hook", "test", "acme/shop"],
     ] {
@@ -522,4 +548,25 @@ fn what_is_not_built_is_known_and_refused() {
     assert!(code == 0 && out.contains("serve") && out.contains("doctor") && !out.contains("internal"), "{out}");
     assert!(hookmill(dir.path(), &["completions", "bash"]).1.contains("hookmill"));
     assert!(hookmill(dir.path(), &["man"]).1.contains(".TH hookmill"));
+}
+
+#[test]
+fn packages_whose_scripts_run_add_up() {
+    let text = format!(
+        "{FORGE}[defaults]\nscript_packages = [\"esbuild\"]\nscripts = \"listed\"\n\
+         [[repo]]\nforge = \"github\"\nname = \"acme/*\"\nscript_packages = [\"@acme/icons\"]\n\
+         [[repo]]\nforge = \"github\"\nname = \"acme/old\"\nscripts = \"none\"\n"
+    );
+    let loaded = load::from_text(&text, Path::new("/")).unwrap_or_else(|problems| panic!("{problems}"));
+    let scripts = |repo: &str| loaded.server.forges.rules(&repo.parse().expect("legal")).expect("configured").scripts;
+    assert_eq!(scripts("github/acme/shop").words(), "run for @acme/icons esbuild");
+    assert_eq!(scripts("github/acme/old").words(), "do not run");
+    for name in ["-g", "../x", "a/b", "@a", "a@1", ""] {
+        let text = format!("[defaults]\nscripts = \"listed\"\nscript_packages = [{name:?}]\n");
+        let said = load::from_text(&text, Path::new("/")).expect_err(name).to_string();
+        assert!(said.contains("is not a package's name"), "{said}");
+    }
+    let idle = format!("{FORGE}[[repo]]\nforge = \"github\"\nname = \"acme/a\"\nscript_packages = [\"esbuild\"]\n");
+    let warned = load::from_text(&idle, Path::new("/")).unwrap_or_else(|problems| panic!("{problems}")).warnings;
+    assert!(warned.iter().any(|warning| warning.to_string().contains("changes nothing")), "{warned:?}");
 }

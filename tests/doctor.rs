@@ -76,7 +76,7 @@ fn missing_tools_are_faults_with_the_command_that_mends_them() {
         assert_eq!(found["state"], "fault");
         assert!(text(found, "fix").to_lowercase().contains("install"), "{found}");
     }
-    assert_eq!(finding(&document, "sandbox", "bubblewrap")["state"], "warning");
+    assert_eq!(finding(&document, "sandbox", "bubblewrap")["state"], "fault");
 }
 
 #[test]

@@ -41,7 +41,8 @@ struct Agent {
 impl Agent {
     /// With as many files in its dependency.
     async fn new(files: usize, layers: impl FnOnce(Layers, &Path) -> Layers) -> Agent {
-        let dir = tempfile::tempdir().expect("a folder");
+        // Temporary directories may be in memory, where nothing is lent by a rename.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let (source, data) = (dir.path().join("source"), dir.path().join("data"));
         fs::create_dir(&data).expect("a folder");
         let package = dir.path().join("tarball/package");

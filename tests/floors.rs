@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floors from the ground up; rooms of one floor do not know each other.
-const FLOORS: [(&str, &[&str]); 7] = [
+const FLOORS: [(&str, &[&str]); 8] = [
+    ("promises", &["fuzz"]),
     ("words", &["domain"]),
     ("settings", &["config"]),
     ("ground", &["tree", "process", "confine", "outside", "disk"]),
@@ -135,6 +136,59 @@ fn every_room_exists_and_the_words_know_no_machine() {
             assert!(seen.contains_key(*room), "floor {floor}: there is no room `{room}` any more");
         }
     }
+}
+
+/// Ways to a file by its path, on which a link is followed.
+const BY_PATH: [&str; 11] = [
+    "fs::read(",
+    "fs::read_to_string(",
+    "fs::read_dir(",
+    "fs::copy(",
+    "fs::write(",
+    "remove_dir_all(",
+    "File::open(",
+    ".exists()",
+    ".is_file()",
+    ".is_dir()",
+    "canonicalize(",
+];
+
+/// Where the rooms that handle what builds wrote use one of them all the same, and on what: nothing that a build can have
+/// put there. What a build wrote is touched through `tree`.
+const OURS: [(&str, usize); 5] = [
+    // The folder itself, which the agent made; not what is in it.
+    ("runner/keeping.rs", 1),
+    // A list beside the slots' trees.
+    ("runner/flat.rs", 2),
+    // The agent's own shelf.
+    ("runner/tools.rs", 1),
+    // The folder of a build, before anything runs in it.
+    ("runner/workspace.rs", 1),
+    // Of what is there itself, not of what it leads to.
+    ("runner/phases.rs", 1),
+];
+
+#[test]
+fn what_builds_wrote_is_not_opened_by_its_path() {
+    let mut files = Vec::new();
+    sources(&root().join("runner"), &mut files);
+    sources(&root().join("worker"), &mut files);
+    let mut wrong = Vec::new();
+    for file in files
+        .iter()
+        .filter(|file| !file.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tests")))
+    {
+        let name = file.strip_prefix(root()).expect("under src").to_string_lossy().into_owned();
+        let text = fs::read_to_string(file).expect("src is UTF-8");
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found: Vec<&str> = lines.filter(|line| BY_PATH.iter().any(|way| line.contains(way))).collect();
+        let allowed = OURS.iter().find(|(ours, _)| *ours == name).map_or(0, |(_, count)| *count);
+        if found.len() != allowed {
+            wrong.push(format!("{name}: {allowed} were looked at, there are {}: {found:#?}", found.len()));
+        }
+    }
+    assert!(wrong.is_empty(), "paths that a build may have laid a link into:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -10,12 +10,13 @@ use fake::{Event, Events, Got, Memory, NOON, Server, Setup, TOKEN, build, finish
 use hookmill::blobs::{Artifacts, BuildLog, Logs, StepLog};
 use hookmill::config::server::Read;
 use hookmill::domain::agent::{Agent, Order, Standing};
-use hookmill::domain::build::{Build, BuildId, CacheUse, KeptLevel, State, Step, StepKind};
+use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, KeptLevel, State, Step, StepKind};
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::snapshot::Level;
 use hookmill::domain::spec::{Decision, Explanation};
 use hookmill::domain::time::Timestamp;
+use hookmill::domain::trust::Trust;
 use serde_json::json;
 
 const HOME: &str = "http://127.0.0.1:4665";
@@ -173,6 +174,8 @@ fn changes_need_the_token_or_our_own_page() {
         "/api/v1/repos/github/acme/shop/-/builds",
         "/builds/12/rerun",
         "/builds/99/cancel",
+        "/builds/12/approve",
+        "/builds/99/approve",
     ];
     for path in paths {
         for headers in [
@@ -205,7 +208,7 @@ fn changes_need_the_token_or_our_own_page() {
     assert_eq!(error(server.post("/api/v1/builds/2/cancel", &[AUTH], "")), conflict("already_finished"));
     assert_eq!(error(server.post("/api/v1/builds/99/cancel", &[AUTH], "")), (404, "not_found".into()));
     assert_eq!(error(server.post("/api/v1/builds/12/rerun", &[AUTH], r#"{"cash":true}"#)), (400, "bad_request".into()));
-    assert_eq!(error(server.post("/api/v1/builds/12/approve", &[AUTH], "")), (501, "not_built_yet".into()));
+    assert_eq!(error(server.post("/api/v1/builds/12/approve", &[AUTH], "")), conflict("no_approval_needed"));
     assert_eq!(error(server.get_with("/api/v1/builds/12/stats", &[AUTH])), (501, "not_built_yet".into()));
 
     // A browser sends "null" from our pages, which send no referrer: the form's own token vouches then.
@@ -223,6 +226,85 @@ fn changes_need_the_token_or_our_own_page() {
         assert_eq!(unarmed.post("/api/v1/builds/12/rerun", headers, "").status, 403);
     }
     assert_eq!(unarmed.post("/login", &[FORM], "token=").status, 403);
+}
+
+#[test]
+fn a_forks_commit_is_approved_from_its_page_and_the_audit_tells_by_whom() {
+    let (_dir, logs, memory) = ground();
+    let server = Server::start(Setup::default(), memory, &logs);
+    let waiting = |id| Build {
+        state: State::Waiting,
+        reason: Some("first build of a fork's commit a1b2c3d needs approval".into()),
+        trust: Trust::Fork,
+        cause: Cause::PullRequest,
+        git_ref: "refs/pull/7/head".parse().expect("legal"),
+        branch: None,
+        pull_request: Some(7),
+        base_sha: Some("b".repeat(40).parse().expect("hex")),
+        author: Some("<b>mallory</b>".into()),
+        ..build(id)
+    };
+    (12..=14).for_each(|id| server.memory.put(waiting(id)));
+    let sha = waiting(12).sha.to_string();
+
+    let key = server.key.link_key(BuildId(12));
+    let moved = server.get(&format!("/builds/12?key={key}"));
+    let reader = moved.header("set-cookie").split(';').next().expect("a cookie");
+    let seen = server.get_with("/builds/12", &[("cookie", reader)]).text();
+    assert!(seen.contains("Sign in to approve") && !seen.contains("/builds/12/approve"), "{seen}");
+    let session = server.session();
+    let cookie = ("cookie", session.as_str());
+    let page = server.get_with("/builds/12", &[cookie]).text();
+    let diff = format!("https://github.com/acme/shop/compare/{}...{sha}", "b".repeat(40));
+    let shown = [&sha, "&#60;b&#62;mallory&#60;/b&#62;", "in pull request 7", &diff, "Approve a1b2c3d"];
+    for words in shown {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    let (_, rest) = page.split_once(r#"name="form" value=""#).expect("a form for the signed in");
+    let form = format!("form={}", rest.split('"').next().expect("its end"));
+    let send = |form: &str| server.post("/builds/12/approve", &[cookie, ("origin", "null"), FORM], form);
+    assert_eq!(send(&form).status, 400, "the form names no commit");
+    assert_eq!(send(&format!("{form}&sha={}", "c".repeat(40))).status, 409, "another commit");
+    let named = format!("{form}&sha={sha}");
+    let got = send(&named);
+    assert_eq!((got.status, got.header("location")), (303, "/builds/12"));
+    assert_eq!(send(&named).status, 409, "once");
+    let page = server.get_with("/builds/12", &[cookie]).text();
+    assert!(page.contains("approved by <bdi>admin</bdi>") && !page.contains("Approve a1b2c3d"), "{page}");
+
+    let approved = server.post("/api/v1/builds/13/approve", &[AUTH], "");
+    assert_eq!((approved.status, approved.json()), (202, json!({"build": 13, "sha": sha})));
+    let post = |body: &str| {
+        let got = server.post("/api/v1/builds/14/approve", &[AUTH], body);
+        (got.status, got.json()["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(post(&json!({"sha": "c".repeat(40)}).to_string()), (409, "other_commit".into()));
+    assert_eq!(post(r#"{"sha":"a1b2c3d"}"#), (400, "bad_request".into()), "a few digits are no name");
+    assert_eq!(post(r#"{"commit":"x"}"#), (400, "bad_request".into()));
+    assert_eq!(post(&json!({"sha": sha}).to_string()), (202, String::new()));
+
+    for path in ["/audit", "/api/v1/audit"] {
+        assert_eq!(server.get(path).status, 403);
+        assert_eq!(server.get_with(path, &[cookie, ("origin", "https://evil.example")]).status, 403);
+        assert_eq!(server.get_with(&format!("{path}?who=jane"), &[cookie]).status, 400);
+    }
+    let document = server.get_with("/api/v1/audit?limit=2", &[AUTH]).json();
+    let newest = &document["entries"][0];
+    assert_eq!(
+        (&newest["what"], &newest["who"], &newest["via"]),
+        (&json!("approved"), &json!("admin"), &json!("token"))
+    );
+    assert_eq!((&newest["build"], &newest["sha"]), (&json!(14), &json!(sha)));
+    assert_eq!(newest["says"], "approved commit a1b2c3d of pull request 7");
+    assert_eq!(document["next"], 2);
+    let rest = server.get_with("/api/v1/audit?before=2", &[AUTH]).json();
+    assert_eq!((&rest["entries"][0]["via"], &rest["next"]), (&json!("session"), &json!(null)));
+    let page = server.get_with("/audit?limit=2&repo=", &[cookie]).text();
+    let shown = ["approved commit a1b2c3d of pull request 7", "/builds/14", "admin token · <bdi>github/acme/shop"];
+    for words in shown.into_iter().chain(["Older entries"]) {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+    assert!(server.get_with("/audit?before=2", &[cookie]).text().contains("signed in · "));
 }
 
 #[test]
@@ -756,6 +838,8 @@ fn agents_are_shown_and_told_what_to_do_by_whoever_may() {
         standing: Standing::Working,
         started_at: Timestamp(NOON),
         seen_at: Timestamp(NOON),
+        disk_low: Some("5 MiB free, <b>".into()),
+        disk_low_since: Some(Timestamp(NOON)),
     });
     let server = Server::start(Setup { read: Read::Token, token: Some(TOKEN), ..Setup::default() }, memory, &logs);
     let bearer = format!("Bearer {TOKEN}");
@@ -767,6 +851,8 @@ fn agents_are_shown_and_told_what_to_do_by_whoever_may() {
     assert!(listed.contains(r#""standing":"working""#) && listed.contains(r#""busy":1"#), "{listed}");
     let page = server.get_with("/agents", &admin).text();
     assert!(page.contains("build 1/&#60;b&#62;") && page.contains("1 of 2 slots busy"), "{page}");
+    assert!(page.contains("disk low since <time") && page.contains(": 5 MiB free, &#60;b&#62;"), "{page}");
+    assert!(listed.contains(r#""disk_low":"5 MiB free, <b>""#), "{listed}");
 
     let order = "/api/v1/agents/build%201%2F%3Cb%3E/pause";
     assert_eq!(server.post(order, &[], "").status, 403);

@@ -30,6 +30,11 @@ fn kept_deliveries(server: &Server) -> usize {
     list["deliveries"].as_array().map_or(0, Vec::len)
 }
 
+fn audited(server: &Server) -> usize {
+    let list = server.get_with("/api/v1/audit", &[("authorization", &format!("Bearer {ADMIN}"))]).json();
+    list["entries"].as_array().map_or(0, Vec::len)
+}
+
 fn artifacts(server: &Server, build: i64) -> usize {
     server.get(&format!("/api/v1/builds/{build}/artifacts")).json()["artifacts"].as_array().map_or(0, Vec::len)
 }
@@ -63,6 +68,10 @@ fn each_kind_goes_by_its_own_age_and_mirrors_by_their_size() {
     becomes(&server, (false, false, true));
     restart_with(&mut server, &text, "deliveries = \"1ms\"\n");
     becomes(&server, (false, false, false));
+    // Each start is an entry, and this one may come before or after the look at what is old.
+    forge.wait(|| (audited(&server) == 5).then_some(()), || format!("{} starts", audited(&server)));
+    restart_with(&mut server, &text, "audit = \"1ms\"\n");
+    forge.wait(|| (audited(&server) <= 1).then_some(()), || format!("{} starts", audited(&server)));
     assert_eq!(server.build(build)["outcome"], "passed", "the record stays");
 
     // A mirror that a build may still read from stays; one that nobody used lately goes.

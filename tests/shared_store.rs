@@ -18,6 +18,7 @@ use std::process::Command;
 
 use forge::Forge;
 use postgres::Cluster;
+use rustix::process::Signal;
 use server::{EXE, Server, Settings};
 
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];
@@ -69,6 +70,51 @@ fn any_door_takes_a_delivery_and_any_agent_builds_it() {
     agent.wrote(build, "bundle", "begun");
     assert_eq!(door.post(&format!("/api/v1/builds/{build}/cancel"), "").code, 202);
     assert_eq!(agent.finished(build)["outcome"], "cancelled");
+    forge.finish();
+}
+
+#[test]
+fn two_that_look_at_once_make_each_head_once() {
+    let forge = Forge::start();
+    let repos = ["acme/shop", "acme/desk", "acme/till"].map(|name| forge.repo(name));
+    let cluster = Cluster::start();
+    let url = database(&cluster);
+    let sweeping = |name| Settings { sweep: "5m", ..settings(&url, name, 1) };
+    let mut doors = ["east", "west"].map(|name| Server::start_with(&forge, sweeping(name)));
+    for repo in &repos {
+        let build = doors[0].deliver(&repo.pushed(&repo.push("main", NOTHING_TO_DO))).build();
+        doors[1].finished(build);
+    }
+    let looks = |doors: &[Server; 2]| -> [u64; 2] {
+        doors.each_ref().map(|door| door.figure("hookmill_sweep_looks_total{result=\"ok\"}"))
+    };
+    // What a repository has at the first look is old.
+    forge.wait(|| (looks(&doors).iter().sum::<u64>() >= 3).then_some(()), || format!("{:?}", looks(&doors)));
+    doors.iter_mut().for_each(|door| assert_eq!(door.stop(), Some(0)));
+
+    let missed = |round: &str| -> Vec<String> {
+        let branches = ["main", "topic"]
+            .map(|branch| repos.each_ref().map(|repo| repo.push(branch, &[(round, &repo.name)]).after));
+        branches.concat()
+    };
+    let each_is_made_once = |doors: &[Server; 2], heads: &[String]| {
+        for head in heads {
+            forge.final_status(head, "hookmill");
+            let made = doors[0].builds().into_iter().filter(|build| build["sha"] == head.as_str());
+            let events: Vec<_> = made.map(|build| build["event"].clone()).collect();
+            assert_eq!(events, ["sweep"], "{head}");
+        }
+    };
+    let heads = missed("one");
+    std::thread::scope(|scope| doors.iter_mut().for_each(|door| drop(scope.spawn(|| door.restart()))));
+    each_is_made_once(&doors, &heads);
+    // Again, both at the same moment: whoever asks for a look gets one, which both begin.
+    for round in ["two", "three", "four"] {
+        let heads = missed(round);
+        doors.iter().for_each(|door| door.signal(Signal::HUP));
+        each_is_made_once(&doors, &heads);
+    }
+    assert!(looks(&doors).iter().all(|looks| *looks > 0), "each of them looked: {:?}", looks(&doors));
     forge.finish();
 }
 

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hookmill::config::server::{Forks, PostgresUrl, RepoRules, StoreUrl, Supersede};
+use hookmill::domain::agent::Order;
+use hookmill::domain::audit::{Act, Actor, Deed, Via};
 use hookmill::domain::build::{BuildId, CacheUse, KeptLevel, Reached, State, Step, StepKind, StepState};
 use hookmill::domain::event::{Event, Heard, PullRequest, Push};
 use hookmill::domain::lease::Lease;
@@ -24,11 +26,12 @@ use hookmill::domain::snapshot::{Level, Scope};
 use hookmill::domain::spec::{self, Explanation, Limits};
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::domain::time::Timestamp;
-use hookmill::domain::trust::Trust;
+use hookmill::domain::trust::{APPROVAL_HOLDS, Trust};
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
-    Accepted, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter, ForgeNews, OpenError, Options, OutboxItem,
-    RerunAnswer, Returned, RowNews, Settled, Store, StoreError, WallClock,
+    Accepted, AgentCard, ApproveAnswer, AuditFilter, CancelAnswer, Claimed, Decision, Delivery, Facts, Filter,
+    ForgeNews, HeadMoved, OpenError, Options, OutboxItem, Rerun, RerunAnswer, Returned, RowNews, Settled, Store,
+    StoreError, WallClock,
 };
 
 use postgres::Cluster;
@@ -83,6 +86,13 @@ async fn fresh() -> (Place, Store) {
     (place, store)
 }
 
+/// As everybody asks who asks for nothing else.
+const AGAIN: Rerun = Rerun { use_cache: true, forks: Forks::Approve };
+
+fn jane() -> Actor {
+    Actor { who: "jane".into(), via: Via::Session, from: Some("10.0.0.7".into()) }
+}
+
 fn commit(n: u64) -> CommitId {
     // As scattered as real ones, so that measurements meet the indexes as they will be.
     format!("{:016x}{n:024x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15)).parse().expect("hex")
@@ -99,10 +109,11 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,
@@ -359,8 +370,8 @@ async fn each_move_of_a_build_is_told_with_its_rule() {
     ];
     assert_eq!(history(&store, BuildId(1)).await, first);
 
-    store.cancel(BuildId(2), "jane").await.expect("store");
-    let RerunAnswer::Made(again) = store.rerun(BuildId(2), true, "jane").await.expect("store") else {
+    store.cancel(BuildId(2), &jane()).await.expect("store");
+    let RerunAnswer::Made(again) = store.rerun(BuildId(2), AGAIN, &jane()).await.expect("store") else {
         panic!("a new build")
     };
     let second = [
@@ -371,7 +382,7 @@ async fn each_move_of_a_build_is_told_with_its_rule() {
     assert_eq!(history(&store, BuildId(2)).await, second);
     let claimed = claim(&store).await;
     for _ in 0..2 {
-        assert_eq!(store.cancel(again, "jane").await, Ok(CancelAnswer::Requested));
+        assert_eq!(store.cancel(again, &jane()).await, Ok(CancelAnswer::Requested));
     }
     store.finish(&claimed.claim, &Verdict::new(Outcome::Cancelled, "cancelled by jane"), &[]).await.expect("store");
     let third = [(Rule::RerunIsANewBuild, Some(2), None), (Rule::CancelledByPerson, None, None)];
@@ -453,10 +464,113 @@ async fn a_fork_waits_and_lapses() {
     take(&store, "d", request(true, 3)).await;
     assert_eq!(store.lapse_waiting(Duration::from_secs(14 * 86_400)).await, Ok(vec![BuildId(3)]));
     assert_eq!(state(&store, BuildId(3)).await.2.as_deref(), Some("nobody approved it within 14 days"));
-    let RerunAnswer::Made(again) = store.rerun(BuildId(3), true, "jane").await.expect("store") else {
+    let RerunAnswer::Made(again) = store.rerun(BuildId(3), AGAIN, &jane()).await.expect("store") else {
         panic!("a new build");
     };
     assert_eq!(state(&store, again).await.0, State::Waiting, "a repetition is no approval");
+}
+
+#[tokio::test]
+async fn an_approval_is_for_one_commit_while_that_is_the_head() {
+    let place = Place::new().await;
+    let wall = Arc::new(AtomicI64::new(20_000 * DAY));
+    let turned = Arc::clone(&wall);
+    let wall_clock = WallClock::new(move || Timestamp(turned.load(Ordering::SeqCst)));
+    let store = Store::open(place.url(), Options { wall_clock, ..Options::default() }).await.expect("opens");
+    let approve =
+        async |id: i64, sha: Option<u64>| store.approve(BuildId(id), sha.map(commit), &jane()).await.expect("store");
+    let again = async |id: BuildId, asked: Rerun| match store.rerun(id, asked, &jane()).await {
+        Ok(RerunAnswer::Made(made)) => made,
+        other => panic!("{other:?}"),
+    };
+    let end = async |id: BuildId| {
+        let claimed = claim(&store).await;
+        assert_eq!(claimed.build.id, id);
+        assert!(store.finish(&claimed.claim, &passed(), &[]).await.expect("store"));
+    };
+    let last_rule = async |id: BuildId| history(&store, id).await.last().map(|line| line.0);
+    assert_eq!(approve(1, None).await, ApproveAnswer::NotFound);
+    take(&store, "a", request(true, 1)).await;
+    assert_eq!(approve(1, Some(2)).await, ApproveAnswer::OtherCommit(commit(1)));
+    let (first, second) = tokio::join!(approve(1, Some(1)), approve(1, None));
+    let once = [ApproveAnswer::Approved(commit(1)), ApproveAnswer::NotNeeded];
+    assert!(once.iter().all(|answer| [&first, &second].contains(&answer)), "{first:?} {second:?}");
+    let build = store.build(BuildId(1)).await.expect("store").expect("there");
+    assert_eq!((build.state, build.approved_by.as_deref(), build.reason), (State::Queued, Some("jane"), None));
+    assert_eq!(last_rule(BuildId(1)).await, Some(Rule::ForkApproved));
+    let pending = due(&store).await.remove(0).status;
+    assert_eq!((pending.state, &*pending.sentence), (StatusState::Pending, "Queued, approved by jane"));
+    let done = store.audit(&AuditFilter { limit: 9, ..AuditFilter::default() }).await.expect("store").remove(0).deed;
+    let act = Act::Approved { sha: commit(1), pull_request: Some(7) };
+    let repo = Some("github/acme/shop".parse().expect("legal"));
+    assert_eq!(done, Deed { actor: jane(), act, build: Some(BuildId(1)), repo });
+    end(BuildId(1)).await;
+
+    // The same commit again: the word that was given holds, for a fortnight.
+    let second = again(BuildId(1), AGAIN).await;
+    assert_eq!((state(&store, second).await.0, last_rule(second).await), (State::Queued, Some(Rule::ApprovalHolds)));
+    end(second).await;
+    wall.fetch_add(i64::try_from(APPROVAL_HOLDS.as_millis()).expect("days"), Ordering::SeqCst);
+    let late = again(second, AGAIN).await;
+    assert_eq!((state(&store, late).await.0, last_rule(late).await), (State::Waiting, Some(Rule::ForkWaits)));
+
+    // The next push: what waited lapsed, and what was approved is not built again.
+    let newest = take(&store, "b", request(true, 2)).await.builds[0];
+    let moved = || HeadMoved::To(commit(2));
+    assert_eq!(approve(late.0, None).await, ApproveAnswer::HeadMoved(moved()));
+    assert_eq!(approve(1, None).await, ApproveAnswer::NotNeeded, "it was built");
+    assert_eq!(store.rerun(BuildId(1), AGAIN, &jane()).await, Ok(RerunAnswer::HeadMoved(moved())));
+    let free = again(late, Rerun { forks: Forks::Build, ..AGAIN }).await;
+    assert_eq!((state(&store, free).await.0, last_rule(free).await), (State::Queued, Some(Rule::ForkIsBuilt)));
+    end(free).await;
+    assert_eq!(approve(newest.0, Some(2)).await, ApproveAnswer::Approved(commit(2)), "the head is approved");
+
+    // With the pull request everything ends, also what was approved; opened again, it is asked again.
+    let git_ref = "refs/pull/7/head".parse().expect("legal");
+    take(&store, "c", Event::PullRequestClosed { number: 7, git_ref, fork: true }).await;
+    assert_eq!(state(&store, newest).await.2.as_deref(), Some("pull request 7 was closed"));
+    assert_eq!(store.rerun(newest, AGAIN, &jane()).await, Ok(RerunAnswer::HeadMoved(HeadMoved::Closed)));
+    let reopened = take(&store, "d", request(true, 2)).await.builds[0];
+    assert_eq!(state(&store, reopened).await.0, State::Waiting);
+
+    // A branch's build needs no word, whoever gives one.
+    let trusted = queue(&store, 9).await;
+    assert_eq!(approve(trusted.0, None).await, ApproveAnswer::NotNeeded);
+}
+
+#[tokio::test]
+async fn what_people_do_is_written_with_what_they_change() {
+    let (_folder, store) = fresh().await;
+    let done = async || -> Vec<(String, Option<i64>)> {
+        let entries = store.audit(&AuditFilter { limit: 50, ..AuditFilter::default() }).await.expect("store");
+        assert!(entries.iter().all(|entry| entry.deed.actor == jane()));
+        entries.into_iter().map(|entry| (entry.deed.says(), entry.deed.build.map(|id| id.0))).collect()
+    };
+    let id = queue(&store, 1).await;
+    assert_eq!(store.rerun(id, AGAIN, &jane()).await, Ok(RerunAnswer::NotFinished));
+    assert_eq!(store.order_agent("nobody", Order::Pause, &jane()).await, Ok(false));
+    assert_eq!(store.resend(id, &jane()).await, Ok(0));
+    assert_eq!(store.approve(id, None, &jane()).await, Ok(ApproveAnswer::NotNeeded));
+    assert_eq!(done().await, [], "what was refused changed nothing");
+
+    for _ in 0..2 {
+        store.cancel(id, &jane()).await.expect("store");
+    }
+    let twice = [store.rerun(id, AGAIN, &jane()).await, store.rerun(id, AGAIN, &jane()).await];
+    assert_eq!(twice[0], twice[1]);
+    let card = AgentCard {
+        name: "build-2".into(),
+        identity: "x".into(),
+        version: "0".into(),
+        sandbox: String::new(),
+        slots: 1,
+    };
+    store.register_agent(&card, LEASE).await.expect("store");
+    assert_eq!(store.order_agent("build-2", Order::Drain, &jane()).await, Ok(true));
+    let expected = [("let agent build-2 drain", None), ("had #1 built again", Some(2)), ("cancelled #1", Some(1))];
+    assert_eq!(done().await, expected.map(|(says, build)| (says.to_owned(), build)));
+    store.forget(Timestamp(i64::MAX), Timestamp(0)).await.expect("store");
+    assert_eq!(done().await.len(), 3, "it outlives the builds");
 }
 
 #[tokio::test]
@@ -514,7 +628,8 @@ async fn a_closed_pull_request_and_a_deleted_branch_end_their_scopes() {
     take(&store, "5", request(true, 3)).await;
     take(&store, "6", closed(true)).await;
     assert!(is_dropped(&fork, 3).await && !is_dropped(&trusted, 2).await);
-    let RerunAnswer::Made(again) = store.rerun(BuildId(3), true, "jane").await.expect("store") else {
+    let forks_are_built = Rerun { forks: Forks::Build, ..AGAIN };
+    let RerunAnswer::Made(again) = store.rerun(BuildId(3), forks_are_built, &jane()).await.expect("store") else {
         panic!("a new build");
     };
     assert!(is_dropped(&fork, again.0).await, "a repetition brings no pull request back");
@@ -657,11 +772,11 @@ async fn giving_back_does_not_count_and_a_cancel_request_is_heeded() {
         assert_eq!(store.release(&claimed.claim).await, Ok(Some(Returned::Queued(id))));
     }
     let claimed = claim(&store).await;
-    assert_eq!(store.cancel(id, "jane").await, Ok(CancelAnswer::Requested));
+    assert_eq!(store.cancel(id, &jane()).await, Ok(CancelAnswer::Requested));
     assert_eq!(store.release(&claimed.claim).await, Ok(Some(Returned::Finished(id, Outcome::Cancelled))));
     assert_eq!(state(&store, id).await.2.as_deref(), Some("cancelled by jane"));
-    assert_eq!(store.cancel(id, "jane").await, Ok(CancelAnswer::AlreadyFinished));
-    assert_eq!(store.cancel(BuildId(99), "jane").await, Ok(CancelAnswer::NotFound));
+    assert_eq!(store.cancel(id, &jane()).await, Ok(CancelAnswer::AlreadyFinished));
+    assert_eq!(store.cancel(BuildId(99), &jane()).await, Ok(CancelAnswer::NotFound));
 }
 
 #[tokio::test]
@@ -686,10 +801,13 @@ async fn turning_the_wall_clock_loses_no_lease_and_delays_no_status() {
 async fn a_rerun_is_a_new_attempt_and_asked_twice_it_is_one() {
     let (_folder, store) = fresh().await;
     let id = queue(&store, 1).await;
-    assert_eq!(store.rerun(id, true, "jane").await, Ok(RerunAnswer::NotFinished));
-    assert_eq!(store.rerun(BuildId(99), true, "jane").await, Ok(RerunAnswer::NotFound));
+    assert_eq!(store.rerun(id, AGAIN, &jane()).await, Ok(RerunAnswer::NotFinished));
+    assert_eq!(store.rerun(BuildId(99), AGAIN, &jane()).await, Ok(RerunAnswer::NotFound));
     store.finish(&claim(&store).await.claim, &passed(), &[]).await.expect("store");
-    let twice = [store.rerun(id, false, "jane").await, store.rerun(id, false, "jane").await];
+    let twice = [
+        store.rerun(id, Rerun { use_cache: false, ..AGAIN }, &jane()).await,
+        store.rerun(id, Rerun { use_cache: false, ..AGAIN }, &jane()).await,
+    ];
     assert_eq!(twice, [Ok(RerunAnswer::Made(BuildId(2))), Ok(RerunAnswer::Made(BuildId(2)))]);
     let again = store.build(BuildId(2)).await.expect("store").expect("there");
     assert_eq!((again.attempt, again.rerun_of, again.use_cache), (2, Some(id), false));
@@ -752,7 +870,7 @@ async fn pauses_keys_and_claims_survive_a_restart() {
     let forge = "github".parse().expect("legal");
     store.pause_forge(&forge, Duration::from_secs(600), "Retry-After").await.expect("store");
     store.close().await;
-    assert_eq!(store.cancel(id, "jane").await, Err(StoreError::Closed));
+    assert_eq!(store.cancel(id, &jane()).await, Err(StoreError::Closed));
 
     let store = open(&place).await;
     assert_eq!(store.link_key(), key);
@@ -836,6 +954,46 @@ async fn old_things_are_forgotten_and_numbers_never_given_again() {
 }
 
 #[tokio::test]
+async fn who_did_what_is_kept_listed_by_pages_and_forgotten_by_age() {
+    let place = Place::new().await;
+    let clock = Arc::new(AtomicI64::new(1_763_820_000_000));
+    let wall_clock = WallClock::new({
+        let clock = Arc::clone(&clock);
+        move || Timestamp(clock.load(Ordering::Relaxed))
+    });
+    let store = Store::open(place.url(), Options { wall_clock, ..Options::default() }).await.expect("opens");
+    let deed = |n: i64| Deed {
+        actor: Actor { who: "admin".into(), via: Via::Token, from: Some("10.0.0.7".into()) },
+        act: Act::SecretGiven { step: "bundle".into(), name: format!("SECRET_{n}\u{0}") },
+        build: Some(BuildId(n)),
+        repo: (n != 2).then(|| "github/Acme/Shop".parse().expect("legal")),
+    };
+    store.record(vec![deed(1), deed(2)]).await.expect("store");
+    clock.fetch_add(DAY, Ordering::Relaxed);
+    store.record(vec![deed(3)]).await.expect("store");
+    store.record(Vec::new()).await.expect("nothing to write is no fault");
+
+    let list = async |filter: AuditFilter| -> Vec<Option<i64>> {
+        let found = store.audit(&AuditFilter { limit: 50.min(filter.limit), ..filter }).await.expect("store");
+        found.into_iter().map(|entry| entry.deed.build.map(|id| id.0)).collect()
+    };
+    let all = AuditFilter { limit: 50, ..AuditFilter::default() };
+    let newest = store.audit(&all).await.expect("store").remove(0);
+    assert_eq!((newest.at, newest.deed), (Timestamp(clock.load(Ordering::Relaxed)), deed(3)));
+    assert_eq!(list(AuditFilter { limit: 2, ..all.clone() }).await, [Some(3), Some(2)]);
+    assert_eq!(list(AuditFilter { before: Some(newest.id), ..all.clone() }).await, [Some(2), Some(1)]);
+    let of_shop = Some("github/acme/SHOP".parse().expect("legal"));
+    assert_eq!(list(AuditFilter { repo: of_shop, ..all.clone() }).await, [Some(3), Some(1)]);
+    assert_eq!(list(AuditFilter { since: Some(newest.at), ..all.clone() }).await, [Some(3)]);
+
+    assert_eq!(store.forget_audit(newest.at).await, Ok(2));
+    assert_eq!(list(all.clone()).await, [Some(3)]);
+    assert_eq!(store.forget_audit(Timestamp(i64::MAX)).await, Ok(1));
+    store.record(vec![deed(4)]).await.expect("store");
+    assert!(store.audit(&all).await.expect("store")[0].id > newest.id, "a number is never given again");
+}
+
+#[tokio::test]
 async fn listings_filter_and_page() {
     let (_folder, store) = fresh().await;
     for n in 1..=5 {
@@ -908,7 +1066,7 @@ async fn whatever_the_order_each_build_finishes_once_with_one_final_word() {
                 }
                 4 => {
                     let id = BuildId(1 + i64::try_from(dice.roll(6)).expect("small"));
-                    if store.cancel(id, "dice").await == Ok(CancelAnswer::Cancelled) {
+                    if store.cancel(id, &jane()).await == Ok(CancelAnswer::Cancelled) {
                         count(id);
                     }
                 }

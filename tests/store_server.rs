@@ -5,7 +5,11 @@
 #[path = "support/postgres.rs"]
 mod postgres;
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use hookmill::config::server::StoreUrl;
+use hookmill::store::inspect::inspect;
 use hookmill::store::{Found, OpenError, Options, PostgresError, Store, examine};
 
 use postgres::Cluster;
@@ -83,7 +87,10 @@ async fn a_schema_of_a_newer_version_is_refused() {
     let cluster = Cluster::shared();
     let database = cluster.make_database().await;
     let url = cluster.url(&database);
+    assert_eq!(inspect(&at(&url)).await.expect("reachable"), None, "no tables yet");
     open(&url).await.expect("opens").close().await;
+    let found = inspect(&at(&url)).await.expect("readable").expect("tables");
+    assert_eq!((found.broken, found.looked_at), (vec![], 7));
     cluster.say(&database, "INSERT INTO schema_version (version) VALUES (1000)").await;
     let error = refused(&url).await;
     assert!(matches!(error, PostgresError::Newer { found: 1000, .. }), "{error}");
@@ -98,4 +105,81 @@ async fn a_socket_is_an_address_too() {
     let url = format!("postgres://{}@localhost/{database}?host={}&port={port}", postgres::ROLE, socket.display());
     let store = open(&url).await.expect("opens");
     store.check().await.expect("usable");
+}
+
+/// An authority that exists for one test, and certificates by it.
+struct Authority(tempfile::TempDir);
+
+impl Authority {
+    fn new() -> Authority {
+        let authority = Authority(tempfile::tempdir().expect("a folder"));
+        let to = ["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=an authority of a test"];
+        authority.openssl(&[&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"][..], &to].concat());
+        authority
+    }
+
+    /// A certificate for a name, and its key.
+    fn certify(&self, name: &str) -> (PathBuf, PathBuf) {
+        let to = ["-keyout", "server.key", "-out", "server.pem", "-subj", "/CN=a server"];
+        let by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", &format!("subjectAltName=DNS:{name}")];
+        let new =
+            ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-addext", "basicConstraints=CA:FALSE"];
+        self.openssl(&[&new[..], &to, &by].concat());
+        (self.0.path().join("server.pem"), self.0.path().join("server.key"))
+    }
+
+    fn openssl(&self, arguments: &[&str]) {
+        let output = Command::new("openssl").args(arguments).current_dir(self.0.path()).output();
+        let output = output.expect("openssl is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("ca.pem")
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_for_as_the_address_says() {
+    let (ours, strange) = (Authority::new(), Authority::new());
+    let cluster = Cluster::start();
+    let (certificate, key) = ours.certify("localhost");
+    cluster.encrypts_with(&certificate, &key);
+    cluster.crash();
+    cluster.run();
+    assert!(cluster.answers(), "it starts with a certificate");
+    let database = cluster.make_database().await;
+    let url = |host: &str, mode: &str, authority: &Authority| {
+        let authority = authority.file();
+        let at = format!("postgres://{}@{host}:{}/{database}", postgres::ROLE, cluster.port);
+        format!("{at}?sslmode={mode}&sslrootcert={}", authority.display())
+    };
+    let mut direct = cluster.connect(&database).await;
+
+    let store = open(&url("localhost", "verify-full", &ours)).await.expect("the one that it is meant for");
+    store.check().await.expect("usable");
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) \
+                     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND s.ssl = $1";
+    let mut count = async |ssl: bool| -> i64 {
+        sqlx::query_scalar(encrypted).bind(ssl).fetch_one(&mut direct).await.expect("answered")
+    };
+    assert!(count(true).await > 0, "nothing is encrypted");
+    assert_eq!(count(false).await, 0, "every connection is encrypted, the listener's too");
+    store.close().await;
+    open(&url("127.0.0.1", "verify-ca", &ours)).await.expect("any name of the authority's").close().await;
+
+    for (what, url) in [
+        ("another name", url("127.0.0.1", "verify-full", &ours)),
+        ("another authority", url("localhost", "verify-full", &strange)),
+        ("another authority and any name", url("localhost", "verify-ca", &strange)),
+    ] {
+        let error = refused(&url).await;
+        assert!(matches!(error, PostgresError::Untrusted { .. }), "{what}: {error:?}");
+        assert!(error.to_string().contains("sslrootcert"), "{what}: {error}");
+    }
+    let absent = format!("{}/absent.pem", ours.0.path().display());
+    let error =
+        open(&url("localhost", "verify-full", &ours).replace(&ours.file().display().to_string(), &absent)).await;
+    let error = error.expect_err("no such file").to_string();
+    assert!(error.starts_with(&absent) && error.contains("correct sslrootcert"), "{error}");
 }

@@ -3,6 +3,8 @@
 
 #[path = "support/cut.rs"]
 mod cut;
+#[path = "store_together/plans.rs"]
+mod plans;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/postgres.rs"]
 mod postgres;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookmill::config::server::{Forks, RepoRules, StoreUrl, Supersede};
+use hookmill::domain::audit::{Actor, Via};
 use hookmill::domain::build::{BuildId, State};
 use hookmill::domain::event::{Event, Heard, Push};
 use hookmill::domain::lease::Lease;
@@ -21,7 +24,7 @@ use hookmill::domain::spec::Limits;
 use hookmill::domain::time::Timestamp;
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
-    Accepted, CancelAnswer, Claimed, Delivery, Filter, Moved, Options, RerunAnswer, Returned, Store, StoreError,
+    Accepted, CancelAnswer, Claimed, Delivery, Filter, Moved, Options, Rerun, RerunAnswer, Returned, Store, StoreError,
 };
 
 use cut::{When, Wire};
@@ -69,9 +72,10 @@ fn rules() -> RepoRules {
         supersede: Supersede::Branches,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,
@@ -253,6 +257,48 @@ async fn two_agents_never_hold_the_same_build_and_leave_none() {
     assert!(!held[0].is_empty() && !held[1].is_empty(), "they took turns: {held:?}");
 }
 
+/// While another agent is about to take the only build of the repository whose turn it is, there is other work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_meets_another_takes_what_is_left() {
+    let shared = Shared::new().await;
+    let store = shared.open().await;
+    let only = take(&store, "acme/desk", "d1", push("main", 1)).await.builds[0];
+    let other = take(&store, "acme/shop", "d2", push("main", 2)).await.builds[0];
+    // Its turn: both have nothing that runs, and its build is the older one.
+    let mut elsewhere = shared.cluster.connect(&shared.database).await;
+    let mut claiming = sqlx::Connection::begin(&mut elsewhere).await.expect("begins");
+    let locked = sqlx::query("SELECT id FROM builds WHERE id = $1 FOR UPDATE").bind(only.0);
+    locked.execute(&mut *claiming).await.expect("locked");
+    let claimed = soon("a claim that waits for nobody", claim(&store, "agent")).await.expect("there is other work");
+    assert_eq!(claimed.build.id, other);
+    assert_eq!(soon("an answer", claim(&store, "agent")).await, None, "what is left is about to be taken");
+    claiming.rollback().await.expect("ends");
+    assert_eq!(claim(&store, "agent").await.expect("it was not taken").build.id, only);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn as_many_claims_at_once_as_builds_all_get_one() {
+    const BUILDS: u64 = 24;
+    let shared = Shared::new().await;
+    let stores = [shared.open().await, shared.open().await];
+    for round in 0..5 {
+        for n in 0..BUILDS {
+            // Most repositories have one: their turns are what the claims meet at.
+            take(&stores[0], &format!("acme/r{n}"), &format!("d{round}-{n}"), push("main", round * 100 + n + 1)).await;
+        }
+        let claiming: Vec<_> = (0..BUILDS)
+            .map(|n| {
+                let store = stores[usize::from(n % 2 == 0)].clone();
+                tokio::spawn(async move { claim(&store, "agent").await.expect("each gets one").build.id })
+            })
+            .collect();
+        let mut claimed = BTreeSet::new();
+        for claim in claiming {
+            assert!(claimed.insert(claim.await.expect("claimed")), "one build was claimed twice");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_end_once_and_a_start_takes_back_only_its_own() {
     let shared = Shared::new().await;
@@ -285,17 +331,24 @@ async fn leases_end_once_and_a_start_takes_back_only_its_own() {
     }
 }
 
+/// As everybody asks who asks for nothing else.
+const AGAIN: Rerun = Rerun { use_cache: true, forks: Forks::Approve };
+
+fn jane() -> Actor {
+    Actor { who: "jane".into(), via: Via::Token, from: None }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repetition_asked_at_both_doors_is_one_build() {
     let shared = Shared::new().await;
     let stores = [shared.open().await, shared.open().await];
     for n in 0..20 {
         let id = take(&stores[0], "acme/shop", &format!("d{n}"), push("main", n + 1)).await.builds[0];
-        assert_eq!(stores[1].cancel(id, "jane").await, Ok(CancelAnswer::Cancelled));
-        let answers = at_both(&stores, |store| async move { store.rerun(id, true, "jane").await }).await;
+        assert_eq!(stores[1].cancel(id, &jane()).await, Ok(CancelAnswer::Cancelled));
+        let answers = at_both(&stores, |store| async move { store.rerun(id, AGAIN, &jane()).await }).await;
         assert_eq!(answers[0], answers[1]);
-        let Ok(RerunAnswer::Made(again)) = answers[0] else { panic!("{answers:?}") };
-        stores[0].cancel(again, "jane").await.expect("store");
+        let Ok(RerunAnswer::Made(again)) = answers[0].clone() else { panic!("{answers:?}") };
+        stores[0].cancel(again, &jane()).await.expect("store");
     }
 }
 

@@ -82,7 +82,7 @@ fn build(n: usize, delivery: &Delivery) -> NewBuild {
         trust: Trust::Trusted,
         state: State::Queued,
         reason: None,
-        approved_by: None,
+        approval: None,
         rerun_of: None,
         base_branch: None,
         default_branch: Some("main".into()),

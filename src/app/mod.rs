@@ -8,12 +8,13 @@ mod signals;
 mod start;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::load::LoadError;
+use crate::config::load::{LoadError, Loaded};
 use crate::config::server::StoreUrl;
 use crate::live::Hub;
 use crate::outside::Unusable;
@@ -124,7 +125,7 @@ pub async fn agent(config: Option<&Path>) -> Result<Ended, ServeError> {
 async fn start_and_run(role: Role, config: Option<&Path>) -> Result<Ended, ServeError> {
     let part = |what| move |source| ServeError::Part { what, source };
     let signals = Signals::listen().map_err(part("signals can't be received"))?;
-    let server = start::read_settings(role, config)?.server;
+    let Loaded { server, fingerprint, .. } = start::read_settings(role, config)?;
     start::check_role(role, &server)?;
     start::make_data_dir(&server.data_dir).map_err(part("the data directory can't be made"))?;
     let exe = std::env::current_exe().map_err(part("this program's own file can't be found"))?;
@@ -139,7 +140,10 @@ async fn start_and_run(role: Role, config: Option<&Path>) -> Result<Ended, Serve
         Role::Agent => None,
     };
     let (config, identity) = (config.map(Path::to_owned), ours.id.clone());
-    let parts = Parts::make(role, Materials { config, server, store: store.clone(), exe, layers, depot, identity });
+    let parts = Parts::make(
+        role,
+        Materials { config, server, fingerprint, store: store.clone(), exe, layers, depot, identity },
+    );
     let is_right = put_right(&parts.sweeper, parts.roll.as_ref()).await?;
     let ended = run(parts, is_right, listener, signals).await;
     store.close().await;
@@ -174,6 +178,14 @@ async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signa
         tasks.spawn(roll.run(doors.clone()));
     }
     start::announce_ready(reload.role, &reload.started_with);
+    let (reload, stop) = (Arc::new(reload), doors.clone());
+    let starting = Arc::clone(&reload);
+    tasks.spawn(async move {
+        tokio::select! {
+            () = starting.record_start() => {}
+            () = stop.cancelled() => {}
+        }
+    });
 
     let is_drained = loop {
         tokio::select! {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use tokio::sync::{Semaphore, watch};
 
 use crate::blobs::{Artifacts, Depot, Logs, Shipper};
 use crate::cache::Cache;
+use crate::config::fingerprint::Fingerprint;
 use crate::config::server::{Server, Statuses};
 use crate::confine::Layers;
 use crate::disk::Disk;
@@ -48,6 +49,8 @@ pub(super) enum Role {
 pub(super) struct Materials {
     pub(super) config: Option<PathBuf>,
     pub(super) server: Server,
+    /// What the settings were made from.
+    pub(super) fingerprint: Fingerprint,
     pub(super) store: Store,
     pub(super) exe: PathBuf,
     pub(super) layers: Arc<Layers>,
@@ -81,9 +84,10 @@ pub(super) struct Front {
 impl Parts {
     /// Makes them from the settings, around one store.
     pub(super) fn make(role: Role, materials: Materials) -> Parts {
-        let Materials { config, server, store, exe, layers, depot, identity } = materials;
+        let Materials { config, server, fingerprint, store, exe, layers, depot, identity } = materials;
         let (store, layers) = (&store, &layers);
         let (forges, forges_seen) = watch::channel(Arc::clone(&server.forges));
+        let (secrets, secrets_seen) = watch::channel(server.secrets().into());
         let (statuses, statuses_seen) = watch::channel(Arc::clone(&server.statuses));
         let (retention, retention_seen) = watch::channel(Arc::clone(&server.retention));
         let (sandbox, sandbox_seen) = watch::channel(Arc::clone(&server.sandbox));
@@ -97,7 +101,7 @@ impl Parts {
         let tools = Toolbox::default();
         let shipper = depot.clone().map(|depot| Shipper::new(logs.clone(), artifacts.clone(), depot));
         let busy = Arc::<AtomicUsize>::default();
-        let roll = roll(store, &server, layers, identity, &busy);
+        let roll = roll(store, &server, layers, identity, (&busy, &disk));
         let sweeper = Sweeper {
             agent: roll.as_ref().map(|_| server.agent.name.clone()),
             exe: exe.clone(),
@@ -115,6 +119,7 @@ impl Parts {
             store: store.clone(),
             agent: Arc::clone(&server.agent),
             forges: forges_seen.clone(),
+            secrets: secrets_seen,
             statuses: statuses_seen.clone(),
             sandbox: sandbox_seen,
             web: Arc::clone(&server.web),
@@ -168,6 +173,7 @@ impl Parts {
             let take = take_by(store.clone(), statuses_seen, refused, disk.clone());
             let records = Arc::new(StoreRecords {
                 store: store.clone(),
+                forges: forges_seen.clone(),
                 layers: Arc::clone(layers),
                 slots: server.agent.slots,
                 busy: Arc::clone(&worker.busy),
@@ -192,14 +198,33 @@ impl Parts {
             Front { reporter, missed, router }
         });
         let store = store.clone();
-        let reload =
-            Reload { role, config, started_with: server, forges, statuses, retention, sandbox, pages, links, store };
+        let last = Mutex::new(fingerprint);
+        let reload = Reload {
+            role,
+            config,
+            started_with: server,
+            forges,
+            secrets,
+            statuses,
+            retention,
+            sandbox,
+            pages,
+            links,
+            store,
+            last,
+        };
         Parts { sweeper, worker, roll, front, hub, tools, shipper, reload }
     }
 }
 
 /// The agent's entry; a process without slots is no agent.
-fn roll(store: &Store, server: &Server, layers: &Layers, identity: String, busy: &Arc<AtomicUsize>) -> Option<Roll> {
+fn roll(
+    store: &Store,
+    server: &Server,
+    layers: &Layers,
+    identity: String,
+    (busy, disk): (&Arc<AtomicUsize>, &Disk),
+) -> Option<Roll> {
     let card = AgentCard {
         name: server.agent.name.clone(),
         identity,
@@ -207,7 +232,7 @@ fn roll(store: &Store, server: &Server, layers: &Layers, identity: String, busy:
         sandbox: layers.name(),
         slots: server.agent.slots,
     };
-    (server.agent.slots > 0).then(|| Roll::new(store.clone(), card, server.agent.lease, Arc::clone(busy)))
+    (server.agent.slots > 0).then(|| Roll::new(store.clone(), card, server.agent.lease, Arc::clone(busy), disk.clone()))
 }
 
 /// The name under which this process marks what it sends: no other has it, not even the next one on this machine.

@@ -5,15 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
+use crate::config::server::{Forges, Forks};
 use crate::confine::Layers;
 use crate::disk::{Disk, Level};
 use crate::domain::agent::{Agent, Order, Standing};
+use crate::domain::audit::{Actor, AuditEntry};
 use crate::domain::build::{Build, BuildId, State};
+use crate::domain::repo::CommitId;
 use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 use crate::intake::Arrival;
 use crate::live::cache_tally::CacheTally;
-use crate::store::{self, Accepted, CancelAnswer, Filter, RerunAnswer, Store, StoreError};
+use crate::store::{
+    self, Accepted, ApproveAnswer, AuditFilter, CancelAnswer, Filter, HeadMoved, Rerun, RerunAnswer, Store, StoreError,
+};
 use crate::sweeper::missed::SweepTally;
 use crate::web::hook::{self, Taken};
 use crate::web::{self, Answer, BuildFilter, ChangeRefused, Counts, Delivery, Part, Records, Refusal, Unavailable};
@@ -23,6 +30,8 @@ mod outbox;
 /// The store and the state of this process, as pages and API ask for them.
 pub(super) struct StoreRecords {
     pub(super) store: Store,
+    /// What becomes of forks is asked of them.
+    pub(super) forges: watch::Receiver<Arc<Forges>>,
     pub(super) layers: Arc<Layers>,
     pub(super) slots: usize,
     pub(super) busy: Arc<AtomicUsize>,
@@ -126,9 +135,9 @@ impl Records for StoreRecords {
         })
     }
 
-    fn cancel(&self, id: BuildId, by: &'static str) -> Answer<'_, Result<(), ChangeRefused>> {
+    fn cancel(&self, id: BuildId, by: Actor) -> Answer<'_, Result<(), ChangeRefused>> {
         Box::pin(async move {
-            Ok(match self.store.cancel(id, by).await.map_err(unavailable)? {
+            Ok(match self.store.cancel(id, &by).await.map_err(unavailable)? {
                 CancelAnswer::Cancelled | CancelAnswer::Requested => Ok(()),
                 CancelAnswer::AlreadyFinished => Err(ChangeRefused::AlreadyFinished),
                 CancelAnswer::NotFound => Err(ChangeRefused::NoSuchBuild),
@@ -136,11 +145,31 @@ impl Records for StoreRecords {
         })
     }
 
-    fn rerun(&self, id: BuildId, cache: bool, by: &'static str) -> Answer<'_, Result<BuildId, ChangeRefused>> {
+    fn approve(&self, id: BuildId, sha: Option<CommitId>, by: Actor) -> Answer<'_, Result<CommitId, ChangeRefused>> {
         Box::pin(async move {
-            Ok(match self.store.rerun(id, cache, by).await.map_err(unavailable)? {
+            Ok(match self.store.approve(id, sha, &by).await.map_err(unavailable)? {
+                ApproveAnswer::Approved(sha) => Ok(sha),
+                ApproveAnswer::NotNeeded => Err(ChangeRefused::NoApprovalNeeded),
+                ApproveAnswer::HeadMoved(moved) => Err(head_moved(&moved, "approved")),
+                ApproveAnswer::OtherCommit(sha) => Err(ChangeRefused::OtherCommit(sha)),
+                ApproveAnswer::NotFound => Err(ChangeRefused::NoSuchBuild),
+            })
+        })
+    }
+
+    fn rerun(&self, id: BuildId, cache: bool, by: Actor) -> Answer<'_, Result<BuildId, ChangeRefused>> {
+        Box::pin(async move {
+            let Some(old) = self.store.build(id).await.map_err(unavailable)? else {
+                return Ok(Err(ChangeRefused::NoSuchBuild));
+            };
+            // What is no longer configured is built for nobody: its forks wait as everywhere.
+            let rules = self.forges.borrow().rules(&old.repo);
+            let forks = rules.map_or(Forks::Approve, |rules| rules.forks);
+            let asked = Rerun { use_cache: cache, forks };
+            Ok(match self.store.rerun(id, asked, &by).await.map_err(unavailable)? {
                 RerunAnswer::Made(id) => Ok(id),
                 RerunAnswer::NotFinished => Err(ChangeRefused::NotFinished),
+                RerunAnswer::HeadMoved(moved) => Err(head_moved(&moved, "built again")),
                 RerunAnswer::NotFound => Err(ChangeRefused::NoSuchBuild),
             })
         })
@@ -157,12 +186,12 @@ impl Records for StoreRecords {
         })
     }
 
-    fn resend(&self, id: BuildId) -> Answer<'_, Result<(), ChangeRefused>> {
+    fn resend(&self, id: BuildId, by: Actor) -> Answer<'_, Result<(), ChangeRefused>> {
         Box::pin(async move {
             if self.store.build(id).await.map_err(unavailable)?.is_none() {
                 return Ok(Err(ChangeRefused::NoSuchBuild));
             }
-            let sent_again = self.store.resend(id).await.map_err(unavailable)?;
+            let sent_again = self.store.resend(id, &by).await.map_err(unavailable)?;
             Ok(if sent_again > 0 { Ok(()) } else { Err(ChangeRefused::NothingToSend) })
         })
     }
@@ -171,8 +200,14 @@ impl Records for StoreRecords {
         Box::pin(async move { self.store.agents().await.map_err(unavailable) })
     }
 
-    fn order_agent<'a>(&'a self, name: &'a str, order: Order) -> Answer<'a, bool> {
-        Box::pin(async move { self.store.order_agent(name, order).await.map_err(unavailable) })
+    fn order_agent<'a>(&'a self, name: &'a str, order: Order, by: Actor) -> Answer<'a, bool> {
+        Box::pin(async move { self.store.order_agent(name, order, &by).await.map_err(unavailable) })
+    }
+
+    fn audit(&self, filter: web::AuditFilter) -> Answer<'_, Vec<AuditEntry>> {
+        let web::AuditFilter { repo, since, before, limit } = filter;
+        let filter = AuditFilter { repo, since, before, limit };
+        Box::pin(async move { self.store.audit(&filter).await.map_err(unavailable) })
     }
 
     fn own_agent(&self) -> Option<&str> {
@@ -226,6 +261,7 @@ impl Records for StoreRecords {
                 slots_busy: self.busy.load(Ordering::Relaxed) as u64,
                 caches: self.caches.levels().iter().map(|of| (of.level, of.hits, of.misses)).collect(),
                 snapshot_bytes: self.caches.kept_bytes(),
+                disk_free: self.disk.look().ok().map(|look| (look.room.bytes_free, look.room.inodes_free)),
                 looks: sweeps.looks.into_iter().collect(),
                 missed: sweeps.found.into_iter().collect(),
                 sent_again: sweeps.sent_again,
@@ -244,7 +280,10 @@ impl StoreRecords {
     /// Those of all processes; a server whose builds nobody runs is still one that takes deliveries.
     async fn agents_part(&self) -> Part {
         let (ok, detail) = match self.store.agents().await {
-            Ok(agents) => (agents.iter().any(|agent| agent.standing == Standing::Working), agents_in_words(&agents)),
+            Ok(agents) => {
+                let works = |agent: &Agent| agent.standing == Standing::Working && !agent.is_held_back();
+                (agents.iter().any(works), agents_in_words(&agents))
+            }
             Err(error) => (false, error.to_string()),
         };
         Part { name: "agent", ok, needed: false, detail }
@@ -259,7 +298,12 @@ impl StoreRecords {
     }
 
     fn sandbox(&self) -> Part {
-        Part { name: "sandbox", ok: self.layers.is_full(), needed: false, detail: self.layers.name() }
+        match self.layers.admit(false) {
+            Ok(()) => Part { name: "sandbox", ok: self.layers.is_sound(), needed: false, detail: self.layers.name() },
+            Err(why) => {
+                Part { name: "sandbox", ok: false, needed: false, detail: format!("{}; {why}", self.layers.name()) }
+            }
+        }
     }
 
     fn sweep(&self) -> Part {
@@ -276,14 +320,29 @@ impl StoreRecords {
     }
 }
 
-/// `3 of 8 slots busy; build-2 is paused`.
+/// `3 of 8 slots busy; build-2 is paused; build-3: disk low since 2026-11-29T10:00:00Z: 5 MiB left`.
 fn agents_in_words(agents: &[Agent]) -> String {
     let working = agents.iter().filter(|agent| agent.standing == Standing::Working);
     let (busy, slots) = working.fold((0, 0), |(busy, slots), agent| (busy + agent.busy, slots + agent.slots));
     let mut words = vec![format!("{busy} of {slots} slots busy")];
     let others = agents.iter().filter(|agent| agent.standing != Standing::Working);
     words.extend(others.map(|agent| format!("{} is {}", agent.name, agent.standing.as_str())));
+    for agent in agents.iter().filter(|agent| agent.is_held_back()) {
+        let (since, low) =
+            (agent.disk_low_since.unwrap_or(agent.seen_at), agent.disk_low.as_deref().unwrap_or_default());
+        words.push(format!("{}: disk low since {since}: {low}", agent.name));
+    }
     words.join("; ")
+}
+
+fn head_moved(moved: &HeadMoved, asked: &str) -> ChangeRefused {
+    ChangeRefused::HeadMoved(match moved {
+        HeadMoved::To(sha) => format!(
+            "the pull request is at commit {} by now, and only its head can be {asked}: that has a build of its own",
+            sha.short()
+        ),
+        HeadMoved::Closed => format!("the pull request is closed, and only the head of an open one can be {asked}"),
+    })
 }
 
 fn delivery(record: store::DeliveryRecord) -> Delivery {

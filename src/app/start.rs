@@ -58,18 +58,22 @@ pub(super) fn depot(server: &Server) -> Result<Option<Depot>, ServeError> {
 pub(super) async fn layers(exe: &Path, server: &Server) -> Arc<Layers> {
     let layers = match server.sandbox.require {
         Require::None => Layers::none("[sandbox] require = \"none\"").on(&server.data_dir),
-        Require::Available => confine::probe(exe, &server.data_dir)
-            .await
-            .unwrap_or_else(|error| Layers::none(&format!("the host could not be probed: {error}"))),
+        Require::Available | Require::Full => {
+            // Before anything is started that would have to move along.
+            let cgroup = confine::take_cgroup();
+            let probed = confine::probe(exe, &server.data_dir).await;
+            let layers = probed.unwrap_or_else(|error| Layers::none(&format!("the host could not be probed: {error}")));
+            Layers { cgroup, insisted: server.sandbox.require == Require::Full, ..layers }
+        }
     };
     tracing::info!(trees = %layers.joining(), "how sources and snapshots become one tree");
-    if layers.is_full() {
-        tracing::info!(sandbox = layers.name(), "builds are confined");
-    } else {
-        tracing::warn!(sandbox = layers.name(), "SANDBOX DEGRADED");
-        for fix in layers.fixes() {
-            tracing::warn!("{fix}");
-        }
+    match layers.admit(false) {
+        Err(why) => tracing::error!(sandbox = layers.name(), "NO BUILD WILL RUN: {why}"),
+        Ok(()) if layers.is_sound() => tracing::info!(sandbox = layers.name(), "builds are confined"),
+        Ok(()) => tracing::warn!(sandbox = layers.name(), "SANDBOX DEGRADED"),
+    }
+    for fix in layers.fixes() {
+        tracing::warn!("{fix}");
     }
     Arc::new(layers)
 }

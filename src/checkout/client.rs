@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, AskHeads, Done, Heads, Job, Refusal, RefusalKind, Source};
+use super::{Answer, AskHeads, Done, Heads, Job, Refusal, RefusalKind, Source, mirror};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::time::brief;
 
@@ -78,12 +78,18 @@ pub async fn run(exe: &Path, job: &Job, deadline: Duration, cancel: Cancellation
         Source::Remote(_) => OUTSIDE,
         Source::Local(_) => &["PATH", "HOME", "XDG_CONFIG_HOME"],
     };
-    let said = Group::spawn(command(exe, "checkout", kept))?.ask(&job, deadline + GRACE, cancel).await?;
-    match serde_json::from_slice(&said.answer) {
+    let said = Group::spawn(command(exe, "checkout", kept))?.ask(&job, deadline + GRACE, cancel).await;
+    let answer = said.and_then(|said| match serde_json::from_slice(&said.answer) {
         Ok(Answer::Done(done)) => Ok(*done),
         Ok(Answer::Refused(refusal)) => Err(refusal.into()),
         Err(_) => Err(said.crashed()),
+    });
+    if answer.is_err() {
+        // What a killed fetch left would wait for the next one, which may never come.
+        let mirror = job.mirror;
+        let _ = tokio::task::spawn_blocking(move || mirror::lock_if_free(&mirror)).await;
     }
+    answer
 }
 
 /// Asks git where a repository's branches and tags stand, in a child process like that of [`run`].
@@ -130,11 +136,14 @@ struct Said {
 impl Said {
     /// Why there is no answer.
     fn crashed(&self) -> CheckoutError {
+        use std::os::unix::process::ExitStatusExt as _;
+        if self.status.signal() == Some(rustix::process::Signal::XCPU.as_raw()) {
+            return Refusal::too_much_computing().into();
+        }
         let text = String::from_utf8_lossy(&self.complaint);
         // Rust's allocator says this before it aborts; libgit2 turns the same into an error.
         if text.contains("memory allocation of") {
-            let text = "the checkout needed more memory than a checkout may use (1 GiB)";
-            return Refusal::new(RefusalKind::Unacceptable, text).into();
+            return Refusal::too_much_memory().into();
         }
         let last = text.lines().rfind(|line| !line.trim().is_empty()).map(|line| format!(": {}", line.trim()));
         CheckoutError::Crashed { how: self.status.to_string(), complaint: last.unwrap_or_default() }

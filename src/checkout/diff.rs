@@ -69,8 +69,9 @@ pub(super) fn compare(odb: &Odb<'_>, old: Option<Side<'_>>, new: Side<'_>, meter
     Ok(walk.found)
 }
 
-struct Entry {
-    name: Vec<u8>,
+/// One entry of a tree object.
+pub(super) struct Entry {
+    pub(super) name: Vec<u8>,
     kind: Kind,
     id: Oid,
 }
@@ -169,8 +170,7 @@ impl Walk<'_> {
         }
         let most = self.meter.budget().path_bytes;
         if path.len() > most {
-            let shown = &path[..path.len().min(200)];
-            return Err(Refusal::tree(shown, format_args!("is a path longer than {most} bytes")));
+            return Err(Refusal::tree(path, format_args!("is a path longer than {most} bytes")));
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ fn folder(path: &[u8], entry: Option<&Entry>, submodules: &Trees) -> Option<Oid>
 }
 
 /// Reads a tree object: `<octal mode> <name>\0<20 bytes of id>`, again and again.
-fn parse(mut data: &[u8]) -> Result<Vec<Entry>, &'static str> {
+pub(super) fn parse(mut data: &[u8]) -> Result<Vec<Entry>, &'static str> {
     const CUT: &str = "is a folder that git can't read";
     const ID: usize = 20;
     let mut entries = Vec::new();

@@ -70,7 +70,7 @@ pub(super) fn write(src: &Dir, head: &Head) -> Result<(), TreeError> {
 /// The index holds sizes and the times that we gave the files. A step sees the same files through
 /// an overlay or in a copy, with other inodes, owners and change times: `checkStat = minimal` and
 /// `trustctime = false` keep those out of it, so that `git status` need not read every file.
-fn config(head: &Head) -> String {
+pub(super) fn config(head: &Head) -> String {
     let mut text =
         "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = false\n\
                     \tcheckStat = minimal\n\ttrustctime = false\n[gc]\n\tauto = 0\n"

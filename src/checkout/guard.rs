@@ -4,8 +4,20 @@ use rustix::process::{Resource, Rlimit};
 
 use super::Source;
 
-/// Memory that the process may write to. What it maps of packs to read does not count.
-const MAX_MEMORY: u64 = 1 << 30;
+/// Memory that the process may write to. What it maps of packs to read does not count, and has its own bound: together
+/// with the agent they stay below 1 GB, whatever a repository holds.
+pub(super) const MAX_MEMORY: u64 = 800 << 20;
+/// What is mapped of packs at once, in windows of this size each.
+const MAPPED: (usize, usize) = (128 << 20, 32 << 20);
+/// How long libgit2's own transports would wait. Nothing is fetched through them: what is, has its deadlines in
+/// `transport`. Should one ever be used, it does not wait for ever.
+const UNUSED_TRANSPORTS: i32 = 60_000;
+
+/// Seconds of computing that a fetch may take, whatever comes in.
+const COMPUTING: u64 = 10;
+/// Further seconds for each MiB that comes in. A history that repeats a file of 1 MB a thousand times in one MiB takes
+/// about three: what is beyond this was made to be unpacked for ever.
+const COMPUTING_PER_MIB: u64 = 8;
 
 /// Limits this process and libgit2 in it. Once, before any other use of git.
 ///
@@ -39,10 +51,22 @@ fn bound() -> Result<(), git2::Error> {
     // SAFETY: these change libgit2's global state; no thread of this process uses it yet.
     unsafe {
         git2::opts::set_verify_owner_validation(true)?;
-        git2::opts::set_mwindow_size(64 << 20)?;
-        git2::opts::set_mwindow_mapped_limit(512 << 20)?;
+        git2::opts::set_mwindow_mapped_limit(MAPPED.0)?;
+        git2::opts::set_mwindow_size(MAPPED.1)?;
+        git2::opts::set_server_connect_timeout_in_milliseconds(UNUSED_TRANSPORTS)?;
+        git2::opts::set_server_timeout_in_milliseconds(UNUSED_TRANSPORTS)?;
         git2::opts::set_cache_max_size(64 << 20)
     }
+}
+
+/// Bounds the time for which this process computes by what it has received: `None` takes the bound away. A few kilobytes
+/// can describe terabytes of differences to differences, and libgit2 unpacks them all without a pause. The kernel ends the
+/// process with SIGXCPU, which [`super::client`] puts into words.
+pub(super) fn bound_computing(received: Option<u64>) {
+    let current = received.map(|bytes| COMPUTING + (bytes >> 20) * COMPUTING_PER_MIB);
+    let maximum = rustix::process::getrlimit(Resource::Cpu).maximum;
+    // A lower limit that the system sets holds.
+    let _ = rustix::process::setrlimit(Resource::Cpu, Rlimit { current: current.or(maximum), maximum });
 }
 
 /// No configuration of a person or a machine bends what the agent fetches (`url.*.insteadOf`,

@@ -50,6 +50,8 @@ pub struct Remote {
     pub sha: CommitId,
     /// For a fork's pull request: where the repository file is read, and whose submodules may see the credential.
     pub base: Option<Base>,
+    /// For a pull request: the commit of its base whose lockfiles are compared with its own, if the mirror has it.
+    pub compared_with: Option<CommitId>,
     /// Commits of this repository whose builds passed or were skipped, newest first. A tree that differs from one of
     /// theirs only in ignored paths needs no build. Empty: it is built whatever changed.
     pub passed: Vec<CommitId>,

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use git2::{AutotagOption, Direction, ErrorClass, FetchOptions, Oid, Repository, RepositoryInitOptions};
+use git2::{
+    AutotagOption, Direction, ErrorClass, FetchOptions, Oid, RemoteRedirect, Repository, RepositoryInitOptions,
+};
 use sha2::{Digest, Sha256};
 
 use super::refusal::Stop;
 use super::transport::Link;
-use super::{Refusal, RefusalKind};
+use super::{Refusal, RefusalKind, guard};
 use crate::domain::repo::RefName;
 use crate::tree::{self, Visit};
 
@@ -222,10 +224,14 @@ pub(super) fn fetch_tags(mirror: &Mirror, url: &url::Url, link: &Link) -> Result
 
 fn download(remote: &mut git2::Remote<'_>, sources: &[String]) -> Result<(), git2::Error> {
     let mut options = FetchOptions::new();
+    // Nor does our transport follow them; should another be used, it gives no token to a host that it was led to.
+    options.follow_redirects(RemoteRedirect::None);
     options.download_tags(AutotagOption::None).update_fetchhead(false);
     // The refs are written by `fetch`, once the commit is known to be there.
     let specs: Vec<String> = sources.iter().map(|source| format!("+{source}:refs/hookmill/wanted")).collect();
-    remote.download(&specs, Some(&mut options))
+    let done = remote.download(&specs, Some(&mut options));
+    guard::bound_computing(None);
+    done
 }
 
 /// True when the server speaks to us and does not give this object by its id: it never does, or

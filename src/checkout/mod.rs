@@ -21,6 +21,8 @@ mod consolidate;
 mod contents;
 mod convert;
 mod diff;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gitdir;
 mod gitmodules;
 mod guard;
@@ -33,6 +35,7 @@ mod local;
 mod mirror;
 mod names;
 mod needless;
+mod newcomers;
 mod refusal;
 mod run;
 mod settings;

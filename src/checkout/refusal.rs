@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::time::brief;
 
+/// Bytes of a path that are shown: the sentence goes to a forge, which takes 140 characters.
+const SHOWN: usize = 48;
+
 /// What kind of trouble it was; decides whose fault it is and whether to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,8 +83,11 @@ impl Refusal {
     }
 
     pub(super) fn tree(path: &[u8], rule: impl fmt::Display) -> Self {
-        // A path may hold anything; shown so that it can't be mistaken for our own words.
-        let path = path.escape_ascii();
+        // A path may hold anything; shown so that it can't be mistaken for our own words, and leaves room for the rule.
+        let path = match path.len() {
+            0..=SHOWN => path.escape_ascii().to_string(),
+            long => format!("{}…{}", path[..SHOWN / 3].escape_ascii(), path[long - SHOWN / 3 * 2..].escape_ascii()),
+        };
         Refusal::new(RefusalKind::Unacceptable, format!("the commit's tree is not acceptable: \"{path}\" {rule}"))
     }
 
@@ -99,6 +105,19 @@ impl Refusal {
             StorageFull | QuotaExceeded => Refusal::disk_full(),
             _ => Refusal::new(RefusalKind::Broken, format!("the agent could not write {}: {error}", path.display())),
         }
+    }
+
+    /// What a tree or a pack was made to do; a repository that a browser's tools can build needs a tenth.
+    pub(super) fn too_much_memory() -> Self {
+        let most = super::guard::MAX_MEMORY >> 20;
+        let text = format!("the checkout needed more memory than a checkout may use ({most} MiB)");
+        Refusal::new(RefusalKind::Unacceptable, text)
+    }
+
+    pub(super) fn too_much_computing() -> Self {
+        let text = "the repository takes too long to unpack for its size: it may hold differences to differences \
+                    that unpack to more than anybody could check out";
+        Refusal::new(RefusalKind::Unacceptable, text)
     }
 
     /// Without the path: the sentence goes to the forge, and the operator knows the disk.
@@ -124,6 +143,9 @@ impl From<Refusal> for Stop {
 
 impl From<git2::Error> for Stop {
     fn from(error: git2::Error) -> Self {
+        if error.class() == git2::ErrorClass::NoMemory {
+            return Stop::Refused(Refusal::too_much_memory());
+        }
         // libgit2 gives the system's words and keeps no errno.
         if error.message().contains("No space left") || error.message().contains("quota exceeded") {
             return Stop::Refused(Refusal::disk_full());

@@ -14,7 +14,7 @@ use super::settings::{self, Settings};
 use super::submodules::{Fetched, Fetcher, Modules};
 use super::transport::{self, Link, Switchboard, Traffic};
 use super::workspace::{State, Target, Wishes, Workspace};
-use super::{Done, Job, Needless, Remote, Source, lfs, listing, local, needless};
+use super::{Done, Job, Needless, Remote, Source, lfs, listing, local, needless, newcomers};
 use crate::config::repo_file::FILE_NAME;
 use crate::domain::listing::Listing;
 use crate::domain::repo::CommitId;
@@ -125,6 +125,9 @@ fn attempt(job: &Job, remote: &Remote, id: Oid, way: &Way, anew: bool) -> Result
         settings,
     };
     let mut done = fill(job, &mut workspace, &mirror.repo, filled)?;
+    if let Some(base) = &remote.compared_with {
+        done.notices.extend(newcomers::notices(&mirror.repo, base.as_str(), commit.tree_id(), &done.listing));
+    }
     if remote.base.is_some() {
         put_file(&mut done.listing, file);
         if base.is_none() {

@@ -16,7 +16,7 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use super::job::{Credential, Network};
-use super::{Refusal, RefusalKind};
+use super::{Refusal, RefusalKind, guard};
 use crate::config::server;
 use crate::outside::{self, Unusable};
 
@@ -369,6 +369,7 @@ impl Read for Stream {
             *lock(&self.link.complaint) = Some(String::from_utf8_lossy(text).trim().to_owned());
         }
         self.link.traffic.count(count).map_err(|refusal| io::Error::other(self.link.fail(refusal)))?;
+        guard::bound_computing(Some(self.link.traffic.received()));
         Ok(count)
     }
 }

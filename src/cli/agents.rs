@@ -95,7 +95,7 @@ fn list(server: &Server, json: bool, out: &mut Out) -> Result<(), CallError> {
     rows.extend(agents.iter().map(|agent| {
         vec![
             one_line(&agent.name),
-            agent.standing.as_str().to_owned(),
+            if agent.is_held_back() { "disk low".to_owned() } else { agent.standing.as_str().to_owned() },
             format!("{} of {}", agent.busy, agent.slots),
             format!("{} ago", age(agent.seen_at, now)),
             one_line(&agent.version),

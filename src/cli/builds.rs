@@ -13,10 +13,9 @@ use serde::Deserialize;
 
 use super::output::Out;
 use super::server::{CallError, Reach, Server};
-use super::{Unbuilt, unbuilt};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
-use crate::domain::repo::RepoId;
+use crate::domain::repo::{CommitId, RepoId};
 use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 use screen::Screen;
@@ -81,9 +80,15 @@ enum BuildsCommand {
         #[arg(value_parser = clap::value_parser!(i64).range(1..))]
         id: i64,
     },
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Approve(Unbuilt),
+    /// Lets a fork's build that waits go on. The approval is for its one commit: look at what that changes first.
+    Approve {
+        /// The build's number.
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        id: i64,
+        /// The commit that was looked at, by its whole name; the build must be of that one.
+        #[arg(long, value_name = "COMMIT")]
+        sha: Option<CommitId>,
+    },
     /// Says why a build is there and did what it did: which rules moved it, what was seen, what follows.
     Explain {
         /// The build's number.
@@ -148,9 +153,6 @@ struct Statuses {
 }
 
 pub(super) fn run(args: BuildsArgs, out: &mut Out) -> ExitCode {
-    if let BuildsCommand::Approve(_) = args.command {
-        return unbuilt("builds approve");
-    }
     args.reach.speak(|server| obey(server, args.command, out))
 }
 
@@ -169,12 +171,12 @@ fn obey(server: &Server, command: BuildsCommand, out: &mut Out) -> Result<u8, Ca
             let new = server.change(id, "rerun", &body)?;
             out.line(format_args!("build {new}: {}", server.page(new)));
         }
+        BuildsCommand::Approve { id, sha } => approve(server, id, sha.as_ref(), out)?,
         BuildsCommand::Resend { id } => {
             let id = server.change(id, "resend", "")?;
             out.line(format_args!("the statuses of build {id} are sent again"));
         }
         BuildsCommand::Explain { id, json } => explain(server, id, json, out)?,
-        BuildsCommand::Approve(_) => {}
     }
     Ok(0)
 }
@@ -222,6 +224,18 @@ fn show_one(server: &Server, id: i64, json: bool, out: &mut Out) -> Result<(), C
     for line in show::not_told(id, &statuses) {
         out.line(line);
     }
+    Ok(())
+}
+
+fn approve(server: &Server, id: i64, sha: Option<&CommitId>, out: &mut Out) -> Result<(), CallError> {
+    #[derive(Deserialize)]
+    struct Approved {
+        sha: CommitId,
+    }
+    let body = sha.map(|sha| serde_json::json!({ "sha": sha }).to_string()).unwrap_or_default();
+    let answer = server.post(&["api", "v1", "builds", &id.to_string(), "approve"], &body)?;
+    let Approved { sha } = server.parse(&answer)?;
+    out.line(format_args!("build {id} is queued; approved is commit {sha} and no other"));
     Ok(())
 }
 

@@ -31,11 +31,15 @@ pub struct CheckArgs {
     /// The server's configuration file; else the one that `serve` would find.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// It is the configuration of a machine that only runs `hookmill agent`: nobody has to be able to sign for its
+    /// repositories.
+    #[arg(long)]
+    agent: bool,
     /// Warnings and notices count as faults: two lockfiles, one of another manager, out of date, or none.
     #[arg(long)]
     strict: bool,
     /// Prints the JSON Schema of one of the two files, for editors, and checks nothing.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "strict", "dir"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "agent", "strict", "dir"])]
     schema: Option<SchemaOf>,
     /// A repository's folder: its .hookmill.toml is checked, and what a build of it would do is planned, without
     /// installing or running anything; else this folder, if it is one.
@@ -62,7 +66,7 @@ pub(super) fn run(args: &CheckArgs, out: &mut Out) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let around = match Surroundings::of_this_process() {
-        Ok(around) => around,
+        Ok(around) => Surroundings { takes_hooks: !args.agent, ..around },
         Err(error) => {
             eprintln!("hookmill: the current directory can't be read: {error}");
             return ExitCode::from(USAGE);

@@ -32,6 +32,9 @@ pub struct DoctorArgs {
     /// The server's configuration file; else the one that `serve` would find.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// This machine only runs `hookmill agent`: nobody signs for its repositories, nobody reaches it.
+    #[arg(long)]
+    agent: bool,
     /// Prints one JSON document instead of the table.
     #[arg(long)]
     json: bool,
@@ -43,7 +46,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Out) -> ExitCode {
         ExitCode::from(USAGE)
     };
     let around = match Surroundings::of_this_process() {
-        Ok(around) => around,
+        Ok(around) => Surroundings { takes_hooks: !args.agent, ..around },
         Err(error) => return fault("the current directory can't be read", &error),
     };
     let (loaded, configured) = match load::load(args.config.as_deref(), &around) {
@@ -62,13 +65,13 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Out) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fault("the runtime could not be started", &error),
     };
-    let findings = runtime.block_on(examine(&exe, &loaded, configured));
+    let findings = runtime.block_on(examine(&exe, &loaded, configured, args.agent));
     out.write(report(&findings, configured, args.json).as_bytes());
     if findings.iter().any(Finding::is_fault) { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS }
 }
 
 /// Everything, in the order of the table. What waits for the outside is asked side by side.
-async fn examine(exe: &Path, loaded: &Loaded, configured: bool) -> Vec<Finding> {
+async fn examine(exe: &Path, loaded: &Loaded, configured: bool, agent: bool) -> Vec<Finding> {
     let settings = &loaded.server;
     let mut findings = Vec::new();
     if configured {
@@ -82,7 +85,10 @@ async fn examine(exe: &Path, loaded: &Loaded, configured: bool) -> Vec<Finding> 
     if configured {
         findings.extend(server::store(settings).await);
         findings.extend(blobs::blobs(settings).await);
-        findings.extend(server::hooks(settings).await);
+        // Nobody reaches an agent.
+        if !agent {
+            findings.extend(server::hooks(settings).await);
+        }
         findings.extend(server::forges(settings).await);
         findings.extend(heads::heads(exe, settings).await);
     }

@@ -14,8 +14,10 @@ use crate::config::server::{InstallHost, Sandbox};
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
 use crate::domain::build::{Build, BuildId, Cause, State};
+use crate::domain::mask::Mask;
 use crate::domain::outcome::Verdict;
 use crate::domain::repo::{CommitId, RefName, RepoId};
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::Plan;
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
@@ -111,13 +113,15 @@ impl Folder {
             build: local_build(&dir),
             source: Source::Folder { dir, rev: rev.map(str::to_owned) },
             limits: server.agent.limits.clone(),
-            scripts: true,
+            scripts: Scripts::All,
             bundle_network: false,
             sandbox: Arc::new(sandbox),
             registries: Vec::new(),
             git: None,
             cache: true,
             env: BTreeMap::new(),
+            secrets: Vec::new(),
+            mask: Mask::default(),
             passed: Vec::new(),
             url: String::new(),
         };
@@ -204,6 +208,7 @@ fn local_build(dir: &Path) -> Build {
         outcome: None,
         reason: None,
         approved_by: None,
+        approved_at: None,
         created_at: now(),
         started_at: Some(now()),
         finished_at: None,

@@ -5,6 +5,7 @@
 
 mod account;
 mod agents;
+mod audit;
 mod builds;
 mod cache;
 mod check;
@@ -20,6 +21,7 @@ mod man;
 pub mod output;
 mod run;
 mod server;
+mod store;
 mod table;
 
 use std::ffi::OsString;
@@ -75,6 +77,8 @@ pub enum Command {
     Builds(builds::BuildsArgs),
     /// Lists, pauses and drains those who run builds.
     Agents(agents::AgentsArgs),
+    /// Lists who changed what on a running server.
+    Audit(audit::AuditArgs),
     /// What is kept from build to build on this machine: lists, explains, verifies and removes it.
     Cache(cache::CacheArgs),
     /// Prints a completion script for a shell.
@@ -91,10 +95,8 @@ pub enum Command {
     Forge(Unbuilt),
     /// Not built yet.
     #[command(hide = true, disable_help_flag = true)]
-    Audit(Unbuilt),
-    /// Not built yet.
-    #[command(hide = true, disable_help_flag = true)]
-    Store(Unbuilt),
+    /// The database by itself: checks it, copies it, makes it of a copy.
+    Store(store::StoreArgs),
 }
 
 /// `hookmill serve`.
@@ -146,7 +148,7 @@ pub struct RunArgs {
     /// Prints what was seen and what follows from it, and runs nothing.
     #[arg(long)]
     pub explain: bool,
-    /// A host with its port that installs may reach beside the package registries, as `install_hosts` of a server has it.
+    /// A host with its port that installs may reach beside the package registries, as a server's install hosts are.
     /// May be given several times.
     #[arg(long = "install-host", value_name = "HOST:PORT")]
     pub install_hosts: Vec<String>,
@@ -183,6 +185,7 @@ impl Command {
             Command::Hook(args) => hook::run(args, &mut out),
             Command::Builds(args) => builds::run(args, &mut out),
             Command::Agents(args) => agents::run(args, &mut out),
+            Command::Audit(args) => audit::run(&args, &mut out),
             Command::Cache(args) => cache::run(&args, &mut out),
             Command::Completions(args) => completions::run(&args, &mut out),
             Command::Man(args) => man::run(&args, &mut out),
@@ -195,8 +198,7 @@ impl Command {
                 demo::run(&args)
             }
             Command::Forge(_) => unbuilt("forge"),
-            Command::Audit(_) => unbuilt("audit"),
-            Command::Store(_) => unbuilt("store"),
+            Command::Store(args) => store::run(&args, &mut out),
             other @ (Command::Serve(_) | Command::Agent(_) | Command::Internal(_)) => return Err(Box::new(other)),
         })
     }

@@ -170,6 +170,8 @@ impl Watcher {
                     *kept = step;
                 }
             }
+            // A folder has no secrets: they are the server's.
+            Happening::Given { .. } => {}
             Happening::Output(place, bytes) => self.output(place, &bytes),
         }
     }

@@ -9,14 +9,16 @@ use url::Url;
 use super::document::Table;
 use super::parts::base_url;
 use super::problem::{Findings, Kind, Place, Problem};
-use super::rules::{PartialRules, rules};
+use super::rules::{PartialRules, Whose, rules};
 use super::schema::Shape;
 use super::secret;
 use super::section::{Located, Section};
 use super::server::{Forge, ForgeKind, Forges, Forks, RepoRules, Supersede};
+use super::step_secrets;
 use super::surroundings::Surroundings;
 use super::values;
 use crate::domain::repo::{ForgeName, RepoId, RepoPath};
+use crate::domain::scripts::Scripts;
 
 /// The kinds of the documentation; `None` for those that are not built yet.
 const KINDS: [(&str, Option<ForgeKind>); 5] = [
@@ -186,6 +188,13 @@ pub(super) fn repos(
             let fix = "give the [[forge]] a read_token_file that may only read; git_dependencies uses it";
             findings.push(Problem::at(Kind::Warning, place, message).fix(fix));
         }
+        let whose = scripts(chain(&blocks, defaults, &block.forge, &block.pattern));
+        if !block.rules.script_packages.is_empty() && !matches!(whose, Scripts::Listed(_)) {
+            let message =
+                format!("`script_packages` of {:?} changes nothing: scripts is not \"listed\"", block.pattern);
+            let fix = "write scripts = \"listed\", or take it out";
+            findings.push(Problem::at(Kind::Warning, place, message).fix(fix));
+        }
         // A glob's own text stands for the names that it matches: a wider glob matches it too.
         let mut above = chain(&blocks, defaults, &block.forge, &block.pattern);
         let polls = above.clone().find_map(|rules| rules.poll).flatten().is_some();
@@ -285,6 +294,16 @@ fn chain<'a>(
     matching.map(|block| &block.rules).chain(std::iter::once(defaults))
 }
 
+/// The most exact word on whose scripts run, and every package that any block lists.
+fn scripts<'a>(mut all: impl Iterator<Item = &'a PartialRules> + Clone) -> Scripts {
+    let packages = all.clone().flat_map(|rules| rules.script_packages.iter().cloned());
+    match all.find_map(|rules| rules.scripts) {
+        None | Some(Whose::All) => Scripts::All,
+        Some(Whose::Listed) => Scripts::Listed(packages.collect()),
+        Some(Whose::None) => Scripts::None,
+    }
+}
+
 impl Forges {
     /// The rules for a repository, or `None` when no `[[repo]]` block names it.
     pub fn rules(&self, repo: &RepoId) -> Option<RepoRules> {
@@ -308,10 +327,11 @@ impl Forges {
             supersede: all.clone().find_map(|rules| rules.supersede).unwrap_or(Supersede::Branches),
             cache: all.clone().find_map(|rules| rules.cache).unwrap_or(true),
             network: all.clone().find_map(|rules| rules.network).unwrap_or(false),
-            scripts: all.clone().find_map(|rules| rules.scripts).unwrap_or(true),
+            scripts: scripts(all.clone()),
             git_dependencies: all.clone().find_map(|rules| rules.git_dependencies).unwrap_or(false),
             poll: all.clone().find_map(|rules| rules.poll).flatten(),
             env: all.clone().find_map(|rules| rules.env.clone()).unwrap_or_default(),
+            secrets: step_secrets::merged(exact_first.iter().map(|rules| rules.secrets.as_slice())),
             registries: self.registries.iter().filter(|registry| registry.serves(repo)).cloned().collect(),
             limits: exact_first.iter().rev().fold(limits, |base, rules| rules.limits.over(&base)),
         })

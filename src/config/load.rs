@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::blocks;
 use super::data;
 use super::document::{self, Table};
+use super::fingerprint::Fingerprint;
 use super::limits::PartialLimits;
 use super::parts;
 use super::problem::{Findings, Kind, Problem, Problems, display_name};
@@ -53,6 +54,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
+    /// What was read, to be compared with another reading.
+    pub fingerprint: Fingerprint,
 }
 
 /// Why there are no settings.
@@ -175,11 +178,17 @@ struct Layers {
     lists: BTreeMap<&'static str, Vec<Table>>,
     /// A text is missing whole, so what refers to it can't be judged.
     incomplete: bool,
+    fingerprint: Fingerprint,
 }
 
 impl Layers {
     fn embedded(cwd: &Path, findings: &mut Findings) -> Self {
-        let mut layers = Self { tables: BTreeMap::new(), lists: BTreeMap::new(), incomplete: false };
+        let mut layers = Self {
+            tables: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            incomplete: false,
+            fingerprint: Fingerprint::default(),
+        };
         layers.add_text(EMBEDDED.to_owned(), cwd, DEFAULT, false, findings);
         layers
     }
@@ -187,7 +196,10 @@ impl Layers {
     fn add_file(&mut self, path: &Path, around: &Surroundings, additional: bool, findings: &mut Findings) {
         let name = display_name(path, &around.cwd);
         match std::fs::read_to_string(path) {
-            Ok(text) => self.add_text(name, path.parent().unwrap_or(Path::new("/")), &text, additional, findings),
+            Ok(text) => {
+                self.fingerprint.file(path, text.as_bytes());
+                self.add_text(name, path.parent().unwrap_or(Path::new("/")), &text, additional, findings);
+            }
             Err(error) => {
                 self.incomplete = true;
                 let fix = "name another file with --config or $HOOKMILL_CONFIG, or write one with `hookmill init`";
@@ -258,12 +270,15 @@ impl Layers {
     }
 
     /// Makes the settings out of what the layers say.
-    fn check(self, around: &Surroundings, files: Vec<PathBuf>, mut findings: Findings) -> Result<Loaded, Problems> {
+    fn check(mut self, around: &Surroundings, files: Vec<PathBuf>, mut findings: Findings) -> Result<Loaded, Problems> {
         if self.incomplete {
             return Err(Problems(findings.problems));
         }
+        let mut fingerprint = std::mem::take(&mut self.fingerprint);
+        self.tables.iter().for_each(|(name, table)| fingerprint.table(name, table, around));
+        self.lists.iter().for_each(|(name, tables)| fingerprint.list(name, tables, around));
         let server = self.read(around, &mut findings);
-        findings.verdict().map(|warnings| Loaded { server, warnings, files })
+        findings.verdict().map(|warnings| Loaded { server, warnings, files, fingerprint })
     }
 
     /// What is wrong is noted, and something harmless stands in its place.

@@ -7,7 +7,11 @@
 mod blocks;
 mod data;
 mod document;
+pub mod fingerprint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod hosts;
+mod known;
 mod limits;
 pub mod load;
 mod parts;
@@ -22,6 +26,7 @@ pub mod schema;
 pub mod secret;
 mod section;
 pub mod server;
+mod step_secrets;
 mod store_url;
 pub mod surroundings;
 mod values;

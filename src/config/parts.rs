@@ -213,7 +213,7 @@ pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
 
 /// `[sandbox]`.
 pub(super) fn sandbox(mut section: Section<'_>) -> Sandbox {
-    let words = [("full", None), ("available", Some(Require::Available)), ("none", Some(Require::None))];
+    let words = [("full", Some(Require::Full)), ("available", Some(Require::Available)), ("none", Some(Require::None))];
     let require = section.word("require", &words);
     let reports = section.word("network", &[("enforce", Some(false)), ("report", Some(true))]);
     let listed = section.texts("install_hosts").unwrap_or_default();
@@ -248,6 +248,7 @@ pub(super) fn retention(mut section: Section<'_>) -> Retention {
         logs: section.duration("logs").unwrap_or_default(),
         artifacts: section.duration("artifacts").unwrap_or_default(),
         deliveries: section.duration("deliveries").unwrap_or_default(),
+        audit: section.duration("audit").unwrap_or_default(),
         snapshots: section.size("snapshots").unwrap_or_default(),
         mirrors: section.size("mirrors").unwrap_or_default(),
     };

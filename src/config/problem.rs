@@ -129,12 +129,18 @@ impl fmt::Display for Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// All of them, an empty line between.
+    /// The first of them, an empty line between, and how many more there are. Each is drawn by reading all of its text, and
+    /// a text of a megabyte may be nothing but faults.
     pub fn render(&self, coloured: bool) -> String {
-        let rendered: Vec<String> = self.0.iter().map(|problem| problem.render(coloured)).collect();
-        rendered.join("\n\n")
+        let shown = self.0.iter().take(MOST_SHOWN).map(|problem| problem.render(coloured));
+        let more = self.0.len().saturating_sub(MOST_SHOWN);
+        let more = (more > 0).then(|| format!("and {more} more, to be seen once these are mended"));
+        shown.chain(more).collect::<Vec<_>>().join("\n\n")
     }
 }
+
+/// More than anybody mends before looking again.
+const MOST_SHOWN: usize = 20;
 
 /// Collects what is found while reading, so that one run names every fault.
 #[derive(Default)]

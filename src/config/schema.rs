@@ -18,7 +18,9 @@ pub const REPOSITORY_SAMPLE: &str = include_str!("../../config/repository.toml")
 /// Has every table that the embedded default leaves out.
 const SERVER_SPECIMEN: &str = "\
     [[forge]]\nname = \"a\"\nkind = \"gitea\"\nweb_url = \"https://a.invalid\"\n\
+    [[defaults.secret]]\n\
     [[repo]]\nforge = \"a\"\nname = \"a/b\"\nlimits = {}\n\
+    [[repo.secret]]\n\
     [[registry]]\n";
 
 /// Which file a schema is for.
@@ -180,6 +182,7 @@ impl Sketch {
             "bundle" => "bundle",
             "repo" => "defaults",
             "defaults" => "repo",
+            "secret" => "repo.secret",
             _ => table,
         };
         let file = format!("{}_file", key.strip_suffix("_env").unwrap_or(key));

@@ -7,6 +7,7 @@ use super::problem::{Kind, Place, Problem};
 use super::schema::Shape;
 use super::section::{Located, Section};
 use super::surroundings::Surroundings;
+use crate::domain::mask;
 
 /// Below this, a secret can be guessed in the time that somebody has.
 const SHORT: usize = 16;
@@ -27,36 +28,51 @@ impl Secret {
     }
 }
 
+/// The password of an address, as its user typed it.
+pub(super) fn password(url: &url::Url) -> Option<String> {
+    Some(percent_encoding::percent_decode_str(url.password()?).decode_utf8_lossy().into_owned())
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
 }
 
-/// The three forms of one setting; exactly one may be used.
+/// The forms of one setting; exactly one may be used.
 pub(super) struct Forms {
     plain: &'static str,
     file: &'static str,
     env: &'static str,
+    /// The name of a systemd credential (systemd.exec(5), `LoadCredential=`), where the setting has this form.
+    credential: Option<&'static str>,
 }
 
 impl Forms {
+    const fn of(plain: &'static str, file: &'static str, env: &'static str) -> Self {
+        Forms { plain, file, env, credential: None }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'static str> {
+        [self.plain, self.file, self.env].into_iter().chain(self.credential)
+    }
+
     /// Whether any form stands in the table.
     pub(super) fn given_in(&self, section: &Section<'_>) -> bool {
-        [self.plain, self.file, self.env].iter().any(|form| section.has(form))
+        self.all().any(|form| section.has(form))
     }
 }
 
 /// The bearer token of whoever may change things here.
-pub(super) const ADMIN_TOKEN: Forms = Forms { plain: "admin_token", file: "admin_token_file", env: "admin_token_env" };
+pub(super) const ADMIN_TOKEN: Forms = Forms::of("admin_token", "admin_token_file", "admin_token_env");
 /// A forge's token.
-pub(super) const TOKEN: Forms = Forms { plain: "token", file: "token_file", env: "token_env" };
+pub(super) const TOKEN: Forms = Forms::of("token", "token_file", "token_env");
 /// A forge's token that only reads.
-pub(super) const READ_TOKEN: Forms = Forms { plain: "read_token", file: "read_token_file", env: "read_token_env" };
+pub(super) const READ_TOKEN: Forms = Forms::of("read_token", "read_token_file", "read_token_env");
 /// What a forge signs its deliveries with.
-pub(super) const HOOK_SECRET: Forms = Forms { plain: "hook_secret", file: "hook_secret_file", env: "hook_secret_env" };
+pub(super) const HOOK_SECRET: Forms = Forms::of("hook_secret", "hook_secret_file", "hook_secret_env");
 /// The store's address, which may hold a password.
-pub(super) const STORE_URL: Forms = Forms { plain: "url", file: "url_file", env: "url_env" };
+pub(super) const STORE_URL: Forms = Forms::of("url", "url_file", "url_env");
 
 /// A text that may hold a secret, and where it was asked for; how long it is says nothing about it.
 pub(super) fn located(section: &mut Section<'_>, forms: &Forms, around: &Surroundings) -> Option<Located<Secret>> {
@@ -71,7 +87,30 @@ pub(super) fn located(section: &mut Section<'_>, forms: &Forms, around: &Surroun
 }
 
 /// What opens the bucket that several machines share.
-pub(super) const BLOBS_KEY: Forms = Forms { plain: "blobs_key", file: "blobs_key_file", env: "blobs_key_env" };
+pub(super) const BLOBS_KEY: Forms = Forms::of("blobs_key", "blobs_key_file", "blobs_key_env");
+
+/// What a build's steps are given as a variable.
+pub(super) const VALUE: Forms =
+    Forms { credential: Some("credential"), ..Forms::of("value", "value_file", "value_env") };
+
+/// One secret that goes into a variable.
+pub(super) fn value(section: &mut Section<'_>, around: &Surroundings) -> Option<Secret> {
+    let (form, entry) = given(section, &VALUE, &Shape::Text)?;
+    let secret = read(section, &VALUE, form, &entry.node, around)?;
+    let (key, place) = (section.key(form), &entry.node.place);
+    let bytes = secret.expose();
+    if std::str::from_utf8(bytes).is_err() || bytes.contains(&0) {
+        let message = format!("`{key}` is no text, and a variable holds nothing else");
+        section.wrong(place, message, "keep it in base64, and decode it where it is used");
+        return None;
+    }
+    if bytes.len() < mask::SHORTEST {
+        let message = format!("`{key}` is not hidden in logs: it has under {} bytes", mask::SHORTEST);
+        let fix = "take a longer one; one so short would be found in words that mean something else";
+        section.findings.push(Problem::at(Kind::Warning, place, message).fix(fix));
+    }
+    Some(secret)
+}
 
 /// One secret that goes into a header.
 pub(super) fn token(section: &mut Section<'_>, forms: &Forms, around: &Surroundings) -> Option<Secret> {
@@ -105,8 +144,7 @@ pub(super) fn hook_secrets(section: &mut Section<'_>, around: &Surroundings) -> 
 
 /// The form that is used. More than one is a fault, since nobody could say which of them counts.
 fn given(section: &mut Section<'_>, forms: &Forms, shape: &Shape) -> Option<(&'static str, Entry)> {
-    let all = [forms.plain, forms.file, forms.env];
-    let mut used = all.into_iter().filter_map(|form| section.take_as(form, shape.clone()).map(|entry| (form, entry)));
+    let mut used = forms.all().filter_map(|form| section.take_as(form, shape.clone()).map(|entry| (form, entry)));
     let first = used.next();
     let rest: Vec<_> = used.collect();
     if let Some((name, _)) = &first {
@@ -135,6 +173,8 @@ fn find(section: &mut Section<'_>, forms: &Forms, form: &str, node: &Node, aroun
     } else if form == forms.env {
         let variable = around.env.get(text).map(|value| value.clone().into_bytes());
         variable.ok_or_else(|| (format!("the variable {text} is not set"), "set it, or use the _file form".to_owned()))
+    } else if Some(form) == forms.credential {
+        from_credential(text, around)
     } else {
         Ok(text.clone().into_bytes())
     };
@@ -144,6 +184,24 @@ fn find(section: &mut Section<'_>, forms: &Forms, form: &str, node: &Node, aroun
             None
         }
         Ok(bytes) => Some(bytes),
+    }
+}
+
+/// systemd names the folder in a variable of the service and of nothing else.
+fn from_credential(name: &str, around: &Surroundings) -> Result<Vec<u8>, (String, String)> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        let fault = format!("{name:?} is not the name of a credential");
+        return Err((fault, "write the name that stands before the colon in LoadCredential=".to_owned()));
+    }
+    match around.variable("CREDENTIALS_DIRECTORY") {
+        Some(folder) => from_file(&Path::new(folder).join(name)).map_err(|(fault, _)| {
+            let fix = format!("write LoadCredential={name}:/path into the unit, or SetCredentialEncrypted=");
+            (fault, fix)
+        }),
+        None => {
+            let fault = format!("there is no credential {name}: systemd has given this process none");
+            Err((fault, format!("write LoadCredential={name}:/path into the unit, or use the _file form")))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::repo::ForgeName;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::Limits;
 
 use super::blocks::RepoBlock;
@@ -163,6 +164,8 @@ pub struct Toolchain {
 /// `[sandbox] require`: what happens where the host can't confine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Require {
+    /// Build nothing where a layer is missing.
+    Full,
     /// Use what there is, say what is missing.
     Available,
     /// Do without, on purpose.
@@ -248,6 +251,8 @@ pub struct Retention {
     pub artifacts: Duration,
     /// Delivery ids.
     pub deliveries: Duration,
+    /// Who changed what.
+    pub audit: Duration,
     /// What builds leave for later ones, in bytes on each agent's disk; beyond it the least recently used goes.
     pub snapshots: u64,
     /// Mirrors of repositories, in bytes on each agent's disk; beyond it the least recently used goes.
@@ -319,11 +324,26 @@ pub struct Registry {
     pub access: Access,
 }
 
+/// `[[repo.secret]]`: a variable with a secret value, for some steps of some builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepSecret {
+    /// The variable.
+    pub name: String,
+    /// Its value; a text.
+    pub value: Secret,
+    /// The names of the steps that see it.
+    pub steps: Vec<String>,
+    /// Patterns of the branches whose builds are given it; `None` is the default branch.
+    pub branches: Option<Vec<String>>,
+}
+
 /// What becomes of a fork's pull request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forks {
     /// It waits for a maintainer's word.
     Approve,
+    /// It is built without one, as a fork's.
+    Build,
     /// It is ignored.
     Ignore,
 }
@@ -358,8 +378,8 @@ pub struct RepoRules {
     pub cache: bool,
     /// Whether the bundle may reach the network.
     pub network: bool,
-    /// Whether install scripts of packages run (`scripts = "all"`), else managers get their ignore-scripts option.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: Scripts,
     /// Whether installs of trusted and member builds may read the forge's private repositories.
     pub git_dependencies: bool,
     /// How often the forge is asked for new heads, where that takes a webhook's place.
@@ -368,6 +388,8 @@ pub struct RepoRules {
     pub env: BTreeMap<String, String>,
     /// The package registries that are meant for it, each with its token.
     pub registries: Vec<Registry>,
+    /// What some steps of its trusted builds are given, each name once.
+    pub secrets: Vec<StepSecret>,
     /// The server's limits with the block's own on top.
     pub limits: Limits,
 }

@@ -28,6 +28,18 @@ impl StoreUrl {
 }
 
 /// Without any password.
+impl StoreUrl {
+    /// What of it is nobody else's to know: the address with its password, and the password alone.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let StoreUrl::Postgres(url) = self else { return Vec::new() };
+        let Ok(parsed) = Url::parse(url.expose()) else { return Vec::new() };
+        let by_word = parsed.query_pairs().filter(|(key, _)| key == "password").map(|(_, word)| word.into_owned());
+        let passwords: Vec<String> = secret::password(&parsed).into_iter().chain(by_word).collect();
+        let whole = (!passwords.is_empty()).then(|| url.whole.clone());
+        whole.into_iter().chain(passwords.into_iter().map(Secret::new)).collect()
+    }
+}
+
 impl std::fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -54,6 +66,13 @@ impl PostgresUrl {
     /// The whole address, for the one place that connects.
     pub fn expose(&self) -> &str {
         std::str::from_utf8(self.whole.expose()).expect("made from a text")
+    }
+
+    /// The files with certificates and keys that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let url = Url::parse(self.expose()).expect("it was read before");
+        let files = url.query_pairs().filter(|(key, _)| ["sslrootcert", "sslcert", "sslkey"].contains(&&**key));
+        files.map(|(_, file)| PathBuf::from(&*file)).collect()
     }
 }
 
@@ -167,6 +186,8 @@ mod tests {
             assert_eq!(url.to_string(), shown);
             assert!(!format!("{url:?}").contains("hunter2"), "{url:?}");
             assert_eq!(url.expose(), given);
+            let secrets = StoreUrl::Postgres(url).secrets();
+            assert_eq!(secrets, [Secret::new(given), Secret::new("hunter2")]);
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{HolderError, Layers};
+use super::{Cgroup, HolderError, Layers, Missing};
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
 use crate::process::{Running, Spawn, spawn};
@@ -15,6 +15,22 @@ use crate::process::{Running, Spawn, spawn};
 /// Never; the signature is that of Linux.
 pub async fn probe(_exe: &Path, dir: &Path) -> io::Result<Layers> {
     Ok(Layers::none("namespaces are a matter of Linux").on(dir))
+}
+
+/// Always the same.
+///
+/// # Errors
+/// Always: there are no control groups.
+pub fn look_for_cgroup() -> Result<Cgroup, Missing> {
+    Err(Missing("control groups are a matter of Linux".to_owned()))
+}
+
+/// As [`look_for_cgroup`].
+///
+/// # Errors
+/// Always.
+pub fn take_cgroup() -> Result<Cgroup, Missing> {
+    look_for_cgroup()
 }
 
 /// Starts a build's steps, without a process of its own.

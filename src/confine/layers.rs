@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::FRESH_PROC;
 use crate::domain::view::{BUILD_DIR, HOME_DIR};
 use crate::tree::FileSystem;
 
@@ -17,6 +18,14 @@ pub struct Layers {
     pub bubblewrap: Result<String, Missing>,
     /// A network namespace for steps that may not reach out.
     pub netns: Result<(), Missing>,
+    /// Landlock, on top of the view: the version of its interface.
+    pub landlock: Result<u32, Missing>,
+    /// Filters of system calls that no build needs.
+    pub seccomp: Result<(), Missing>,
+    /// A control group of its own for every step.
+    pub cgroup: Result<Cgroup, Missing>,
+    /// The configuration insists on every layer (`require = "full"`).
+    pub insisted: bool,
     /// What the file system of the builds can do where nothing can be stacked.
     pub files: FileSystem,
 }
@@ -25,6 +34,43 @@ pub struct Layers {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Missing(pub String);
+
+/// The control group below which each step gets one, and what of it the kernel bounds there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its directory.
+    pub base: PathBuf,
+    /// Memory and swap.
+    pub memory: bool,
+    /// Processes.
+    pub pids: bool,
+    /// Shares of the processor.
+    pub cpu: bool,
+}
+
+impl fmt::Display for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bounds = [(self.memory, "memory"), (self.pids, "pids"), (self.cpu, "cpu")];
+        let there: Vec<&str> = bounds.iter().filter(|(there, _)| *there).map(|(_, word)| *word).collect();
+        match &*there {
+            [] => f.write_str("no controllers, only an end for all at once"),
+            there => f.write_str(&there.join(", ")),
+        }
+    }
+}
+
+/// One layer, as a table shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, or why it is not there.
+    pub state: Result<String, String>,
+    /// What brings it, where it is not there.
+    pub fix: Option<String>,
+    /// Without it a fork's build is not run.
+    pub core: bool,
+}
 
 /// How steps are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +129,10 @@ impl Layers {
             overlay: Err(missing()),
             bubblewrap: Err(missing()),
             netns: Err(missing()),
+            landlock: Err(missing()),
+            seccomp: Err(missing()),
+            cgroup: Err(missing()),
+            insisted: false,
             files: FileSystem::default(),
         }
     }
@@ -104,9 +154,30 @@ impl Layers {
         }
     }
 
-    /// Every layer is there.
-    pub fn is_full(&self) -> bool {
+    /// Steps are shut off from this host, and what builds read is stacked. What else can be missing bounds a step less
+    /// well and is named, or is a second wall.
+    pub fn is_sound(&self) -> bool {
         self.mode() == Mode::Confined { overlay: true, netns: true }
+    }
+
+    /// Whether a build whose code is a stranger's (or not) may run here at all.
+    ///
+    /// # Errors
+    /// What is missing, as a sentence of the agent's.
+    pub fn admit(&self, is_strangers: bool) -> Result<(), String> {
+        let missing = |core_only: bool| {
+            let gone = self.table().into_iter().filter(|layer| layer.core || !core_only);
+            gone.filter_map(|layer| layer.state.err().map(|why| format!("{} ({why})", layer.name))).next()
+        };
+        if is_strangers && let Some(gone) = missing(true) {
+            return Err(format!("this agent runs no fork's build without {gone}"));
+        }
+        if self.insisted
+            && let Some(gone) = missing(false)
+        {
+            return Err(format!("[sandbox] require = \"full\", and this agent has no {gone}"));
+        }
+        Ok(())
     }
 
     /// Whether a step's network can be closed, or narrowed to some hosts.
@@ -146,6 +217,17 @@ impl Layers {
                 name.push_str(word);
             }
         }
+        if let Ok(version) = self.landlock {
+            name.push_str(&format!("+landlock{version}"));
+        }
+        if self.seccomp.is_ok() {
+            name.push_str("+seccomp");
+        }
+        name.push_str(match &self.cgroup {
+            Ok(Cgroup { memory: true, .. }) => "+cgroup",
+            Ok(_) => "+cgroup.kill+rss-watch",
+            Err(_) => "+rss-watch",
+        });
         if !netns {
             name.push_str(" (DEGRADED: no network namespace, every step can reach the network)");
         }
@@ -154,31 +236,90 @@ impl Layers {
 
     /// What to do about each missing layer, a sentence each; empty when none is missing.
     pub fn fixes(&self) -> Vec<String> {
-        let mut fixes = Vec::new();
-        if let Err(why) = &self.userns {
-            fixes.push(format!(
-                "No user namespaces ({why}): on Ubuntu 23.10 and later load the AppArmor profile in deploy/; elsewhere \
-                 `sysctl user.max_user_namespaces` and, on Debian, `kernel.unprivileged_userns_clone` must not be 0; in a \
-                 container allow them (docker: `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`)."
-            ));
-            return fixes;
+        let table = self.table().into_iter();
+        table
+            .filter_map(|Layer { name, state, fix, .. }| Some(format!("No {name} ({}): {}", state.err()?, fix?)))
+            .collect()
+    }
+
+    /// Every layer, those that others need first.
+    pub fn table(&self) -> Vec<Layer> {
+        fn layer<T>(
+            name: &'static str,
+            state: &Result<T, Missing>,
+            there: impl FnOnce(&T) -> String,
+            fix: impl Into<String>,
+        ) -> Layer {
+            let state = state.as_ref().map(there).map_err(ToString::to_string);
+            Layer { name, fix: state.is_err().then(|| fix.into()), state, core: false }
         }
-        if let Err(why) = &self.bubblewrap {
-            fixes.push(format!("No bubblewrap ({why}): install the package `bubblewrap`, 0.8 or later."));
+        let core = |layer: Layer| Layer { core: true, ..layer };
+        let userns = layer(
+            "user namespaces",
+            &self.userns,
+            |()| "user, mount and process namespaces; the end of one is the end of all in it".to_owned(),
+            match &self.userns {
+                Err(Missing(why)) if why.contains(FRESH_PROC) => COVERED_PROC,
+                _ => CONTAINER_OR_APPARMOR,
+            },
+        );
+        let bubblewrap = layer(
+            "bubblewrap",
+            &self.bubblewrap,
+            String::clone,
+            "install the package `bubblewrap`, 0.8 or later, where the agent's PATH finds it",
+        );
+        let proxy = "a step that may reach some hosts has one socket in a network of its own";
+        let netns = "allow them to the agent's user (`sysctl user.max_net_namespaces`)";
+        let mut table = vec![
+            core(userns),
+            core(bubblewrap),
+            core(layer("network namespaces", &self.netns, |()| "bundles have none but their own".to_owned(), netns)),
+            layer("proxy", &self.netns, |()| proxy.to_owned(), "it stands in a network namespace"),
+            layer(
+                "overlay",
+                &self.overlay,
+                |()| "sources are stacked, not copied".to_owned(),
+                format!(
+                    "overlay mounts need Linux 5.11 and `data.dir` on ext4, XFS or btrfs. Until then sources and \
+                     snapshots are {}.",
+                    Joining::Flat(self.files)
+                ),
+            ),
+            layer(
+                "landlock",
+                &self.landlock,
+                |version| format!("version {version}: steps write below /build, /home/build and /tmp only"),
+                "a kernel of 5.19 or later that has it in `lsm=` of its command line (/sys/kernel/security/lsm)",
+            ),
+            layer(
+                "seccomp",
+                &self.seccomp,
+                |()| "ptrace, bpf, io_uring, keys, mounts, new namespaces and their like are refused".to_owned(),
+                "a kernel with CONFIG_SECCOMP_FILTER",
+            ),
+        ];
+        table.extend(self.bounds());
+        if self.userns.is_err() {
+            // One fault explains the layers that were not tried.
+            for layer in table.iter_mut().skip(1).filter(|layer| layer.state.is_err()) {
+                layer.fix = None;
+            }
         }
-        if let Err(why) = &self.overlay {
-            fixes.push(format!(
-                "No overlay mounts ({why}): they need Linux 5.11 and `data.dir` on ext4, XFS or btrfs. Until then \
-                 sources and snapshots are {}.",
-                Joining::Flat(self.files)
-            ));
-        }
-        if let (Ok(_), Err(why)) = (&self.bubblewrap, &self.netns) {
-            fixes.push(format!(
-                "No network namespaces ({why}): allow them to the agent's user (`sysctl user.max_net_namespaces`)."
-            ));
-        }
-        fixes
+        table
+    }
+
+    /// Who ends a step that takes too much: the kernel, or a watch of the agent's.
+    fn bounds(&self) -> Vec<Layer> {
+        let bounded = match &self.cgroup {
+            Ok(Cgroup { memory: true, pids: true, .. }) => {
+                Ok(self.cgroup.as_ref().map_or_else(ToString::to_string, ToString::to_string))
+            }
+            Ok(some) => Err(format!("{some}; the agent looks at each step's memory four times a second instead")),
+            Err(why) => Err(format!("{why}; the agent looks at each step's memory four times a second instead")),
+        };
+        let fix = bounded.is_err().then(|| CGROUP.to_owned());
+        vec![Layer { name: "control groups", state: bounded, fix, core: false }]
     }
 
     fn first_missing(&self) -> String {
@@ -190,37 +331,99 @@ impl Layers {
     }
 }
 
+/// What gives user namespaces, wherever the agent runs.
+const CONTAINER_OR_APPARMOR: &str = "on Ubuntu 23.10 and later load the AppArmor profile in deploy/; elsewhere `sysctl \
+     user.max_user_namespaces` and, on Debian, `kernel.unprivileged_userns_clone` must not be 0; under systemd compare \
+     the unit with the list at the end of deploy/hookmill.service; in Docker `docker run --security-opt \
+     seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`; in a Pod the \
+     securityContext of deploy/pod.yaml";
+
+/// What uncovers `/proc`.
+const COVERED_PROC: &str = "parts of /proc are covered here, and then the kernel mounts no fresh one: in Docker `docker run \
+     --security-opt systempaths=unconfined --security-opt seccomp=unconfined --security-opt apparmor=unconfined`; in a Pod \
+     `procMount: Unmasked` and the rest of deploy/pod.yaml; under systemd no ProtectKernelTunables=, ProtectKernelLogs= or \
+     ProcSubset=";
+
+/// What gives a control group, wherever the agent runs.
+const CGROUP: &str = "under systemd `Delegate=cpu memory pids` (deploy/hookmill.service has it); by hand \
+     `systemd-run --user --scope -p Delegate=yes hookmill serve`; in a container a control group of its own that it can write";
+
 #[cfg(test)]
 mod tests {
-    use super::{FileSystem, Joining, Layers, Missing, Mode};
+    use super::{Cgroup, FileSystem, Joining, Layers, Missing, Mode};
 
     fn full() -> Layers {
         let files = FileSystem { reflinks: false, tells_changes: true };
-        Layers { userns: Ok(()), overlay: Ok(()), bubblewrap: Ok("0.8.0".into()), netns: Ok(()), files }
+        let cgroup = Cgroup { base: "/sys/fs/cgroup/hookmill".into(), memory: true, pids: true, cpu: true };
+        Layers {
+            userns: Ok(()),
+            overlay: Ok(()),
+            bubblewrap: Ok("0.8.0".into()),
+            netns: Ok(()),
+            landlock: Ok(7),
+            seccomp: Ok(()),
+            cgroup: Ok(cgroup),
+            insisted: false,
+            files,
+        }
     }
 
     #[test]
     fn layers_are_named_and_so_is_what_is_missing() {
         let check = |layers: Layers, name: &str, fixes: usize| {
             assert_eq!(layers.name(), name);
-            assert_eq!(layers.fixes().len(), fixes, "{name}");
+            assert_eq!(layers.fixes().len(), fixes, "{name} {:#?}", layers.fixes());
         };
         let missing = || Missing("not here".into());
-        check(full(), "userns+mount+pid+net+overlay+bwrap", 0);
-        check(Layers { overlay: Err(missing()), ..full() }, "userns+mount+pid+net+bwrap", 1);
+        check(full(), "userns+mount+pid+net+overlay+bwrap+landlock7+seccomp+cgroup", 0);
+        check(Layers { overlay: Err(missing()), ..full() }, "userns+mount+pid+net+bwrap+landlock7+seccomp+cgroup", 1);
         check(
-            Layers { netns: Err(missing()), ..full() },
-            "userns+mount+pid+overlay+bwrap (DEGRADED: no network namespace, every step can reach the network)",
+            Layers { landlock: Err(missing()), seccomp: Err(missing()), cgroup: Err(missing()), ..full() },
+            "userns+mount+pid+net+overlay+bwrap+rss-watch",
+            3,
+        );
+        let kill_only = Cgroup { memory: false, pids: false, cpu: false, ..full().cgroup.expect("there") };
+        check(
+            Layers { cgroup: Ok(kill_only), ..full() },
+            "userns+mount+pid+net+overlay+bwrap+landlock7+seccomp+cgroup.kill+rss-watch",
             1,
         );
+        check(
+            Layers { netns: Err(missing()), ..full() },
+            "userns+mount+pid+overlay+bwrap+landlock7+seccomp+cgroup (DEGRADED: no network namespace, every step can \
+             reach the network)",
+            2,
+        );
         check(Layers { bubblewrap: Err(missing()), ..full() }, "NONE: no bubblewrap: not here", 1);
-        check(Layers { userns: Err(missing()), ..full() }, "NONE: no user namespaces: not here", 1);
+        check(Layers::none("not here"), "NONE: no user namespaces: not here", 1);
+    }
+
+    #[test]
+    fn a_stranger_needs_the_core_and_full_needs_all() {
+        let check = |layers: Layers, strangers: bool, expected: Result<(), &str>| {
+            assert_eq!(layers.admit(strangers), expected.map_err(str::to_owned));
+        };
+        let missing = || Missing("not here".into());
+        check(full(), true, Ok(()));
+        check(Layers { insisted: true, ..full() }, true, Ok(()));
+        let plain = Layers { landlock: Err(missing()), cgroup: Err(missing()), ..full() };
+        check(plain.clone(), true, Ok(()));
+        let said = "[sandbox] require = \"full\", and this agent has no landlock (not here)";
+        check(Layers { insisted: true, ..plain }, false, Err(said));
+        let said = "this agent runs no fork's build without network namespaces (not here)";
+        check(Layers { netns: Err(missing()), ..full() }, true, Err(said));
+        check(Layers { netns: Err(missing()), ..full() }, false, Ok(()));
+        check(Layers::none("off"), false, Ok(()));
+        check(Layers::none("off"), true, Err("this agent runs no fork's build without user namespaces (off)"));
+        let kill_only = Cgroup { memory: false, ..full().cgroup.expect("there") };
+        let said = Layers { cgroup: Ok(kill_only), insisted: true, ..full() }.admit(false).expect_err("no memory");
+        assert!(said.contains("no control groups (pids, cpu; the agent looks"), "{said}");
     }
 
     #[test]
     fn without_namespaces_or_bubblewrap_steps_run_bare() {
         assert_eq!(full().mode(), Mode::Confined { overlay: true, netns: true });
-        assert!(full().is_full() && full().stacks());
+        assert!(full().is_sound() && full().stacks());
         assert_eq!(Layers::none("asked for").mode(), Mode::Bare);
         assert!(!Layers::none("asked for").stacks());
     }

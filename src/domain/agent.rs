@@ -87,12 +87,23 @@ pub struct Agent {
     pub started_at: Timestamp,
     /// When it was last heard of.
     pub seen_at: Timestamp,
+    /// How little room its disk has, where that holds builds back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_low: Option<String>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_low_since: Option<Timestamp>,
 }
 
 impl Agent {
     /// Whether it would claim a build now.
     pub fn has_room(&self) -> bool {
-        self.standing == Standing::Working && self.busy < self.slots
+        self.standing == Standing::Working && self.busy < self.slots && self.disk_low.is_none()
+    }
+
+    /// Whether it claims nothing for want of room on its disk.
+    pub fn is_held_back(&self) -> bool {
+        self.standing == Standing::Working && self.disk_low.is_some()
     }
 }
 
@@ -114,6 +125,11 @@ pub fn why_it_waits(agents: &[Agent]) -> Option<String> {
         let first = names.first().copied().unwrap_or_default();
         return Some(format!("{what} paused ({}): hookmill agents resume {first}", names.join(", ")));
     }
+    let of_a_free_slot = working.iter().filter(|agent| agent.is_held_back() && agent.busy < agent.slots);
+    let held_back = of_a_free_slot.filter_map(|agent| Some((agent, agent.disk_low.as_ref()?))).next();
+    if let Some((agent, words)) = held_back.filter(|_| working.iter().all(|agent| !agent.has_room())) {
+        return Some(format!("the disk of agent {} has {words}", agent.name));
+    }
     let slots: u32 = working.iter().map(|agent| agent.slots).sum();
     let busy = working.iter().all(|agent| !agent.has_room());
     busy.then(|| if slots == 1 { "the only slot is busy".to_owned() } else { format!("all {slots} slots are busy") })
@@ -134,6 +150,8 @@ mod tests {
             standing,
             started_at: Timestamp(0),
             seen_at: Timestamp(0),
+            disk_low: None,
+            disk_low_since: None,
         }
     }
 
@@ -150,5 +168,9 @@ mod tests {
         check(&paused, Some("every agent is paused (a, b): hookmill agents resume a"));
         check(&[agent("a", Standing::Paused, 0), agent("b", Standing::Working, 2)], Some("all 2 slots are busy"));
         check(&[agent("a", Standing::Paused, 0), agent("b", Standing::Working, 1)], None);
+        let full = |busy| Agent { disk_low: Some("5 MiB free".to_owned()), ..agent("f", Standing::Working, busy) };
+        check(&[full(0), agent("b", Standing::Working, 2)], Some("the disk of agent f has 5 MiB free"));
+        check(&[full(0), agent("b", Standing::Working, 1)], None);
+        check(&[full(2)], Some("all 2 slots are busy"));
     }
 }

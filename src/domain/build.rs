@@ -167,6 +167,9 @@ pub struct Build {
     pub reason: Option<String>,
     /// Who approved a fork's build.
     pub approved_by: Option<String>,
+    /// When they did.
+    #[serde(default)]
+    pub approved_at: Option<Timestamp>,
     /// When the delivery was taken.
     pub created_at: Timestamp,
     /// When the agent that finished (or now holds) it began.

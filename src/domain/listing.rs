@@ -138,6 +138,7 @@ impl Listing {
             "package.json"
                 | "bower.json"
                 | ".bowerrc"
+                | ".yarnrc.yml"
                 | ".nvmrc"
                 | ".node-version"
                 | ".tool-versions"

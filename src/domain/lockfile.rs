@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use saphyr::{LoadableYamlNode, Yaml};
+use saphyr::{Yaml, YamlLoader};
+use saphyr_parser::{Event, Parser, SpannedEventReceiver as _};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -61,6 +62,9 @@ pub struct Lockfile {
 /// Files that are lockfiles of JavaScript package managers.
 pub const NAMES: [&str; 6] =
     ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb", "npm-shrinkwrap.json", "package-lock.json"];
+
+/// Levels of a lockfile; the deepest that a manager writes has six.
+const DEEPEST: usize = 64;
 
 impl Lockfile {
     /// Reads the lockfile called `name` (one of [`NAMES`]). `None` for what is not in that file's format: its own
@@ -256,8 +260,25 @@ fn bun(text: &str) -> Option<Lockfile> {
     Some(Lockfile { overridden: overridden.collect(), ..lockfile })
 }
 
+/// The first document of a text, event by event: the library's own reader calls itself for each level, so that a
+/// kilobyte of brackets would end the process.
 fn yaml(text: &str) -> Option<Yaml<'_>> {
-    Yaml::load_from_str(text).ok()?.into_iter().next()
+    let mut loader = YamlLoader::<Yaml<'_>>::default();
+    let mut depth = 0_usize;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.ok()?;
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return None;
+        }
+        loader.on_event(event, span);
+    }
+    // What it could not put together it has told: then the rest is not to be trusted.
+    loader.error().is_none().then(|| loader.into_documents().into_iter().next())?
 }
 
 fn number(node: &Yaml<'_>) -> Option<u32> {

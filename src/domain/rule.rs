@@ -56,6 +56,12 @@ rules! {
     PullRequestIsBuilt = "pull_request_is_built",
     /// A fork's commit is built once a maintainer approved it.
     ForkWaits = "fork_waits",
+    /// Where `forks` is "build" a fork's commit is built at once, and has no more rights than an approved one.
+    ForkIsBuilt = "fork_is_built",
+    /// A maintainer approves one commit of a fork, as long as it is the head of its pull request.
+    ForkApproved = "fork_approved",
+    /// For the commit that was approved the approval holds 14 days, as long as it is the head of its pull request.
+    ApprovalHolds = "approval_holds",
     /// What no delivery told of is built once the sweep finds it, by the same rules.
     SweepFindsHead = "sweep_finds_head",
     /// What the sweep found is left alone where a newer delivery came while it asked: it looks again.

@@ -217,6 +217,11 @@ pub fn out_of_memory(what: &str, limit: u64) -> String {
     line(format!("Out of memory: {what} passed {} (limits.memory)", gibibytes(limit)))
 }
 
+/// `Too many processes: webpack passed 512 (limits.processes)`.
+pub fn too_many_processes(what: &str, limit: u64) -> String {
+    line(format!("Too many processes: {what} passed {limit} (limits.processes)"))
+}
+
 /// A number of bytes as the configuration writes memory: `4 GiB`, `512 MiB`, `1.5 GiB`.
 pub fn gibibytes(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
@@ -336,6 +341,7 @@ mod tests {
         check(superseded(&commit(), seconds(40)), "Superseded by a1b2c3d, pushed 40s later");
         check(timed_out(StepKind::Check, "e2e", seconds(1200)), "Timed out: check 'e2e' ran longer than 20m");
         check(out_of_memory("webpack", 4 << 30), "Out of memory: webpack passed 4 GiB (limits.memory)");
+        check(too_many_processes("npm", 512), "Too many processes: npm passed 512 (limits.processes)");
         check(running(&["npm", "bower"]), "Running: npm and bower");
         check(running(&["a", "b", "c"]), "Running: a, b and c");
     }

@@ -53,6 +53,9 @@ pub struct StepSpec {
     pub argv: Vec<String>,
     /// Where it runs, relative to the tree's root; `.` is the root.
     pub dir: String,
+    /// What runs after it within the same step, one after another, each if all before it succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<FollowUp>,
     /// What the repository file adds to the environment for this step.
     pub env: BTreeMap<String, String>,
     /// What must be on its `PATH` beside the system's folders: at most one node and one of each manager.
@@ -66,6 +69,23 @@ pub struct StepSpec {
     pub allow_failure: bool,
     /// How often a failure (not an outage) is tried again.
     pub retry: u32,
+}
+
+/// One more program of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Where it runs, relative to the tree's root.
+    pub dir: String,
+}
+
+impl StepSpec {
+    /// Its programs with their folders, in order.
+    pub fn programs(&self) -> impl Iterator<Item = (&[String], &str)> {
+        let then = self.then.iter().map(|then| (then.argv.as_slice(), then.dir.as_str()));
+        std::iter::once((self.argv.as_slice(), self.dir.as_str())).chain(then)
+    }
 }
 
 /// Steps that run side by side.
@@ -143,6 +163,8 @@ pub struct StepCommand {
     pub dir: String,
     /// What it may reach.
     pub network: Network,
-    /// The bounds that the kernel is asked to keep.
+    /// How many processes it may have.
     pub processes: u64,
+    /// How many bytes of memory all of them may use.
+    pub memory: u64,
 }

@@ -1,6 +1,11 @@
 //! Whose code a build runs.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+/// How long a fork's build waits for a maintainer, and how long the approval of its commit holds for another build of it.
+pub const APPROVAL_HOLDS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// How far a build's code is trusted. Decided by the agent from the forge's signed word, never by the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

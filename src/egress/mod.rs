@@ -9,6 +9,8 @@
 
 mod address;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod ledger;
 mod names;
 mod request;

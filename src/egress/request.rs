@@ -104,7 +104,7 @@ fn bad(why: &'static str) -> io::Error {
 }
 
 /// `None` while the head is not whole.
-fn parse(bytes: &[u8]) -> io::Result<Option<Request>> {
+pub(super) fn parse(bytes: &[u8]) -> io::Result<Option<Request>> {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(length) = request.parse(bytes).map_err(|_| bad("not an HTTP request"))? else {

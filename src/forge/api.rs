@@ -3,16 +3,19 @@
 mod answer;
 mod limits;
 pub mod missed;
+mod path;
 pub mod pulls;
 pub mod token;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 use serde_json::json;
-use ureq::Agent;
+use ureq::{Agent, SendBody};
 use url::Url;
 
 use crate::config::server::{Forge, ForgeKind, Network};
@@ -22,6 +25,9 @@ use crate::outside;
 
 pub use answer::{Accepted, PostError, Scope};
 pub use limits::budget;
+pub use path::Path;
+
+use path::Place;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// From the first name lookup to the last byte of the answer, redirects included. A request certainly has ended then.
@@ -72,36 +78,46 @@ impl Client {
             "description": status.sentence,
             "target_url": target_url,
         });
-        let url = below(forge, &of_repo(repo, &["statuses", commit.as_str()]));
-        let posted = self.post(url, &headers, body.to_string().as_bytes()).and_then(|(headers, text)| {
-            answer::echoes(&text, &status.context)?;
-            Ok(Accepted::read(&headers, SystemTime::now()))
-        });
+        let posted = self
+            .post(forge, &Place::in_repo(Path::Status, repo, &[commit.as_str()]), &headers, body.to_string().as_bytes())
+            .and_then(|(headers, text)| {
+                answer::echoes(&text, &status.context)?;
+                Ok(Accepted::read(&headers, SystemTime::now()))
+            });
         posted.map_err(|error| error.without(token))
     }
 
     fn post(
         &self,
-        url: Url,
+        forge: &Forge,
+        place: &Place<'_>,
         headers: &[(&'static str, String)],
         body: &[u8],
     ) -> Result<(HeaderMap, String), PostError> {
-        self.ask(url, ANSWER, |agent, url, left| {
-            let request = agent.post(url.as_str()).header("content-type", "application/json");
+        let kind = (!body.is_empty()).then(|| ("content-type", "application/json".to_owned()));
+        let length = ("content-length", body.len().to_string());
+        let headers: Headers = headers.iter().cloned().chain(kind).chain([length]).collect();
+        // Without a body there is no telling.
+        let begun = Cell::new(body.is_empty());
+        let asked = self.ask(at(forge, place)?, ANSWER, |agent, url, left| {
+            begun.set(body.is_empty());
+            let request = agent.post(url.as_str());
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
-            request.config().timeout_global(Some(left)).build().send(body)
-        })
+            let mut body = Watched { rest: body, begun: &begun };
+            request.config().timeout_global(Some(left)).build().send(SendBody::from_reader(&mut body))
+        });
+        asked.map_err(|error| if begun.get() { error } else { error.unheard() })
     }
 
-    /// Reads `{api_url}/{path}` with the forge's token: the answer's headers and the beginning of its body.
-    fn get(&self, forge: &Forge, path: &[&str]) -> Result<(HeaderMap, String), PostError> {
-        self.read(forge, &Question { path, query: &[], unless: None, most: ANSWER })
+    /// Reads a place with the forge's token: the answer's headers and the beginning of its body.
+    fn get(&self, forge: &Forge, place: &Place<'_>) -> Result<(HeaderMap, String), PostError> {
+        self.read(forge, &Question { place, query: &[], unless: None, most: ANSWER })
     }
 
     /// The same with a query, a condition, or more of the body.
     fn read(&self, forge: &Forge, question: &Question<'_>) -> Result<(HeaderMap, String), PostError> {
         let (token, headers) = authorization(forge)?;
-        let mut url = below(forge, question.path);
+        let mut url = at(forge, question.place)?;
         if !question.query.is_empty() {
             url.query_pairs_mut().extend_pairs(question.query);
         }
@@ -162,8 +178,7 @@ impl Client {
 
 /// What is read from an API.
 struct Question<'q> {
-    /// Below `api_url`.
-    path: &'q [&'q str],
+    place: &'q Place<'q>,
     query: &'q [(&'q str, &'q str)],
     /// The `ETag` of an answer that is known; answered 304, which is [`PostError::Refused`], while it holds.
     unless: Option<&'q str>,
@@ -171,18 +186,26 @@ struct Question<'q> {
     most: u64,
 }
 
-/// An address of the forge's API.
-fn below(forge: &Forge, path: &[&str]) -> Url {
-    let mut url = forge.api_url.clone();
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
-    }
-    url
+/// Notes whether the body of a request was begun. It is once the connection stands, TLS and headers included; nobody
+/// can act on a request whose body never began.
+struct Watched<'b> {
+    rest: &'b [u8],
+    begun: &'b Cell<bool>,
 }
 
-/// `repos/{owner}/{repo}/…`, alike at every kind so far.
-fn of_repo<'r>(repo: &'r RepoPath, rest: &[&'r str]) -> Vec<&'r str> {
-    std::iter::once("repos").chain(repo.as_str().split('/')).chain(rest.iter().copied()).collect()
+impl Read for Watched<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.begun.set(true);
+        self.rest.read(into)
+    }
+}
+
+/// An address of the forge's API.
+fn at(forge: &Forge, place: &Place<'_>) -> Result<Url, PostError> {
+    place.at(forge).ok_or_else(|| PostError::Refused {
+        status: 404,
+        why: format!("the API of a {} has nothing like it", forge.kind.as_str()),
+    })
 }
 
 /// Reads the body of an answer; one that is not as documented may be so another time.

@@ -5,6 +5,8 @@
 //! forge's JSON looks like stays inside. [`api::Client`] speaks the other way.
 
 pub mod api;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gitea;
 mod github;
 mod json;

@@ -223,23 +223,29 @@ impl PullRequestEvent {
 
     /// It has a head that nobody built yet.
     fn needs_build(self) -> Result<Heard, BadPayload> {
-        let event = Event::PullRequest(self.pull_request.needs_build()?);
+        let into_ours = self.is_into_ours();
+        let event = Event::PullRequest(self.pull_request.needs_build(into_ours)?);
         self.repository.heard(Self::NAME, event)
+    }
+
+    /// Whether it wants to go into the very repository that the event is about.
+    fn is_into_ours(&self) -> bool {
+        self.pull_request.base.repo.as_ref().is_some_and(|base| base.is(&self.repository))
     }
 
     /// It was closed or merged.
     fn closed(self) -> Result<Heard, BadPayload> {
-        let (git_ref, fork) = self.pull_request.runs_under()?;
+        let (git_ref, fork) = self.pull_request.runs_under(self.is_into_ours())?;
         let event = Event::PullRequestClosed { number: self.pull_request.number, git_ref, fork };
         self.repository.heard(Self::NAME, event)
     }
 }
 
 impl PullRequest {
-    /// What a build of its head needs.
-    pub(super) fn needs_build(self) -> Result<event::PullRequest, BadPayload> {
+    /// What a build of its head needs; `into_ours`: it wants to go into the repository that was asked about.
+    pub(super) fn needs_build(self, into_ours: bool) -> Result<event::PullRequest, BadPayload> {
         const NAME: &str = PullRequestEvent::NAME;
-        let (git_ref, fork) = self.runs_under()?;
+        let (git_ref, fork) = self.runs_under(into_ours)?;
         let base_branch = RefName::branch(&self.base.git_ref).map_err(bad_name(NAME))?;
         let head = self.head.sha.unwrap_or_default().parse().map_err(bad_name(NAME))?;
         Ok(event::PullRequest {
@@ -254,10 +260,11 @@ impl PullRequest {
         })
     }
 
-    /// The ref of its builds, and whether it is a fork's.
-    fn runs_under(&self) -> Result<(RefName, bool), BadPayload> {
+    /// The ref of its builds, and whether it is a fork's: by the forge's ids of the two repositories and nothing else.
+    /// Who opened it, who wrote its commits and what its branch is called may be anything.
+    fn runs_under(&self, into_ours: bool) -> Result<(RefName, bool), BadPayload> {
         let same = match (&self.head.repo, &self.base.repo) {
-            (Some(head), Some(base)) => head.is(base),
+            (Some(head), Some(base)) => into_ours && head.is(base),
             _ => false,
         };
         // Gitea's AGit flow lets everybody who may read push `refs/for/…`: the head is then in the base
@@ -356,6 +363,72 @@ mod tests {
         check(r#""ref":"fix","repo":null"#, "refs/pull/7/head", true);
         check(r#""ref":"a b","repo":null"#, "refs/pull/7/head", true);
         check(r#""ref":"refs/pull/7/head","repo":{"id":1,"full_name":"acme/shop"}"#, "refs/pull/7/head", true);
+        // A fork that bears our name in another case, or had it before a renaming.
+        check(r#""ref":"fix","repo":{"id":2,"full_name":"ACME/Shop"}"#, "refs/pull/7/head", true);
+        check(r#""ref":"fix","repo":{"id":1,"full_name":"acme/old-shop"}"#, "refs/pull/7/head", true);
+        check(r#""ref":"fix","repo":{"id":null,"full_name":"acme/shop"}"#, "refs/pull/7/head", true);
+        check(r#""ref":"fix","repo":{}"#, "refs/pull/7/head", true);
+        check(r#""ref":"fix""#, "refs/pull/7/head", true);
+        // What its author may choose says nothing.
+        check(
+            r#""ref":"main","label":"acme:main","user":{"login":"acme"},"repo":{"id":2,"full_name":"eve/shop"}"#,
+            "refs/pull/7/head",
+            true,
+        );
+        check(
+            r#""ref":"fix","repo":{"id":2,"full_name":"eve/shop","fork":false,"owner":{"login":"acme"}}"#,
+            "refs/pull/7/head",
+            true,
+        );
+    }
+
+    /// One event of each forge, as it sends it, with what is put in place of its own values.
+    fn trust(event: &str, change: &[(&str, serde_json::Value)]) -> Option<(String, bool)> {
+        let mut event: serde_json::Value = serde_json::from_str(event).expect("JSON");
+        for (place, value) in change {
+            *event.pointer_mut(place).unwrap_or_else(|| panic!("no {place}")) = value.clone();
+        }
+        let action = event["action"].as_str().expect("an action").to_owned();
+        let new_commits = if action == "synchronized" { "synchronized" } else { "synchronize" };
+        match pull_request(event.to_string().as_bytes(), new_commits).ok()?.event {
+            Event::PullRequest(got) => Some((got.git_ref.to_string(), got.fork)),
+            Event::PullRequestClosed { git_ref, fork, .. } => Some((git_ref.to_string(), fork)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn whose_code_it_is_is_the_forges_word() {
+        use serde_json::json;
+        let github = include_str!("../../tests/data/payloads/github/pull_request.opened.json");
+        let gitea = include_str!("../../tests/data/payloads/gitea/05-pull_request.opened.json");
+        for event in [github, gitea] {
+            let whole: serde_json::Value = serde_json::from_str(event).expect("JSON");
+            let number = whole["pull_request"]["number"].as_u64().expect("a number");
+            let fork = Some((format!("refs/pull/{number}/head"), true));
+            let branch = format!("refs/heads/{}", whole["pull_request"]["head"]["ref"].as_str().expect("a branch"));
+            let (ours, id) = (whole["repository"].clone(), whole["repository"]["id"].as_i64().expect("an id"));
+            let at = |end: &str| format!("/pull_request/{end}/repo");
+            let (head, base, head_id) = (at("head"), at("base"), format!("{}/id", at("head")));
+            let check = |story: &str, change: &[(&str, serde_json::Value)], expected: &Option<(String, bool)>| {
+                assert_eq!(&trust(event, change), expected, "{story}");
+            };
+            check("ours", &[(&head, ours.clone())], &Some((branch.clone(), false)));
+            check(
+                "closed, ours",
+                &[(&head, ours.clone()), ("/action", json!("closed"))],
+                &Some((branch.clone(), false)),
+            );
+            check("another id under our name", &[(&head, ours.clone()), (&head_id, json!(id + 1))], &fork);
+            check("the fork is gone", &[(&head, json!(null))], &fork);
+            check("closed, the fork is gone", &[(&head, json!(null)), ("/action", json!("closed"))], &fork);
+            check("where it goes is not said", &[(&head, ours.clone()), (&base, json!(null))], &fork);
+            // An event on our repository, of a pull request within somebody else's.
+            let theirs = json!({"id": id + 1, "full_name": "eve/shop"});
+            check("both ends are theirs", &[(&head, theirs.clone()), (&base, theirs.clone())], &fork);
+            let as_us = [(&*head, theirs), ("/pull_request/user", whole["repository"]["owner"].clone())];
+            check("our own people opened it", &as_us, &fork);
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod consolidate;
 mod heads;
 #[cfg(target_os = "linux")]
 mod holder;
+#[cfg(target_os = "linux")]
+mod launch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ pub fn enter(args: &[OsString]) -> ExitCode {
         Some((word, [mirror])) if word == "consolidate" => consolidate::main(mirror.as_ref()),
         #[cfg(target_os = "linux")]
         Some((word, rest)) if word == "holder" => holder::enter(rest),
+        #[cfg(target_os = "linux")]
+        Some((word, [job, refusal])) if word == "launch" => launch::main(job, refusal),
         _ => {
             eprintln!("hookmill: `internal` is for hookmill itself");
             ExitCode::from(2)

@@ -63,7 +63,7 @@ pub(super) fn install(
     // on a first run, and prints JSON for a log where a `.bowerrc` has `"json"`.
     let mut command =
         words("bower install --allow-root --config.interactive=false --config.analytics=false --config.json=false");
-    if !steps.settings.scripts {
+    if !steps.settings.scripts.run_own() {
         command.push("--config.scripts=false".to_owned());
     }
     let place = settings.directory.as_ref().map(|place| format!("; .bowerrc sends it to {place}"));
@@ -130,7 +130,7 @@ fn run_by(
     dirs: [&str; 2],
 ) -> Option<(String, &'static str, &'static str)> {
     // Whether package.json runs bower itself matters only when its scripts will run.
-    projects.iter().filter(|project| project.is_installed() && steps.settings.scripts).find_map(|project| {
+    projects.iter().filter(|project| project.is_installed() && steps.settings.scripts.run_own()).find_map(|project| {
         let package = Manifest::read(listing, &project.dir, "package.json").ok()??;
         let script = LIFECYCLE.into_iter().find(|script| {
             let commands = scripts::commands(&package, &project.dir, script);

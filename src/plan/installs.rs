@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::account::Account;
 use super::bower;
 use super::javascript::{self, Choice};
+use super::listed;
 use super::manifest::Manifest;
 use super::roots::{self, Project};
 use super::wishes::folder;
@@ -12,6 +13,7 @@ use super::{BadPlan, InstallWish, Steps, inside};
 use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
 use crate::domain::lockfile::Format;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::StepSpec;
 
 /// An install for each project, then lets the wishes replace and add.
@@ -25,7 +27,7 @@ pub(super) fn plan(
     let taken = wished(steps, |tool| tool != "bower")?;
     for project in projects.iter().filter(|project| !taken.contains(&project.dir)) {
         if project.installs {
-            planned.push(javascript_step(listing, project, &project.choice, steps, account));
+            planned.push(javascript_step(listing, project, &project.choice, steps, account)?);
         } else if let Some(sentence) = &project.installed_by {
             account.decide(inside(&project.dir, "package.json"), "no step of its own", sentence);
         } else {
@@ -56,10 +58,10 @@ fn javascript_step(
     choice: &Choice,
     steps: &Steps<'_>,
     account: &mut Account,
-) -> StepSpec {
+) -> Result<StepSpec, BadPlan> {
     let tool = choice.manager.tool();
     let locked = choice.lockfile.is_some() && choice.stale.is_none();
-    let command = choice.manager.install(locked, steps.settings.scripts);
+    let command = choice.manager.install(locked, &steps.settings.scripts);
     match (&choice.lockfile, &choice.stale) {
         (Some(lockfile), None) => {
             account.decide(lockfile, command.join(" "), format!("this lockfile belongs to {tool}"));
@@ -86,7 +88,11 @@ fn javascript_step(
         }
     }
     let step = steps.step(StepKind::Install, tool, &project.dir, command);
-    StepSpec { tools: project.tools.clone(), ..step }
+    let then = match &steps.settings.scripts {
+        Scripts::Listed(packages) => listed::then(listing, project, choice.manager, packages, account)?,
+        Scripts::All | Scripts::None => Vec::new(),
+    };
+    Ok(StepSpec { tools: project.tools.clone(), then, ..step })
 }
 
 /// The script for which a project without any dependency is installed.
@@ -134,7 +140,18 @@ fn fulfil(
                 "bower" => bower::tools(listing, steps, projects, &dir, account)?,
                 _ => roots::tools_for(listing, steps, projects, &dir, tool, account)?,
             };
-            StepSpec { tools, ..steps.step(StepKind::Install, tool, &dir, command.clone()) }
+            let then = match &steps.settings.scripts {
+                Scripts::Listed(packages) if tool != "bower" => {
+                    listed::check_command(wish, command)?;
+                    let project = projects.iter().find(|project| project.dir == dir);
+                    let project = project.filter(|project| project.choice.manager.tool() == tool);
+                    let follow =
+                        |project: &Project| listed::then(listing, project, project.choice.manager, packages, account);
+                    project.map(follow).transpose()?.unwrap_or_default()
+                }
+                _ => Vec::new(),
+            };
+            StepSpec { tools, then, ..steps.step(StepKind::Install, tool, &dir, command.clone()) }
         }
         None => usual(listing, tool, &dir, steps, projects, account)?,
     };
@@ -167,5 +184,5 @@ fn usual(
     // Another wish for the same folder may have given the project its manager; the names of two steps tell then.
     let project = projects.iter().find(|project| project.dir == dir).ok_or_else(|| missing("package.json"))?;
     let choice = if project.choice.manager == named.manager { &project.choice } else { &named };
-    Ok(javascript_step(listing, project, choice, steps, account))
+    javascript_step(listing, project, choice, steps, account)
 }

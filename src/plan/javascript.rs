@@ -5,6 +5,7 @@ use super::manifest::{Manifest, major};
 use super::{inside, versions, words};
 use crate::domain::listing::Listing;
 use crate::domain::lockfile::{self, Format};
+use crate::domain::scripts::Scripts;
 
 /// A package manager that reads `package.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Manager {
     }
 
     /// The install command. With a lockfile it installs exactly that, or fails.
-    pub(super) fn install(self, locked: bool, scripts: bool) -> Vec<String> {
+    pub(super) fn install(self, locked: bool, scripts: &Scripts) -> Vec<String> {
         let mut command = words(match (self, locked) {
             (Manager::Npm, true) => "npm ci",
             (Manager::Npm, false) => "npm install",
@@ -67,7 +68,7 @@ impl Manager {
             (Manager::Bun, true) => "bun install --frozen-lockfile",
             (Manager::Bun, false) => "bun install",
         });
-        if !scripts {
+        if !scripts.run_all() {
             command.push(if self == Manager::YarnModern { "--mode=skip-build" } else { "--ignore-scripts" }.to_owned());
         }
         command

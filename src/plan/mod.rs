@@ -9,8 +9,11 @@ mod account;
 mod bower;
 mod bundle;
 mod freshness;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod installs;
 mod javascript;
+mod listed;
 mod manifest;
 mod nested;
 mod roots;
@@ -24,6 +27,7 @@ use std::time::Duration;
 
 use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::{Network, Plan, Stage, StepSpec, Wanted};
 
 pub use wishes::{After, BundleWish, CheckWish, InstallWish, Wishes};
@@ -36,8 +40,8 @@ use roots::Project;
 pub struct PlanSettings {
     /// The longest that a step may run; a repository may ask for less.
     pub step_timeout: Duration,
-    /// Whether packages' own install scripts run.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: Scripts,
     /// The node for repositories that ask for none.
     pub node: Wanted,
     /// Whether bundle and checks may reach the network without asking.
@@ -117,6 +121,24 @@ pub enum BadPlan {
         /// The name.
         name: String,
     },
+    /// Scripts of some packages, where a manager keeps packages in archives.
+    #[error(
+        "the server runs install scripts of listed packages only, and none can be run with Yarn's Plug'n'Play; write nodeLinker: node-modules into {file}"
+    )]
+    ScriptsOfArchives {
+        /// The settings that would have to say so.
+        file: String,
+    },
+    /// A command that would run everybody's install scripts.
+    #[error(
+        "the server runs install scripts of listed packages only; add --ignore-scripts (yarn 2 and later: --mode=skip-build) to the command of [[install]] {tool}: {command}"
+    )]
+    ScriptsOfCommand {
+        /// The tool.
+        tool: String,
+        /// What was written.
+        command: String,
+    },
     /// A check whose name does not fit a status context.
     #[error(".hookmill.toml: {name:?} is no name for a check: 1 to 60 characters, no control characters")]
     BadName {
@@ -191,6 +213,7 @@ impl Steps<'_> {
             kind,
             argv,
             dir: dir.to_owned(),
+            then: Vec::new(),
             tools: Vec::new(),
             env: self.wishes.env.clone(),
             network,

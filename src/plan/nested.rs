@@ -47,7 +47,7 @@ pub(super) fn built_by(listing: &Listing, steps: &Steps<'_>, projects: &[Project
 
 /// The scripts that the install of a project runs by itself.
 fn lifecycle(steps: &Steps<'_>, project: &Project) -> impl Iterator<Item = &'static str> {
-    let run = steps.settings.scripts && project.is_installed();
+    let run = steps.settings.scripts.run_own() && project.is_installed();
     LIFECYCLE.into_iter().filter(move |_| run)
 }
 
@@ -83,7 +83,7 @@ pub(super) fn managers(
 
 /// The scripts that a build of this project may run. What only a person starts (`release`, `dev`) needs no tool here.
 fn run_by_a_build<'a>(steps: &'a Steps<'_>, package: &'a Manifest) -> impl Iterator<Item = &'a str> {
-    let lifecycle = LIFECYCLE.into_iter().filter(|_| steps.settings.scripts);
+    let lifecycle = LIFECYCLE.into_iter().filter(|_| steps.settings.scripts.run_own());
     let named = |name: &&str| {
         let bundle = steps.wishes.bundle.iter().filter_map(|bundle| bundle.command.as_ref());
         let mut commands = steps.wishes.checks.iter().map(|check| &check.command).chain(bundle);

@@ -226,7 +226,7 @@ impl Roots<'_> {
             let unreadable = unreadable.and_then(|tool| versions::unreadable(lockfile.format, tool));
             unreadable.or_else(|| freshness::difference(self.listing, lockfile, dir, &members))
         });
-        let script = package.lifecycle_script().filter(|_| self.steps.settings.scripts);
+        let script = package.lifecycle_script().filter(|_| self.steps.settings.scripts.run_own());
         let installs = package.has_dependencies() || workspace.is_some() || script.is_some();
         Ok(Project { dir: dir.to_owned(), choice, members, tools, installs, installed_by: None, built_by: None })
     }

@@ -70,8 +70,9 @@ impl Domain for Group {
     }
 }
 
-/// For a process that holds secrets: no core dumps, and its memory, environment and open files are closed to
-/// others of the same user (`PR_SET_DUMPABLE`). An unconfined build runs under that very user.
+/// For a process that holds secrets: no core dumps, its memory, environment and open files are closed to others of the
+/// same user (`PR_SET_DUMPABLE`), and no descriptor that it was started with goes on to what it starts. An unconfined
+/// build runs under that very user.
 ///
 /// # Errors
 /// When the kernel refuses, which it has no reason to.
@@ -79,8 +80,19 @@ pub fn harden() -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     #[cfg(target_os = "linux")]
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    {
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+        keep_descriptors();
+    }
     Ok(())
+}
+
+/// Those of a careless parent; our own are closed at exec(2) anyway. Before Linux 5.11 they stay: a holder closes what it
+/// inherits.
+#[cfg(target_os = "linux")]
+fn keep_descriptors() {
+    // SAFETY: the call changes a flag of descriptors and closes none.
+    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
 #[cfg(test)]

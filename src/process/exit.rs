@@ -1,6 +1,17 @@
 //! How a process ended, in the words of wait(2).
 
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+/// A bound of a step, for the passing of which it was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// `limits.memory`.
+    Memory,
+    /// `limits.processes`.
+    Processes,
+}
 
 /// How the command of a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +20,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// It passed this bound and was ended for it, or ended because it was given no more.
+    Over(Bound),
     /// It never began: the fence around it could not be built, and its output says why.
     NotStarted,
 }
@@ -23,7 +36,7 @@ impl Exit {
     pub fn code(self) -> Option<i32> {
         match self {
             Exit::Code(code) => Some(code),
-            Exit::Signal(_) | Exit::NotStarted => None,
+            Exit::Signal(_) | Exit::Over(_) | Exit::NotStarted => None,
         }
     }
 
@@ -31,6 +44,7 @@ impl Exit {
     pub fn signal_name(self) -> Option<String> {
         match self {
             Exit::Signal(number) => Some(signal_name(number).map_or_else(|| number.to_string(), str::to_owned)),
+            Exit::Over(_) => signal_name(Signal::KILL.as_raw()).map(str::to_owned),
             Exit::Code(_) | Exit::NotStarted => None,
         }
     }
@@ -67,6 +81,8 @@ impl std::fmt::Display for Exit {
                 Some(name) => write!(f, "killed by SIG{name}"),
                 None => write!(f, "killed by signal {number}"),
             },
+            Exit::Over(Bound::Memory) => f.write_str("ended because it passed its bound of memory"),
+            Exit::Over(Bound::Processes) => f.write_str("ended because it passed its bound of processes"),
             Exit::NotStarted => f.write_str("not started"),
         }
     }

@@ -12,6 +12,6 @@ mod running;
 
 pub use capture::{LINE_MAX, Lines};
 pub use direct::{Spawn, harden, spawn};
-pub use exit::Exit;
+pub use exit::{Bound, Exit};
 pub use pipe::output_pipe;
 pub use running::{Domain, Event, Exiting, GRACE, Running};

@@ -145,7 +145,7 @@ impl Course {
                 };
                 let row = match scope {
                     Scope::Forge => RowNews::Unanswered { again: wait, lingers: pace.lingers },
-                    Scope::Request => RowNews::Later(wait),
+                    Scope::Request | Scope::Unheard => RowNews::Later(wait),
                 };
                 settled(row, news)
             }
@@ -218,6 +218,9 @@ mod tests {
             let unanswered = RowNews::Unanswered { again, lingers: pace.lingers };
             assert_eq!(settled.row, unanswered, "the forge's pause is enough; the request may still be heard");
         }
+        let settled = course.judge(&item("a", 3), &retry(Scope::Unheard), now(), &pace);
+        assert!(is_about(careful(&settled), 30), "as away as ever: {settled:?}");
+        assert_eq!(settled.row, RowNews::Later(Duration::ZERO), "what was not sent keeps no newer word waiting");
         let settled = course.judge(&item("a", 9), &Ok(Accepted::default()), now(), &pace);
         assert_eq!((settled.row, settled.forge), (RowNews::Sent, ForgeNews::Answers));
         let settled = course.judge(&item("a", 0), &retry(Scope::Forge), now(), &pace);

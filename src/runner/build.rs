@@ -27,7 +27,7 @@ use super::restore::{Lookup, Restored};
 use super::stage::Ended;
 use super::tools::Tools;
 use super::workspace::Workspace;
-use super::{Happening, Job, Parts, Stop, Tell, artifacts, budget, observer, phases, planning};
+use super::{Happening, Job, Parts, Stop, Tell, artifacts, budget, observer, phases, planning, secrets};
 
 /// A build that came to its verdict.
 ///
@@ -63,8 +63,9 @@ impl From<Verdict> for Built {
 /// The teller goes with the build: when this returns, the listener hears that nothing more will come.
 pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Stop) -> Built {
     let stop = stop.child_token();
+    let tell = tell.hiding(&job.mask);
     let mut story = pin!(story(job, parts, slot, &tell, &stop));
-    tokio::select! {
+    let mut built = tokio::select! {
         built = &mut story => built,
         () = tokio::time::sleep(job.limits.build_timeout) => {
             stop.cancel();
@@ -72,7 +73,9 @@ pub async fn build(job: &Job, parts: &Parts, slot: usize, tell: Tell, stop: &Sto
             let verdict = Verdict::new(Outcome::TimedOut, sentence::build_timed_out(job.limits.build_timeout));
             Built { verdict, left }
         }
-    }
+    };
+    built.verdict.reason = job.mask.text(built.verdict.reason);
+    built
 }
 
 /// Plans `job` as [`build`] would, and runs nothing.
@@ -107,7 +110,10 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
         left_alone(&tree, tell).await;
         return Ok(Verdict::new(Outcome::Skipped, sentence::needless(&needless.globs, &needless.since)).into());
     }
-    let planned = planning::plan(job, parts, &tree.done.listing).await;
+    let mut planned = planning::plan(job, parts, &tree.done.listing).await;
+    if let Ok(Planned { plan, .. }) = &mut planned {
+        secrets::account(&job.secrets, plan);
+    }
     announce(&tree, planned.as_ref().map(|planned| &planned.plan), tell).await;
     let Planned { plan, file } = planned?;
     if plan.stages.is_empty() {
@@ -193,7 +199,8 @@ async fn restore(course: &Course<'_>, file: &RepoFile) -> Restored {
         registries: registries.collect(),
         place: course.place.clone(),
         env: job.env.clone(),
-        scripts: job.scripts,
+        scripts: job.scripts.clone(),
+        secrets: secrets::names(&job.secrets, plan),
         wishes: file.cache.clone(),
         bounds: bounds(course, file),
     };

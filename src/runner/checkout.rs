@@ -48,7 +48,12 @@ pub(super) async fn run(
     tell.that(Happening::Planned { steps: vec![step.clone()], decisions: Vec::new() }).await;
     tell.that(Happening::Step(0, step.clone())).await;
     tell.that(Happening::Sandbox(parts.layers.name())).await;
-    match attempts(job, parts, workspace, tell, stop).await {
+    let admitted = parts.layers.admit(job.build.trust == Trust::Fork);
+    let done = match admitted {
+        Ok(()) => attempts(job, parts, workspace, tell, stop).await,
+        Err(why) => Err(Verdict::new(Outcome::Broken, sentence::broken(&why, 1))),
+    };
+    match done {
         Ok(done) => {
             say(tell, &account(&done)).await;
             if !parts.layers.stacks() {
@@ -103,6 +108,7 @@ fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {
             git_ref: job.build.git_ref.clone(),
             sha: job.build.sha.clone(),
             base: base(job),
+            compared_with: job.build.pull_request.and(job.build.base_sha.clone()),
             passed: job.passed.clone(),
             credential: token.as_ref().map(|token| Credential::of_token(token.expose(), clone_url)),
             network: checkout::Network::from(&*parts.network),

@@ -24,7 +24,7 @@ use super::reach::Reach;
 use super::restore::Restored;
 use super::stage::{self, Ended, Placed, Scene};
 use super::tools::Tools;
-use super::{Happening, Job, Parts, Stop, Tell, environment, observer};
+use super::{Happening, Job, Parts, Stop, Tell, environment, observer, secrets};
 
 /// Everything that the steps of one build share.
 pub(super) struct Course<'a> {
@@ -93,6 +93,9 @@ impl Course<'_> {
             stop: self.stop,
             environment: &environment,
             processes: self.job.limits.processes,
+            secrets: &|spec| secrets::given(&self.job.secrets, spec).into_keys().collect(),
+            mask: &self.job.mask,
+            memory: self.job.limits.memory,
             trust: self.job.build.trust,
             root: &root,
             withheld: &withheld,
@@ -198,6 +201,9 @@ impl Course<'_> {
             home: self.place.home.clone(),
             tmp: self.place.tmp.clone(),
         };
+        let secrets = secrets::given(&job.secrets, step);
+        let names = job.secrets.iter().map(|secret| secret.name.as_str());
+        let withheld: Vec<&str> = names.filter(|name| !secrets.contains_key(*name)).collect();
         environment::make(&environment::Facts {
             build: &build,
             build_url: &job.url,
@@ -210,9 +216,11 @@ impl Course<'_> {
             certificates: &self.tools.certificates,
             node_options: observed.then(|| observer::node_options(&self.place.home)).as_deref(),
             first_on_path: observed.then(|| observer::path_folder(&self.place.home)).as_deref(),
-            scripts: job.scripts,
+            scripts: job.scripts.run_all(),
             committed,
             registry_tokens: job.registries.iter().any(|one| matches!(one.access, Access::Token(_))),
+            withheld: &withheld,
+            secrets: &secrets,
             server_env: &job.env,
         })
     }

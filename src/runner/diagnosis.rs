@@ -32,6 +32,7 @@ use crate::domain::sentence::one_line;
 use crate::domain::spec::Network;
 use crate::domain::trust::Trust;
 use crate::egress::Visit;
+use crate::process::Bound;
 
 pub use closed::line_that_opens;
 
@@ -121,7 +122,9 @@ pub fn diagnose(step: &Finished<'_>) -> Diagnosis {
     let plain = console::strip_ansi_codes(step.output).replace('\r', "\n").replace('\u{7}', "");
     let found = the_agents_fault(step, &plain)
         .or_else(|| node::diagnose(&plain))
+        .or_else(|| forbidden(step))
         .or_else(|| killed(step))
+        .or_else(|| no_process_left(&plain))
         .or_else(|| private::diagnose(step, &plain))
         .or_else(|| not_executable(step, &plain))
         .or_else(|| match step.kind {
@@ -258,9 +261,37 @@ fn killed(step: &Finished<'_>) -> Option<Diagnosis> {
     // 137 is what a shell or npm makes of a child that KILL ended.
     let killed = matches!(&step.exit, Exit::Signal(name) if name == "KILL") || step.exit == Exit::Code(137);
     killed.then(|| {
-        Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)")
-            .mended_by(mend::server("[defaults]\nlimits = { memory = \"8GiB\" }"))
+        Diagnosis::theirs("killed by SIGKILL, perhaps out of memory (limits.memory)").mended_by(mend_of(Bound::Memory))
     })
+}
+
+/// What gives a step more of what it was ended for.
+pub(super) fn mend_of(bound: Bound) -> String {
+    mend::server(match bound {
+        Bound::Memory => "[defaults]\nlimits = { memory = \"8GiB\" }",
+        Bound::Processes => "[defaults]\nlimits = { processes = 1024 }",
+    })
+}
+
+/// The one call that ends a process in the sandbox: that of a program for another kind of machine.
+fn forbidden(step: &Finished<'_>) -> Option<Diagnosis> {
+    // 159 is what a shell or npm makes of a child that SYS ended.
+    let forbidden = matches!(&step.exit, Exit::Signal(name) if name == "SYS") || step.exit == Exit::Code(159);
+    forbidden.then(|| Diagnosis::theirs("ended by SIGSYS: a 32-bit program, which the sandbox does not run"))
+}
+
+/// The kernel gave no further process, and who asked for one says so in its own way: shells, node, C libraries.
+fn no_process_left(output: &str) -> Option<Diagnosis> {
+    let line = output.lines().find(|line| {
+        let is_refused = line.contains("Resource temporarily unavailable") || line.contains(" EAGAIN");
+        line.contains("Cannot fork")
+            || is_refused && ["fork: ", "pthread_create", "spawn "].iter().any(|asked| line.contains(asked))
+    })?;
+    let line = line.trim();
+    Some(
+        Diagnosis::theirs(format!("no further process was given (limits.processes): {line}"))
+            .mended_by(mend_of(Bound::Processes)),
+    )
 }
 
 fn anything_else(step: &Finished<'_>, output: &str) -> Diagnosis {

@@ -25,6 +25,8 @@
 //! repository, trust and ref, and they are read by that scope and by pull requests into it. Such a build could as well
 //! have changed the `node_modules` that it leaves there. Nothing that a pull request leaves is read by its base.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lockfile;
 
 use std::fs::File;

@@ -5,6 +5,8 @@
 //! are a contract (design 4.6). Whoever needs another variable in steps adds it here or nowhere.
 
 pub mod committed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod home;
 
 use std::collections::BTreeMap;
@@ -92,12 +94,16 @@ pub struct Facts<'a> {
     pub node_options: Option<&'a str>,
     /// A folder whose commands come before all others; see [`observer`](super::observer).
     pub first_on_path: Option<&'a Path>,
-    /// False keeps packages' install scripts from running.
+    /// False keeps packages' install scripts from running by themselves.
     pub scripts: bool,
     /// What the repository's own settings of package managers name; see [`committed`].
     pub committed: &'a BTreeMap<String, String>,
     /// Whether HOME holds a token of a registry while the step runs.
     pub registry_tokens: bool,
+    /// The secrets of the repository that this step does not see: each is there, and empty.
+    pub withheld: &'a [&'a str],
+    /// Those that it sees.
+    pub secrets: &'a BTreeMap<String, String>,
     /// `env` of the server's configuration.
     pub server_env: &'a BTreeMap<String, String>,
 }
@@ -119,8 +125,13 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
     for (name, value) in facts.committed {
         env.0.entry(name.clone()).or_insert_with(|| value.clone());
     }
+    for name in facts.withheld {
+        env.0.entry((*name).to_owned()).or_default();
+    }
     env.add(facts.server_env);
     env.add(&facts.step.env);
+    // Last: what the server gives is not what the repository has in its place for those that are given nothing.
+    env.0.extend(facts.secrets.clone());
     env.0
 }
 

@@ -22,6 +22,7 @@ mod planning;
 mod reach;
 mod remains;
 mod restore;
+mod secrets;
 mod stage;
 mod tools;
 mod workspace;
@@ -40,12 +41,15 @@ use crate::config::secret::Secret;
 use crate::config::server::{self, Network, Registry};
 use crate::confine::Layers;
 use crate::domain::build::{Build, BuildId, Step};
+use crate::domain::mask::Mask;
 use crate::domain::repo::CommitId;
+use crate::domain::scripts::Scripts;
 use crate::domain::spec::{Decision, Limits};
 use crate::live::cache_tally::CacheTally;
 
 pub use environment::home::GitAccess;
 pub use pending::Pending;
+pub use secrets::StepSecret;
 pub use tools::Toolbox;
 
 /// What is to be built.
@@ -57,8 +61,8 @@ pub struct Job {
     pub source: Source,
     /// The repository's bounds.
     pub limits: Limits,
-    /// Whether packages' install scripts run.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: Scripts,
     /// Whether the bundle may reach the network.
     pub bundle_network: bool,
     /// What its installs may reach, and whether what is closed is only reported.
@@ -71,6 +75,10 @@ pub struct Job {
     pub cache: bool,
     /// The server's additions to every step's environment.
     pub env: BTreeMap<String, String>,
+    /// What some of its steps are given, and what they would be if it were another build.
+    pub secrets: Vec<StepSecret>,
+    /// Hides every secret that anybody here knows, in all that is told of the build.
+    pub mask: Mask,
     /// Commits of the repository that passed, newest first; see [`checkout::Remote`](crate::checkout::Remote). Empty for
     /// a build that somebody asked for by hand.
     pub passed: Vec<CommitId>,
@@ -154,13 +162,23 @@ pub enum Happening {
     },
     /// A step moved. The number is its place in the plan, 0 for the checkout.
     Step(usize, Step),
+    /// A step is given these secrets, by their names.
+    Given {
+        /// The step's name.
+        step: String,
+        /// The variables, never their values.
+        names: Vec<String>,
+    },
     /// A step wrote this.
     Output(usize, Bytes),
 }
 
 /// Tells what happens. Waits when the listener is slow, so that nothing piles up.
 #[derive(Debug, Clone)]
-pub struct Tell(mpsc::Sender<Happening>);
+pub struct Tell {
+    listener: mpsc::Sender<Happening>,
+    mask: Mask,
+}
 
 impl Tell {
     /// How many happenings wait for a slow listener before steps do.
@@ -169,12 +187,57 @@ impl Tell {
     /// A teller and its listener's end.
     pub fn channel() -> (Tell, mpsc::Receiver<Happening>) {
         let (sender, receiver) = mpsc::channel(Self::BACKLOG);
-        (Tell(sender), receiver)
+        (Tell { listener: sender, mask: Mask::default() }, receiver)
+    }
+
+    /// The same, with every secret hidden in what it tells.
+    fn hiding(self, mask: &Mask) -> Tell {
+        Tell { mask: mask.clone(), ..self }
     }
 
     /// Tells one thing. A listener that went away is no fault of the build's.
     pub async fn that(&self, happening: Happening) {
-        let _ = self.0.send(happening).await;
+        let happening = if self.mask.is_empty() { happening } else { self.masked(happening) };
+        let _ = self.listener.send(happening).await;
+    }
+
+    /// Tells what a step wrote, which came through [`Mask::stream`].
+    async fn output(&self, place: usize, bytes: Bytes) {
+        if !bytes.is_empty() {
+            let _ = self.listener.send(Happening::Output(place, bytes)).await;
+        }
+    }
+
+    /// What we say ourselves repeats what programs, registries and forges said.
+    fn masked(&self, happening: Happening) -> Happening {
+        let text = |text: String| self.mask.text(text);
+        let decision = |Decision { seen, decided, because }| Decision {
+            seen: text(seen),
+            decided: text(decided),
+            because: text(because),
+        };
+        let step = |step: Step| Step {
+            reason: step.reason.map(text),
+            mend: step.mend.map(text),
+            cache_note: step.cache_note.map(text),
+            ..step
+        };
+        match happening {
+            Happening::Notice(notice) => Happening::Notice(text(notice)),
+            Happening::Decided(one) => Happening::Decided(decision(one)),
+            Happening::Planned { steps, decisions } => Happening::Planned {
+                steps: steps.into_iter().map(step).collect(),
+                decisions: decisions.into_iter().map(decision).collect(),
+            },
+            Happening::Step(place, one) => Happening::Step(place, step(one)),
+            Happening::Output(place, bytes) => {
+                Happening::Output(place, self.mask.bytes(&bytes).map_or(bytes, Bytes::from))
+            }
+            other @ (Happening::Sandbox(_)
+            | Happening::SameAs(_)
+            | Happening::CheckedOut(_)
+            | Happening::Given { .. }) => other,
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<
     };
     let settings = PlanSettings {
         step_timeout: job.limits.step_timeout,
-        scripts: job.scripts,
+        scripts: job.scripts.clone(),
         node: usual_node(parts).await,
         network: job.bundle_network && job.build.trust != Trust::Fork,
     };

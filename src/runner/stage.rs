@@ -3,6 +3,7 @@
 //! One place starts them and the same place joins them. When one fails, its siblings are stopped and shown as
 //! *cancelled*; what was stopped never counts as a failure of its own.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use tokio::time::Instant;
 use crate::config::server::Registry;
 use crate::confine::{Holder, HolderError};
 use crate::domain::build::{CacheUse, Reached, Step, StepState};
+use crate::domain::mask::{Mask, Masked};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Network, StepCommand, StepSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::egress::{Gate, Rules, Visit};
-use crate::process::{Event, Exit, Running};
+use crate::process::{Bound, Event, Exit, Running};
 use crate::tree::Dir;
 
 use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
@@ -30,6 +32,9 @@ use super::{Happening, Parts, Stop, Tell};
 
 /// From TERM to KILL.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// After so much silence what was held back of a step's output is shown, if it can be.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How often an outage (never a failure of the repository's) is tried in all.
 const TRIES: u32 = 3;
@@ -48,6 +53,12 @@ pub(super) struct Scene<'a> {
     pub(super) environment: &'a (dyn Fn(&StepSpec) -> BTreeMap<String, String> + Sync),
     /// The bound on processes.
     pub(super) processes: u64,
+    /// The names of the secrets that a step is given.
+    pub(super) secrets: &'a (dyn Fn(&StepSpec) -> Vec<String> + Sync),
+    /// Hides secrets in what steps print.
+    pub(super) mask: &'a Mask,
+    /// The bound on memory, in bytes.
+    pub(super) memory: u64,
     /// Whose code it is.
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
@@ -164,27 +175,53 @@ enum Once {
 }
 
 async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline: Instant, step: &mut Step) -> Once {
+    // What would have mended an earlier try says nothing of this one.
+    step.mend = None;
+    for (at, (argv, dir)) in placed.spec.programs().enumerate() {
+        if at > 0 {
+            let line = format!("\n== {} ==\n", argv.join(" "));
+            scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
+        }
+        if let Err(ended) = run_program(scene, placed, (argv, dir), stop, deadline, step).await {
+            return ended;
+        }
+    }
+    if let Some(line) = (scene.last_word)(placed.spec) {
+        scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
+    }
+    Once::Ended(Verdict::new(Outcome::Passed, ""))
+}
+
+/// Runs one program of a step. `Err` is how the step ended: it did not succeed.
+async fn run_program(
+    scene: &Scene<'_>,
+    placed: &Placed<'_>,
+    (argv, dir): (&[String], &str),
+    stop: &Stop,
+    deadline: Instant,
+    step: &mut Step,
+) -> Result<(), Once> {
     let spec = placed.spec;
     let command = StepCommand {
-        argv: spec.argv.clone(),
+        argv: argv.to_vec(),
         env: (scene.environment)(spec),
-        dir: spec.dir.clone(),
+        dir: dir.to_owned(),
         network: spec.network.clone(),
         processes: scene.processes,
+        memory: scene.memory,
     };
-    let (mut running, gate) = match start(scene, &command, scene.reach.rules(spec)).await {
-        Ok(started) => started,
-        Err(error) => {
-            return Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)));
-        }
-    };
+    let (mut running, gate) = start(scene, &command, scene.reach.rules(spec)).await.map_err(|error| {
+        Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)))
+    })?;
     if step.started_at.is_none() {
+        let names = (scene.secrets)(spec);
+        if !names.is_empty() {
+            scene.tell.that(Happening::Given { step: spec.name.clone(), names }).await;
+        }
         step.state = StepState::Running;
         step.started_at = Some(now());
         scene.tell.that(Happening::Step(placed.place, step.clone())).await;
     }
-    // What would have mended an earlier try says nothing of this one.
-    step.mend = None;
     let watched = watch(scene, placed.place, &mut running, stop, deadline).await;
     step.exit_code = watched.exit.and_then(Exit::code);
     step.signal = watched.exit.and_then(Exit::signal_name);
@@ -193,25 +230,27 @@ async fn run_once(scene: &Scene<'_>, placed: &Placed<'_>, stop: &Stop, deadline:
     step.has_reached(visits.iter().filter(|visit| visit.bytes > 0 || visit.closed.is_some()).map(reached));
     match watched.cut {
         Some(Cut::Timeout) => {
-            return Once::Ended(Verdict::new(
-                Outcome::TimedOut,
-                sentence::timed_out(spec.kind, &spec.name, spec.timeout),
-            ));
+            let sentence = sentence::timed_out(spec.kind, &spec.name, spec.timeout);
+            return Err(Once::Ended(Verdict::new(Outcome::TimedOut, sentence)));
         }
-        Some(Cut::Stop) => return Once::Ended(stopped()),
+        Some(Cut::Stop) => return Err(Once::Ended(stopped())),
         None => {}
     }
-    let words = through_the_gate(&visits).into_iter().chain((scene.last_word)(spec));
-    for line in words {
+    if let Some(line) = through_the_gate(&visits) {
         scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
     }
     if let Some(notice) = reported(scene, spec, &visits) {
         scene.tell.that(Happening::Notice(notice)).await;
     }
-    match watched.exit {
-        Some(Exit::Code(0)) => Once::Ended(Verdict::new(Outcome::Passed, "")),
-        exit => diagnosed(scene, spec, exit, &watched.output.text(), is_gated.then_some(&visits[..]), step),
+    if watched.exit == Some(Exit::Code(0)) {
+        return Ok(());
     }
+    if let Some(line) = (scene.last_word)(spec) {
+        scene.tell.that(Happening::Output(placed.place, Bytes::from(line))).await;
+    }
+    let program = argv.first().map_or("", String::as_str);
+    let visits = is_gated.then_some(&visits[..]);
+    Err(diagnosed(scene, spec, program, watched.exit, &watched.output.text(), visits, step))
 }
 
 /// Starts the command, behind a gate if it may reach only some hosts.
@@ -265,6 +304,7 @@ fn reported(scene: &Scene<'_>, spec: &StepSpec, visits: &[Visit]) -> Option<Stri
 fn diagnosed(
     scene: &Scene<'_>,
     spec: &StepSpec,
+    program: &str,
     exit: Option<Exit>,
     output: &str,
     visits: Option<&[Visit]>,
@@ -274,6 +314,14 @@ fn diagnosed(
     let exit = match exit {
         Some(Exit::Code(code)) => diagnosis::Exit::Code(code),
         Some(exit @ Exit::Signal(_)) => diagnosis::Exit::Signal(exit.signal_name().unwrap_or_default()),
+        Some(Exit::Over(bound)) => {
+            step.mend = Some(diagnosis::mend_of(bound));
+            let reason = match bound {
+                Bound::Memory => sentence::out_of_memory(&spec.name, scene.memory),
+                Bound::Processes => sentence::too_many_processes(&spec.name, scene.processes),
+            };
+            return Once::Failed(Verdict::new(Outcome::Failed, reason));
+        }
         Some(Exit::NotStarted) => {
             return broken(&format!("the fence around {} could not be built: {output}", spec.name));
         }
@@ -282,7 +330,7 @@ fn diagnosed(
     let found = diagnosis::diagnose(&Finished {
         tool: &spec.tool,
         kind: spec.kind,
-        program: spec.argv.first().map_or("", String::as_str),
+        program,
         // Without a gate an install had the machine's own network.
         network: match (&spec.network, visits) {
             (Network::Registries, None) => Network::Open,
@@ -329,7 +377,9 @@ struct Watched {
 /// Listens to a step until its output has ended; stops it at its deadline or when asked.
 async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &Stop, deadline: Instant) -> Watched {
     let mut watched = Watched { exit: None, cut: None, output: Remembered::default() };
+    let mut output = Printed { scene, place, masked: scene.mask.stream() };
     loop {
+        let pause = output.masked.can_pause();
         tokio::select! {
             biased;
             () = stop.cancelled(), if watched.cut.is_none() && watched.exit.is_none() => {
@@ -341,12 +391,10 @@ async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &St
                 running.stop(GRACE);
             }
             event = running.next() => match event {
-                Some(Event::Output(bytes)) => {
-                    watched.output.remember(&bytes);
-                    scene.tell.that(Happening::Output(place, bytes)).await;
-                }
+                Some(Event::Output(bytes)) => output.take(bytes, &mut watched.output).await,
                 Some(Event::Exited(exit)) => watched.exit = Some(exit),
                 Some(Event::Ended { leaked }) => {
+                    output.finish(&mut watched.output).await;
                     if leaked {
                         let note = "\n== a process it left behind held its output open and was ended ==\n";
                         scene.tell.that(Happening::Output(place, Bytes::from_static(note.as_bytes()))).await;
@@ -354,7 +402,41 @@ async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &St
                 }
                 None => return watched,
             },
+            // Who looks on sees a prompt that ends like the beginning of a secret.
+            () = tokio::time::sleep(PAUSE), if pause => output.pause(&mut watched.output).await,
         }
+    }
+}
+
+/// What a step prints on its way to the listener: nobody but this has seen it before secrets are hidden.
+struct Printed<'a> {
+    scene: &'a Scene<'a>,
+    place: usize,
+    masked: Masked,
+}
+
+impl Printed<'_> {
+    async fn take(&mut self, bytes: Bytes, remembered: &mut Remembered) {
+        let shown = match self.masked.push(&bytes) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(shown) => Some(Bytes::from(shown)),
+        };
+        self.show(shown.unwrap_or(bytes), remembered).await;
+    }
+
+    async fn pause(&mut self, remembered: &mut Remembered) {
+        let shown = self.masked.pause();
+        self.show(shown.into(), remembered).await;
+    }
+
+    async fn finish(&mut self, remembered: &mut Remembered) {
+        let shown = self.masked.finish();
+        self.show(shown.into(), remembered).await;
+    }
+
+    async fn show(&self, bytes: Bytes, remembered: &mut Remembered) {
+        remembered.remember(&bytes);
+        self.scene.tell.output(self.place, bytes).await;
     }
 }
 

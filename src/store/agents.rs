@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::sql::{self, Row};
-use super::{Store, StoreError, row};
+use super::{Store, StoreError, audit, row};
 use crate::domain::agent::{Agent, Order, Standing};
+use crate::domain::audit::{Act, Actor, Deed};
 use crate::domain::time::Timestamp;
 
 /// An agent that was not heard of for so long is no longer listed.
@@ -47,7 +48,7 @@ impl Store {
                      VALUES ($1, $2, $3, $4, $5, 0, 'run', $6, $6, $7) ON CONFLICT (name) DO UPDATE SET \
                      identity = excluded.identity, version = excluded.version, sandbox = excluded.sandbox, \
                      slots = excluded.slots, busy = 0, started_at = excluded.started_at, seen_at = excluded.seen_at, \
-                     alive_until = excluded.alive_until, \
+                     alive_until = excluded.alive_until, disk_low = '', disk_low_since = NULL, \
                      asked = CASE WHEN agents.asked = 'drain' THEN 'run' ELSE agents.asked END \
                      WHERE agents.identity = excluded.identity OR agents.alive_until < $8 RETURNING asked",
                 )
@@ -68,20 +69,29 @@ impl Store {
     }
 
     /// A heartbeat: what is asked of the agent now. `None`: its name was taken or forgotten; it has to register again.
-    pub async fn beat(&self, card: &AgentCard, busy: usize, alive: Duration) -> Result<Option<Order>, StoreError> {
+    /// `disk_low`: why its disk holds builds back, if it does.
+    pub async fn beat(
+        &self,
+        card: &AgentCard,
+        busy: usize,
+        disk_low: Option<String>,
+        alive: Duration,
+    ) -> Result<Option<Order>, StoreError> {
         let (name, identity, clock) = (card.name.clone(), card.identity.clone(), self.inner.clock.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
                 let now = clock.now();
                 let row = sql::query(
-                    "UPDATE agents SET busy = $1, seen_at = $2, alive_until = $3 WHERE name = $4 AND identity = $5 \
-                     RETURNING asked",
+                    "UPDATE agents SET busy = $1, seen_at = $2, alive_until = $3, disk_low = $6, \
+                     disk_low_since = CASE WHEN $6 = '' THEN NULL ELSE coalesce(disk_low_since, $2) END \
+                     WHERE name = $4 AND identity = $5 RETURNING asked",
                 )
                 .bind(row::stored(busy as u64))
                 .bind(now.wall.0)
                 .bind(now.steady.plus(alive).0)
                 .bind(name)
                 .bind(identity)
+                .bind(disk_low.unwrap_or_default())
                 .fetch_optional(connection)
                 .await?;
                 row.as_ref().map(|row| row::parsed(row, "asked")).transpose()
@@ -115,14 +125,20 @@ impl Store {
         .await
     }
 
-    /// Asks something of an agent. False: there is none of that name.
-    pub async fn order_agent(&self, name: &str, order: Order) -> Result<bool, StoreError> {
-        let name = name.to_owned();
+    /// Asks something of an agent in the name of `by`. False: there is none of that name.
+    pub async fn order_agent(&self, name: &str, order: Order, by: &Actor) -> Result<bool, StoreError> {
+        let (name, by, clock) = (name.to_owned(), by.clone(), self.inner.clock.clone());
         self.write(true, move |connection| {
             Box::pin(async move {
                 let ordered =
-                    sql::query("UPDATE agents SET asked = $1 WHERE name = $2").bind(order.as_str()).bind(name);
-                Ok(ordered.execute(connection).await?.rows_affected() > 0)
+                    sql::query("UPDATE agents SET asked = $1 WHERE name = $2").bind(order.as_str()).bind(&name);
+                if ordered.execute(&mut *connection).await?.rows_affected() == 0 {
+                    return Ok(false);
+                }
+                let act = Act::AgentOrdered { agent: name, order };
+                let deed = Deed { actor: by, act, build: None, repo: None };
+                audit::write(connection, &[deed], clock.now()).await?;
+                Ok(true)
             })
         })
         .await
@@ -157,5 +173,7 @@ fn agent(from: &Row, steady: Timestamp) -> Result<Agent, StoreError> {
         standing,
         started_at: row::time(from, "started_at")?,
         seen_at: row::time(from, "seen_at")?,
+        disk_low: Some(from.try_get("disk_low")?).filter(|words: &String| !words.is_empty()),
+        disk_low_since: row::time_if(from, "disk_low_since")?,
     })
 }

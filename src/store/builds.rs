@@ -166,6 +166,7 @@ pub(super) fn build(from: &Row) -> Result<Build, StoreError> {
         outcome: row::parsed_if(from, "outcome")?,
         reason: from.try_get("reason")?,
         approved_by: from.try_get("approved_by")?,
+        approved_at: row::time_if(from, "approved_at")?,
         created_at: row::time(from, "created_at")?,
         started_at: row::time_if(from, "started_at")?,
         finished_at: row::time_if(from, "finished_at")?,
@@ -180,6 +181,12 @@ pub(super) fn build(from: &Row) -> Result<Build, StoreError> {
         kept: row::json_if(from, "kept")?.unwrap_or_default(),
         steps: Vec::new(),
     })
+}
+
+/// A build within the transaction that is open, without its steps.
+pub(super) async fn one(connection: &mut Connection, id: BuildId) -> Result<Option<Build>, StoreError> {
+    let found = sql::query("SELECT * FROM builds WHERE id = $1").bind(id.0).fetch_optional(connection).await?;
+    found.as_ref().map(build).transpose()
 }
 
 /// A new build with what only the store knows.
@@ -206,7 +213,7 @@ pub(super) async fn insert(connection: &mut Connection, new: &[Numbered<'_>]) ->
         let mut statement = QueryBuilder::new(
             "INSERT INTO builds (id, forge, repo, repo_shown, sha, base_sha, before_sha, pushed_at, git_ref, branch, \
              pull_request, \
-             cause, pushed, trust, attempt, rerun_of, state, reason, approved_by, created_at, base_branch, \
+             cause, pushed, trust, attempt, rerun_of, state, reason, approved_by, approved_at, created_at, base_branch, \
              default_branch, title, author, use_cache, context) ",
         );
         statement.push_values(chunk, |mut values, new| {
@@ -221,7 +228,8 @@ pub(super) async fn insert(connection: &mut Connection, new: &[Numbered<'_>]) ->
             values.push_bind(i64::from(build.pushed)).push_bind(build.trust.as_str());
             values.push_bind(i64::from(new.attempt)).push_bind(build.rerun_of.map(|id| id.0));
             values.push_bind(build.state.as_str()).push_bind(build.reason.clone());
-            values.push_bind(build.approved_by.clone()).push_bind(new.created_at.0);
+            values.push_bind(build.approval.as_ref().map(|approval| approval.by.clone()));
+            values.push_bind(build.approval.as_ref().map(|approval| approval.at.0)).push_bind(new.created_at.0);
             values.push_bind(build.base_branch.clone()).push_bind(build.default_branch.clone());
             values.push_bind(build.title.clone()).push_bind(build.author.clone());
             values.push_bind(i64::from(build.use_cache)).push_bind(build.status.context.clone());

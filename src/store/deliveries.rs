@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::approval::Approval;
 use super::clock::Now;
 use super::deletions::Gone;
 use super::effects::Effects;
@@ -203,7 +204,7 @@ pub struct NewBuild {
     /// Why it waits.
     pub reason: Option<String>,
     /// Who approved it.
-    pub approved_by: Option<String>,
+    pub approval: Option<Approval>,
     /// The build it repeats.
     pub rerun_of: Option<BuildId>,
     /// Where a pull request wants to go, or the default branch.

@@ -10,6 +10,9 @@
 //! `postgres`.
 
 mod agents;
+mod approval;
+mod audit;
+pub mod backup;
 mod builds;
 mod clock;
 mod deletions;
@@ -19,6 +22,7 @@ mod examine;
 mod explanations;
 mod facts;
 mod heads;
+pub mod inspect;
 mod locks;
 mod news;
 mod open;
@@ -46,6 +50,8 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use agents::{AgentCard, Registered};
+pub use approval::{Approval, ApproveAnswer, Moved as HeadMoved};
+pub use audit::AuditFilter;
 pub use builds::{Counts, Filter, Seen};
 pub use clock::WallClock;
 pub use deletions::{Deletion, Gone};
@@ -58,7 +64,7 @@ pub use open::OpenError;
 pub use outbox::{ForgeNews, HostBudget, OutboxHealth, OutboxItem, RowNews, Settled, Taken, Told, Undelivered};
 pub use postgres::PostgresError;
 pub use queue::{Claim, Claimed, Returned};
-pub use requests::{CancelAnswer, RerunAnswer};
+pub use requests::{CancelAnswer, Rerun, RerunAnswer};
 pub use retention::Forgotten;
 pub use scopes::DroppedScope;
 pub use sweeps::LookedAt;
@@ -95,7 +101,9 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if sql::is_outage(&error) {
+        if sql::is_full(&error) {
+            StoreError::Unavailable("no space left on the disk of the database".to_owned())
+        } else if sql::is_outage(&error) {
             StoreError::Unavailable(error.to_string())
         } else {
             StoreError::Refused(error.to_string())

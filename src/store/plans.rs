@@ -4,9 +4,10 @@ use sqlx::AssertSqlSafe;
 
 use super::sql::{self, Connection, Row};
 use super::sqlite::{MIGRATIONS, writer};
-use super::{Filter, builds, deletions, facts, outbox, schema, turns};
+use super::{AuditFilter, Filter, audit, builds, deletions, facts, outbox, schema, turns};
 use crate::domain::build::State;
 use crate::domain::outcome::Outcome;
+use crate::domain::time::Timestamp;
 
 async fn empty() -> (tempfile::TempDir, Connection) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -36,6 +37,12 @@ async fn listings_go_by_an_index_and_sort_nothing() {
         let plan = joined(statement.build().fetch_all(&mut connection).await.expect("explains"));
         assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{filter:?}: {plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{filter:?}: {plan}");
+    }
+    let repo = Some("github/acme/shop".parse().expect("legal"));
+    for filter in [AuditFilter::default(), AuditFilter { repo, since: Some(Timestamp(1)), ..AuditFilter::default() }] {
+        let mut statement = audit::listing("EXPLAIN QUERY PLAN SELECT * FROM audit", &filter);
+        let plan = joined(statement.build().fetch_all(&mut connection).await.expect("explains"));
+        assert!(plan.contains("SEARCH") && !plan.contains("TEMP B-TREE"), "{filter:?}: {plan}");
     }
 }
 

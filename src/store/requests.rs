@@ -1,14 +1,15 @@
 //! What people and newer pushes ask of a build: to end it, to repeat it.
 
-use std::time::Duration;
-
+use super::approval::{self, Approval, Moved};
 use super::clock::Now;
 use super::deliveries::{Ending, NewBuild};
 use super::news::Topic;
 use super::outbox::{Speaker, speaker_columns};
 use super::sql::{self, Connection};
-use super::{Store, StoreError, builds, locks, outbox, row, rulings};
-use crate::domain::build::{BuildId, Cause, State};
+use super::{Store, StoreError, audit, builds, locks, outbox, row, rulings};
+use crate::config::server::Forks;
+use crate::domain::audit::{Act, Actor};
+use crate::domain::build::{Build, BuildId, Cause, State};
 use crate::domain::rule::{Rule, Ruling};
 use crate::domain::status::{Status, StatusState};
 use crate::domain::trust::Trust;
@@ -26,13 +27,25 @@ pub enum CancelAnswer {
     NotFound,
 }
 
-/// What a request to repeat came to.
+/// How a build is to be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rerun {
+    /// False: nothing that other builds left is read.
+    pub use_cache: bool,
+    /// What becomes of a fork's build. Where approval is asked for, a repetition is none: the new build waits, unless
+    /// the approval of the old one holds still, and a commit that is no longer a head is not built again.
+    pub forks: Forks,
+}
+
+/// What a request to repeat came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RerunAnswer {
     /// The new build (or the one that the same request made a moment ago and that is not finished yet).
     Made(BuildId),
     /// The build is not finished.
     NotFinished,
+    /// It is a fork's, and its commit is no longer the head of its pull request, so that nobody could approve it.
+    HeadMoved(Moved),
     /// There is none of that number.
     NotFound,
 }
@@ -72,11 +85,12 @@ impl End {
 
 impl Store {
     /// Cancels a build in the name of `by`.
-    pub async fn cancel(&self, id: BuildId, by: &str) -> Result<CancelAnswer, StoreError> {
+    pub async fn cancel(&self, id: BuildId, by: &Actor) -> Result<CancelAnswer, StoreError> {
+        let by = by.clone();
         let words = End {
             build: id,
-            reason: format!("cancelled by {by}"),
-            sentence: format!("Cancelled by {by}"),
+            reason: format!("cancelled by {}", by.who),
+            sentence: format!("Cancelled by {}", by.who),
             superseded_by: None,
             rule: Rule::CancelledByPerson,
             delivery: None,
@@ -85,59 +99,24 @@ impl Store {
         self.write(false, move |connection| {
             Box::pin(async move {
                 locks::of_builds(connection, &[id]).await?;
-                end(connection, &words, clock.now()).await
+                let now = clock.now();
+                let answer = end(connection, &words, now).await?;
+                if matches!(answer, CancelAnswer::Cancelled | CancelAnswer::Requested) {
+                    audit::write_of_build(connection, id, &by, &Act::Cancelled, now).await?;
+                }
+                Ok(answer)
             })
         })
         .await
     }
 
-    /// Repeats a finished build as a new one, in the name of `by`; `use_cache` false reads no cache. A fork's build
-    /// that nobody approved waits again: a repetition is no approval.
-    pub async fn rerun(&self, id: BuildId, use_cache: bool, by: &str) -> Result<RerunAnswer, StoreError> {
-        let (by, clock) = (by.to_owned(), self.inner.clock.clone());
+    /// Repeats a finished build as a new one, in the name of `by`.
+    pub async fn rerun(&self, id: BuildId, asked: Rerun, by: &Actor) -> Result<RerunAnswer, StoreError> {
+        let (by, clock) = (by.clone(), self.inner.clock.clone());
         self.write(false, move |connection| {
             Box::pin(async move {
                 locks::of_builds(connection, &[id]).await?;
-                rerun(connection, id, use_cache, &by, clock.now()).await
-            })
-        })
-        .await
-    }
-
-    /// Ends the forks' builds that have waited longer than `wait` for approval.
-    pub async fn lapse_waiting(&self, wait: Duration) -> Result<Vec<BuildId>, StoreError> {
-        let clock = self.inner.clock.clone();
-        self.write(false, move |connection| {
-            Box::pin(async move {
-                let now = clock.now();
-                let cut = now.wall.0.saturating_sub(row::stored(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
-                let lapsed: Vec<i64> = sql::query_scalar(
-                    "SELECT id FROM builds WHERE finished_at IS NULL AND state = 'waiting' AND created_at < $1 \
-                     ORDER BY id",
-                )
-                .bind(cut)
-                .fetch_all(&mut *connection)
-                .await?;
-                let lapsed: Vec<BuildId> = lapsed.into_iter().map(BuildId).collect();
-                locks::of_builds(connection, &lapsed).await?;
-                let mut ended = Vec::with_capacity(lapsed.len());
-                for id in lapsed {
-                    let days = wait.as_secs() / 86_400;
-                    let words = End {
-                        build: id,
-                        reason: format!("nobody approved it within {days} days"),
-                        sentence: format!("Cancelled: nobody approved this fork's commit within {days} days"),
-                        superseded_by: None,
-                        rule: Rule::NobodyApproved,
-                        delivery: None,
-                    };
-                    // Approved meanwhile, it is another's to end.
-                    if is_waiting(connection, id).await? {
-                        end(connection, &words, now).await?;
-                        ended.push(id);
-                    }
-                }
-                Ok(ended)
+                rerun(connection, id, asked, &by, clock.now()).await
             })
         })
         .await
@@ -196,16 +175,11 @@ pub(super) async fn end(connection: &mut Connection, words: &End, now: Now) -> R
     })
 }
 
-async fn is_waiting(connection: &mut Connection, build: BuildId) -> Result<bool, StoreError> {
-    let waiting = sql::query("SELECT id FROM builds WHERE id = $1 AND state = 'waiting'").bind(build.0);
-    Ok(waiting.fetch_optional(connection).await?.is_some())
-}
-
 async fn rerun(
     connection: &mut Connection,
     id: BuildId,
-    use_cache: bool,
-    by: &str,
+    asked: Rerun,
+    by: &Actor,
     now: Now,
 ) -> Result<RerunAnswer, StoreError> {
     let found = sql::query("SELECT * FROM builds WHERE id = $1").bind(id.0).fetch_optional(&mut *connection).await?;
@@ -214,20 +188,13 @@ async fn rerun(
     if old.state != State::Finished {
         return Ok(RerunAnswer::NotFinished);
     }
-    let asked_before: Option<i64> = sql::query_scalar(
-        "SELECT max(id) FROM builds WHERE finished_at IS NULL AND forge = $1 AND repo = $2 AND git_ref = $3 \
-         AND rerun_of = $4 AND use_cache = $5",
-    )
-    .bind(old.repo.forge.as_str())
-    .bind(old.repo.path.folded())
-    .bind(old.git_ref.as_str())
-    .bind(id.0)
-    .bind(i64::from(use_cache))
-    .fetch_one(&mut *connection)
-    .await?;
-    if let Some(asked_before) = asked_before {
-        return Ok(RerunAnswer::Made(BuildId(asked_before)));
+    if let Some(asked_before) = asked_before(connection, &old, asked).await? {
+        return Ok(RerunAnswer::Made(asked_before));
     }
+    let standing = match standing(connection, &old, asked, now).await? {
+        Ok(standing) => standing,
+        Err(moved) => return Ok(RerunAnswer::HeadMoved(moved)),
+    };
     let highest: i64 = sql::query_scalar(
         "SELECT max(attempt) FROM builds WHERE forge = $1 AND repo = $2 AND git_ref = $3 AND sha = $4",
     )
@@ -237,17 +204,19 @@ async fn rerun(
     .bind(old.sha.as_str())
     .fetch_one(&mut *connection)
     .await?;
-    let unapproved = old.trust == Trust::Fork && old.approved_by.is_none();
+    let waits = standing == Standing::Waits;
+    let act = Act::Rerun { of: id, cache: asked.use_cache };
+    let moves = moves(&standing, &old, by, now);
     let new = NewBuild {
-        state: if unapproved { State::Waiting } else { State::Queued },
-        reason: unapproved.then(|| format!("a fork's commit {} needs approval", old.sha.short())),
+        state: if waits { State::Waiting } else { State::Queued },
+        reason: waits.then(|| format!("a fork's commit {} needs approval", old.sha.short())),
         status: Status {
             context: found.try_get("context")?,
             state: StatusState::Pending,
-            sentence: if unapproved {
+            sentence: if waits {
                 format!("Waiting for a maintainer: a fork's commit {} needs approval", old.sha.short())
             } else {
-                format!("Queued again by {by}")
+                format!("Queued again by {}", by.who)
             },
         },
         pushed: row::yes(&found, "pushed")?,
@@ -260,13 +229,13 @@ async fn rerun(
         pull_request: old.pull_request,
         cause: Cause::Rerun,
         trust: old.trust,
-        approved_by: old.approved_by,
+        approval: if let Standing::Approved(approval) = standing { Some(approval) } else { None },
         rerun_of: Some(id),
         base_branch: old.base_branch,
         default_branch: old.default_branch,
         title: old.title,
         author: old.author,
-        use_cache,
+        use_cache: asked.use_cache,
     };
     let made = builds::reserve_ids(connection, 1).await?;
     let attempt = u32::try_from(highest).unwrap_or(u32::MAX).saturating_add(1);
@@ -277,8 +246,68 @@ async fn rerun(
         let other_build = Some(other_build);
         Ruling { at: now.wall, rule: Rule::RerunIsANewBuild, because, other_build, delivery: None }
     };
-    let lines =
-        [(made, line(format!("asked for by {by}: #{id} again"), id)), (id, line(format!("built again by {by}"), made))];
+    let who = &by.who;
+    let mut lines = vec![
+        (made, line(format!("asked for by {who}: #{id} again"), id)),
+        (id, line(format!("built again by {who}"), made)),
+    ];
+    lines.extend(moves.map(|ruling| (made, ruling)));
     rulings::write(connection, &lines).await?;
+    audit::write_of_build(connection, made, by, &act, now).await?;
     Ok(RerunAnswer::Made(made))
+}
+
+/// The build that the same request made before, if that is not finished.
+async fn asked_before(connection: &mut Connection, old: &Build, asked: Rerun) -> Result<Option<BuildId>, StoreError> {
+    let before: Option<i64> = sql::query_scalar(
+        "SELECT max(id) FROM builds WHERE finished_at IS NULL AND forge = $1 AND repo = $2 AND git_ref = $3 \
+         AND rerun_of = $4 AND use_cache = $5",
+    )
+    .bind(old.repo.forge.as_str())
+    .bind(old.repo.path.folded())
+    .bind(old.git_ref.as_str())
+    .bind(old.id.0)
+    .bind(i64::from(asked.use_cache))
+    .fetch_one(connection)
+    .await?;
+    Ok(before.map(BuildId))
+}
+
+/// What a repetition may do.
+#[derive(PartialEq, Eq)]
+enum Standing {
+    /// Its code needs nobody's word.
+    Free,
+    /// The word that was given for its commit holds.
+    Approved(Approval),
+    /// It waits for one.
+    Waits,
+}
+
+/// What a repetition may do, or where the head is that alone can be approved.
+async fn standing(
+    connection: &mut Connection,
+    old: &Build,
+    asked: Rerun,
+    now: Now,
+) -> Result<Result<Standing, Moved>, StoreError> {
+    if old.trust != Trust::Fork || asked.forks == Forks::Build {
+        return Ok(Ok(Standing::Free));
+    }
+    if let Some(moved) = approval::moved(connection, old).await? {
+        return Ok(Err(moved));
+    }
+    Ok(Ok(approval::holds(old, now).map_or(Standing::Waits, Standing::Approved)))
+}
+
+/// The line of a fork's repetition on its approval.
+fn moves(standing: &Standing, old: &Build, by: &Actor, now: Now) -> Option<Ruling> {
+    let commit = old.sha.short();
+    let (rule, because) = match standing {
+        Standing::Free if old.trust == Trust::Fork => (Rule::ForkIsBuilt, format!("commit {commit} needs no approval")),
+        Standing::Free => return None,
+        Standing::Approved(approval) => (Rule::ApprovalHolds, format!("{} approved commit {commit}", approval.by)),
+        Standing::Waits => (Rule::ForkWaits, format!("what {} asked for is no approval of commit {commit}", by.who)),
+    };
+    Some(Ruling { at: now.wall, rule, because, other_build: None, delivery: None })
 }

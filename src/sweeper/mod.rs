@@ -19,6 +19,7 @@ use crate::config::server::Retention;
 use crate::disk::Disk;
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
+use crate::domain::trust::APPROVAL_HOLDS;
 use crate::live::cache_tally::CacheTally;
 use crate::store::{Returned, Store, StoreError};
 use crate::toolchain;
@@ -26,8 +27,6 @@ use crate::tree;
 
 /// How often leases and waiting builds are looked at.
 const ROUND: Duration = Duration::from_secs(15);
-/// How long a fork's build waits for a maintainer.
-const WAITING: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// How many rounds pass between two looks for what is too old to keep.
 const ROUNDS_PER_RETENTION: u64 = 240;
 /// A snapshot that nobody used for so long goes, whatever room there is.
@@ -149,7 +148,7 @@ impl Sweeper {
         }
         let now = Timestamp::from(SystemTime::now());
         self.store.expire_leases().await?;
-        self.store.lapse_waiting(WAITING).await?;
+        self.store.lapse_waiting(APPROVAL_HOLDS).await?;
         self.drop_scopes(now, if look_for_old { ENDED } else { ENDED_LATELY }).await?;
         if look_for_old {
             self.collect_tools(toolchain::UNUSED).await;
@@ -240,6 +239,10 @@ impl Sweeper {
         let forgotten = self.store.forget(before(retention.builds), before(retention.deliveries)).await?;
         if !forgotten.builds.is_empty() || forgotten.deliveries > 0 {
             tracing::info!(builds = forgotten.builds.len(), deliveries = forgotten.deliveries, "old records removed");
+        }
+        let entries = self.store.forget_audit(before(retention.audit)).await?;
+        if entries > 0 {
+            tracing::info!(entries, "old entries of the audit removed");
         }
         for build in self.logs.builds().unwrap_or_default() {
             if self.is_old(build, before(retention.logs)).await?

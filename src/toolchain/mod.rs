@@ -6,6 +6,8 @@
 mod bower;
 mod digest;
 mod download;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod manager;
 mod node;
 mod platform;

@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::domain::agent::{Agent, Order, Standing};
+use crate::domain::audit::Actor;
 
+use super::Pages;
 use super::answer::Refused;
 use super::api::parameter;
+use super::asker::Asker;
+use super::forms::form;
 use super::pages::{html, message, see_other};
 use super::view::{Frame, Moment, now};
-use super::{BODY_MAX, Pages};
 
 /// `GET /api/v1/agents`
 pub(super) async fn list(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Result<Response, Refused> {
@@ -30,21 +33,21 @@ pub(super) async fn list(State(pages): State<Arc<Pages>>, headers: HeaderMap) ->
 pub(super) async fn order(
     State(pages): State<Arc<Pages>>,
     Path((name, verb)): Path<(String, String)>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, Refused> {
-    pages.site().may_change(&headers, None).map_err(|_| Refused::forbidden())?;
-    let order = give(&pages, &name, &verb).await?;
+    let by = asker.may_change(&pages, None)?;
+    let order = give(&pages, &name, &verb, by).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"agent": name, "order": order}))).into_response())
 }
 
-async fn give(pages: &Pages, name: &str, verb: &str) -> Result<Order, Refused> {
+async fn give(pages: &Pages, name: &str, verb: &str, by: Actor) -> Result<Order, Refused> {
     let order = match verb {
         "pause" => Order::Pause,
         "resume" => Order::Run,
         "drain" => Order::Drain,
         _ => return Err(Refused::not_found()),
     };
-    if pages.records.order_agent(name, order).await? {
+    if pages.records.order_agent(name, order, by).await? {
         return Ok(order);
     }
     Err(Refused::new(StatusCode::NOT_FOUND, "not_found", format!("there is no agent named {name:?}")))
@@ -70,6 +73,8 @@ struct Row {
     seen: Moment,
     version: String,
     sandbox: String,
+    /// Since when the disk holds builds back, and how little room it has.
+    low: Option<(Moment, String)>,
     may_resume: bool,
 }
 
@@ -79,6 +84,7 @@ impl Row {
             name: super::ansi::shown(&agent.name),
             address: percent_encoding::utf8_percent_encode(&agent.name, percent_encoding::NON_ALPHANUMERIC).to_string(),
             class: match agent.standing {
+                Standing::Working if agent.is_held_back() => "waiting",
                 Standing::Working => "passed",
                 Standing::Paused | Standing::Draining => "waiting",
                 Standing::Away => "cancelled",
@@ -89,6 +95,9 @@ impl Row {
             seen: Moment::new(agent.seen_at, now()),
             version: super::ansi::shown(&agent.version),
             sandbox: super::ansi::shown(&agent.sandbox),
+            low: agent.disk_low.as_ref().map(|words| {
+                (Moment::new(agent.disk_low_since.unwrap_or(agent.seen_at), now()), super::ansi::shown(words))
+            }),
             may_resume: agent.order != Order::Run,
         }
     }
@@ -109,22 +118,20 @@ pub(super) async fn page(State(pages): State<Arc<Pages>>, uri: Uri, headers: Hea
 }
 
 /// `POST /agents/{name}/{pause,resume,drain}`, from the page's own form.
-pub(super) async fn form(
+pub(super) async fn order_from_page(
     State(pages): State<Arc<Pages>>,
     Path((name, verb)): Path<(String, String)>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
     body: Body,
 ) -> Response {
     let given = async {
-        let bytes = to_bytes(body, BODY_MAX).await.unwrap_or_default();
-        let form = String::from_utf8(bytes.into()).unwrap_or_default();
-        let token = parameter(Some(&form), "form");
-        pages.site().may_change(&headers, token.as_deref()).map_err(|_| Refused::forbidden())?;
-        give(&pages, &name, &verb).await
+        let form = form(body).await;
+        let by = asker.may_change(&pages, parameter(Some(&form), "form").as_deref())?;
+        give(&pages, &name, &verb, by).await
     };
     match given.await {
         Ok(_) => see_other(&format!("{}/agents", pages.site().base())),
-        Err(refused) => message(&pages, &uri, &headers, refused),
+        Err(refused) => message(&pages, &uri, &asker.headers, refused),
     }
 }

@@ -27,24 +27,27 @@ impl Painter {
     /// A line in runs; the style goes over to the next line.
     pub(super) fn line(&mut self, line: &str) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
+        let mut class = self.class();
+        // Where none of the command strings that are still to come ends: looked for once, for a line may be full of them.
+        let mut endless = false;
         let mut rest = line;
         while let Some(c) = rest.chars().next() {
             if c == '\u{1b}'
-                && let Some(sequence) = Sequence::at(rest)
+                && let Some(sequence) = Sequence::at(rest, &mut endless)
             {
                 if let Some(codes) = sequence.colours {
                     self.select(codes);
+                    class = self.class();
                 }
                 rest = &rest[sequence.length..];
                 continue;
             }
-            let class = self.class();
             match runs.last_mut() {
                 Some(run) if run.class == class => push_shown(&mut run.text, c),
                 _ => {
                     let mut text = String::new();
                     push_shown(&mut text, c);
-                    runs.push(Run { class, text });
+                    runs.push(Run { class: class.clone(), text });
                 }
             }
             rest = &rest[c.len_utf8()..];
@@ -105,7 +108,7 @@ struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     /// `None` when it is not complete on this line: then its escape is shown like any control character.
-    fn at(text: &'a str) -> Option<Self> {
+    fn at(text: &'a str, endless: &mut bool) -> Option<Self> {
         let body = text.strip_prefix('\u{1b}')?;
         let bytes = body.as_bytes();
         match *bytes.first()? {
@@ -118,10 +121,9 @@ impl<'a> Sequence<'a> {
             }
             // Command strings: window titles, hyperlinks (OSC 8), device control. They end with BEL or ST.
             b']' | b'P' | b'X' | b'^' | b'_' => {
-                let bell = body.find('\u{7}').map(|at| at + 1);
-                let terminator = body.find("\u{1b}\\").map(|at| at + 2);
-                let end = bell.into_iter().chain(terminator).min()?;
-                Some(Sequence { length: 1 + end, colours: None })
+                let end = if *endless { None } else { end_of_string(bytes) };
+                *endless = end.is_none();
+                Some(Sequence { length: 1 + end?, colours: None })
             }
             _ => {
                 let between = bytes.iter().take_while(|byte| (0x20..=0x2f).contains(*byte)).count();
@@ -130,6 +132,15 @@ impl<'a> Sequence<'a> {
             }
         }
     }
+}
+
+/// Where a command string ends, from its introducer.
+fn end_of_string(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().enumerate().find_map(|(at, byte)| match byte {
+        0x07 => Some(at + 1),
+        0x1b if bytes.get(at + 1) == Some(&b'\\') => Some(at + 2),
+        _ => None,
+    })
 }
 
 /// A title, name or reason on one line, with nothing in it that could hide or reorder what is read.

@@ -82,6 +82,9 @@ impl From<ChangeRefused> for Refused {
             ChangeRefused::NoSuchBuild => return Self::not_found(),
             ChangeRefused::AlreadyFinished => "already_finished",
             ChangeRefused::NotFinished => "not_finished",
+            ChangeRefused::NoApprovalNeeded => "no_approval_needed",
+            ChangeRefused::HeadMoved(_) => "head_moved",
+            ChangeRefused::OtherCommit(_) => "other_commit",
             ChangeRefused::NothingToSend => "nothing_to_send",
         };
         Self::new(StatusCode::CONFLICT, code, refused.to_string())

@@ -15,7 +15,7 @@ use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
 
 use super::answer::Refused;
-use super::auth::ADMIN;
+use super::asker::Asker;
 use super::elsewhere::why_it_waits;
 use super::records::{BuildFilter, Told};
 use super::{BODY_MAX, Pages};
@@ -170,11 +170,11 @@ pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
 pub(super) async fn cancel(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, Refused> {
-    may_change(&pages, &headers)?;
+    let by = asker.may_change(&pages, None)?;
     let id = build_id(&id).ok_or_else(Refused::not_found)?;
-    pages.records.cancel(id, ADMIN).await??;
+    pages.records.cancel(id, by).await??;
     pages.hub.publish(id);
     Ok(accepted(id))
 }
@@ -195,10 +195,10 @@ fn yes() -> bool {
 pub(super) async fn rerun(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
     body: Body,
 ) -> Result<Response, Refused> {
-    may_change(&pages, &headers)?;
+    let by = asker.may_change(&pages, None)?;
     let body =
         to_bytes(body, BODY_MAX).await.map_err(|_| Refused::bad_request("the body is too long or was cut off"))?;
     let body = if body.trim_ascii().is_empty() { b"{}" } else { &body[..] };
@@ -206,15 +206,11 @@ pub(super) async fn rerun(
         |error: serde_json::Error| Refused::bad_request(format!(r#"send {{"cache": true}} or nothing: {error}"#));
     let Rerun { cache } = serde_json::from_slice(body).map_err(fault)?;
     let id = build_id(&id).ok_or_else(Refused::not_found)?;
-    Ok(accepted(pages.records.rerun(id, cache, ADMIN).await??))
+    Ok(accepted(pages.records.rerun(id, cache, by).await??))
 }
 
 pub(super) fn accepted(build: BuildId) -> Response {
     (StatusCode::ACCEPTED, Json(json!({"build": build}))).into_response()
-}
-
-pub(super) fn may_change(pages: &Pages, headers: &HeaderMap) -> Result<(), Refused> {
-    pages.site().may_change(headers, None).map_err(|_| Refused::forbidden())
 }
 
 /// `GET /api/v1/deliveries`
@@ -240,9 +236,9 @@ pub(super) async fn not_built_yet(
 }
 
 /// Changes that a later version makes.
-pub(super) async fn change_not_built_yet(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Refused {
-    match may_change(&pages, &headers) {
-        Ok(()) => Refused::not_built_yet("approval and no builds by hand"),
+pub(super) async fn change_not_built_yet(State(pages): State<Arc<Pages>>, asker: Asker) -> Refused {
+    match asker.may_change(&pages, None) {
+        Ok(_) => Refused::not_built_yet("builds by hand"),
         Err(refused) => refused,
     }
 }

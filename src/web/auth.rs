@@ -15,6 +15,7 @@ use url::{Host, Url};
 
 use crate::config::secret::Secret;
 use crate::config::server::{Read, Web};
+use crate::domain::audit::Via;
 use crate::domain::build::BuildId;
 use crate::domain::link::InstanceKey;
 use crate::domain::repo::ForgeName;
@@ -39,7 +40,7 @@ pub struct Site {
     forge_pages: BTreeMap<ForgeName, Url>,
 }
 
-/// Who asks for a change that was allowed; stands in `cancelled by <who>`.
+/// Who asks for a change that was allowed; stands in `cancelled by <who>` and in the audit.
 pub(super) const ADMIN: &str = "admin";
 
 /// The request is not allowed to change anything.
@@ -94,8 +95,8 @@ impl Site {
         self.may_read_all(headers) || (self.read == Read::Link && has_key())
     }
 
-    /// May this request change anything? `form` is the token that our own pages put into their forms.
-    pub(super) fn may_change(&self, headers: &HeaderMap, form: Option<&str>) -> Result<(), Forbidden> {
+    /// May this request change anything, and by what? `form` is the token that our own pages put into their forms.
+    pub(super) fn may_change(&self, headers: &HeaderMap, form: Option<&str>) -> Result<Via, Forbidden> {
         // Our pages send no referrer, and browsers then send "null" for a form's origin. That alone says
         // nothing about who asks, so such a request must carry the form's own token.
         let origin = text(headers, header::ORIGIN).filter(|&origin| origin != "null");
@@ -103,11 +104,11 @@ impl Site {
             return Err(Forbidden);
         }
         if self.has_bearer(headers) {
-            return Ok(());
+            return Ok(Via::Token);
         }
         let session = self.session(headers).ok_or(Forbidden)?;
         let own_form = form.is_some_and(|form| self.key.verify(&format!("form {session}"), form));
-        if origin.is_some() || own_form { Ok(()) } else { Err(Forbidden) }
+        if origin.is_some() || own_form { Ok(Via::Session) } else { Err(Forbidden) }
     }
 
     /// May this request see deliveries and refusals? Only whoever may change things, and not through others' pages.

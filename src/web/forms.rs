@@ -9,11 +9,13 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::domain::audit::Actor;
 use crate::domain::build::BuildId;
 
 use super::answer::Refused;
 use super::api::{build_id, parameter};
-use super::auth::{ADMIN, local_path};
+use super::asker::Asker;
+use super::auth::local_path;
 use super::pages::{html, message, see_other, set_cookie};
 use super::view::Frame;
 use super::{BODY_MAX, Pages};
@@ -23,16 +25,17 @@ pub(super) async fn cancel(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
     body: Body,
 ) -> Response {
     let cancelled = async {
-        let id = form_of_change(&pages, &id, &headers, body).await?.0;
-        pages.records.cancel(id, ADMIN).await??;
+        let (by, id, _) = form_of_change(&pages, &id, &asker, body).await?;
+        pages.records.cancel(id, by).await??;
         pages.hub.publish(id);
         Ok(id)
     };
-    back_to_build(&pages, &uri, &headers, cancelled.await)
+    let cancelled = cancelled.await;
+    back_to_build(&pages, &uri, &asker.headers, cancelled)
 }
 
 /// `POST /builds/{id}/rerun`, from the page's own form.
@@ -40,31 +43,36 @@ pub(super) async fn rerun(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
     body: Body,
 ) -> Response {
     let made = async {
-        let (id, form) = form_of_change(&pages, &id, &headers, body).await?;
+        let (by, id, form) = form_of_change(&pages, &id, &asker, body).await?;
         let cache = parameter(Some(&form), "cache").as_deref() != Some("false");
-        Ok(pages.records.rerun(id, cache, ADMIN).await??)
+        Ok(pages.records.rerun(id, cache, by).await??)
     };
-    back_to_build(&pages, &uri, &headers, made.await)
+    let made = made.await;
+    back_to_build(&pages, &uri, &asker.headers, made)
 }
 
-/// The build and the form of a change, once the right to it is proven.
+/// Who asks, the build and the form of a change, once the right to it is proven.
 pub(super) async fn form_of_change(
     pages: &Pages,
     id: &str,
-    headers: &HeaderMap,
+    asker: &Asker,
     body: Body,
-) -> Result<(BuildId, String), Refused> {
+) -> Result<(Actor, BuildId, String), Refused> {
     let form = form(body).await;
-    let token = parameter(Some(&form), "form");
-    pages.site().may_change(headers, token.as_deref()).map_err(|_| Refused::forbidden())?;
-    Ok((build_id(id).ok_or_else(Refused::not_found)?, form))
+    let by = asker.may_change(pages, parameter(Some(&form), "form").as_deref())?;
+    Ok((by, build_id(id).ok_or_else(Refused::not_found)?, form))
 }
 
-fn back_to_build(pages: &Pages, uri: &Uri, headers: &HeaderMap, changed: Result<BuildId, Refused>) -> Response {
+pub(super) fn back_to_build(
+    pages: &Pages,
+    uri: &Uri,
+    headers: &HeaderMap,
+    changed: Result<BuildId, Refused>,
+) -> Response {
     match changed {
         Ok(id) => see_other(&format!("{}/builds/{id}", pages.site().base())),
         Err(refused) => message(pages, uri, headers, refused),
@@ -121,7 +129,7 @@ pub(super) async fn sign_out(State(pages): State<Arc<Pages>>) -> Response {
     response
 }
 
-async fn form(body: Body) -> String {
+pub(super) async fn form(body: Body) -> String {
     // What is no form has no token either, and is refused for that.
     let bytes = to_bytes(body, BODY_MAX).await.unwrap_or_default();
     String::from_utf8(bytes.into()).unwrap_or_default()

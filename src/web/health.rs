@@ -119,6 +119,18 @@ fn exposition(counts: &Counts, log_bytes: u64) -> String {
     snapshots.set(counts.snapshot_bytes);
     registry.register_with_unit("snapshots", "Kept for later builds on this agent's disk", Unit::Bytes, snapshots);
 
+    if let Some((bytes, inodes)) = counts.disk_free {
+        let (room, files) = (Gauge::<u64, AtomicU64>::default(), Gauge::<u64, AtomicU64>::default());
+        room.set(bytes);
+        files.set(inodes);
+        registry.register_with_unit("disk_free", "Free on the disk of this process's data", Unit::Bytes, room);
+        registry.register(
+            "disk_free_inodes",
+            "Files that may still be made there; 0 where they are not counted",
+            files,
+        );
+    }
+
     let bytes: Counter = Counter::default();
     bytes.inc_by(log_bytes);
     registry.register_with_unit("log", "Step output written to disk since the start", Unit::Bytes, bytes);
@@ -147,6 +159,7 @@ mod tests {
             slots_busy: 1,
             caches: vec![(Level::Packages, 5, 2)],
             snapshot_bytes: 81_000_000,
+            disk_free: Some((5_000_000, 700)),
             looks: vec![("ok", 6)],
             missed: vec![("push", 3)],
             sent_again: 2,
@@ -164,6 +177,8 @@ mod tests {
             r#"hookmill_sweep_found_total{kind="push"} 3"#,
             "hookmill_deliveries_sent_again_total 2",
             "hookmill_snapshots_bytes 81000000",
+            "hookmill_disk_free_bytes 5000000",
+            "hookmill_disk_free_inodes 700",
             r#"hookmill_forge_pause_seconds{forge="github"} 61"#,
             r#"hookmill_forge_token_end_timestamp_seconds{forge="github"} 1800000000"#,
             "hookmill_log_bytes_total 99",

@@ -7,12 +7,17 @@ mod agents;
 mod ansi;
 mod answer;
 mod api;
+mod approval;
 mod artifacts;
+mod asker;
 mod asset;
+mod audit;
 pub mod auth;
 mod body;
 mod elsewhere;
 mod forms;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod health;
 pub mod hook;
 pub mod listener;
@@ -37,8 +42,8 @@ use crate::runner::follow::Words;
 
 pub use auth::Site;
 pub use records::{
-    Answer, BuildFilter, ChangeRefused, Counts, Delivery, Outbox, Part, PausedForge, Records, Refusal, TokenEnd, Told,
-    Unavailable, Undelivered,
+    Answer, AuditFilter, BuildFilter, ChangeRefused, Counts, Delivery, Outbox, Part, PausedForge, Records, Refusal,
+    TokenEnd, Told, Unavailable, Undelivered,
 };
 
 /// No form and no body of the API is longer than this many bytes.
@@ -126,6 +131,8 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/agents", get(agents::page))
         .route("/api/v1/deliveries", get(api::deliveries))
         .route("/api/v1/outbox", get(outbox::document))
+        .route("/api/v1/audit", get(audit::document))
+        .route("/audit", get(audit::page))
         .route("/api/v1/openapi.json", get(api::openapi))
         .route("/", get(pages::list))
         .route("/health", get(outbox::page))
@@ -136,13 +143,14 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/cancel", post(api::cancel))
         .route("/api/v1/builds/{id}/rerun", post(api::rerun))
         .route("/api/v1/builds/{id}/resend", post(outbox::resend))
-        .route("/api/v1/builds/{id}/approve", post(api::change_not_built_yet))
+        .route("/api/v1/builds/{id}/approve", post(approval::approve))
         .route("/api/v1/repos/{*rest}", post(api::change_not_built_yet))
         .route("/api/v1/agents/{name}/{order}", post(agents::order))
-        .route("/agents/{name}/{order}", post(agents::form))
+        .route("/agents/{name}/{order}", post(agents::order_from_page))
         .route("/builds/{id}/cancel", post(forms::cancel))
         .route("/builds/{id}/rerun", post(forms::rerun))
         .route("/builds/{id}/resend", post(outbox::resend_from_page))
+        .route("/builds/{id}/approve", post(approval::approve_from_page))
         .route("/login", get(forms::login).post(forms::sign_in))
         .route("/logout", post(forms::sign_out));
     reading

@@ -14,7 +14,8 @@ use crate::domain::time::brief;
 
 use super::Pages;
 use super::answer::Refused;
-use super::api::{accepted, build_id, may_change};
+use super::api::{accepted, build_id};
+use super::asker::Asker;
 use super::forms::form_of_change;
 use super::pages::{html, message, see_other};
 use super::records::{Outbox, Undelivered};
@@ -32,11 +33,11 @@ pub(super) async fn document(State(pages): State<Arc<Pages>>, headers: HeaderMap
 pub(super) async fn resend(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, Refused> {
-    may_change(&pages, &headers)?;
+    let by = asker.may_change(&pages, None)?;
     let id = build_id(&id).ok_or_else(Refused::not_found)?;
-    pages.records.resend(id).await??;
+    pages.records.resend(id, by).await??;
     Ok(accepted(id))
 }
 
@@ -45,17 +46,17 @@ pub(super) async fn resend_from_page(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
     body: Body,
 ) -> Response {
     let sent = async {
-        let id = form_of_change(&pages, &id, &headers, body).await?.0;
-        pages.records.resend(id).await??;
+        let (by, id, _) = form_of_change(&pages, &id, &asker, body).await?;
+        pages.records.resend(id, by).await??;
         Ok(())
     };
     match sent.await {
         Ok(()) => see_other(&format!("{}/health", pages.site().base())),
-        Err(refused) => message(&pages, &uri, &headers, refused),
+        Err(refused) => message(&pages, &uri, &asker.headers, refused),
     }
 }
 

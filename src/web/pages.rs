@@ -14,10 +14,13 @@ use crate::domain::spec::Explanation;
 use super::Pages;
 use super::answer::Refused;
 use super::api::{build_id, filter, page_of_builds, parameter, readable};
+use super::approval::Question;
 use super::asset::short_hash;
 use super::elsewhere::why_it_waits;
 use super::records::BuildFilter;
-use super::view::{Frame, KeptFiles, Lane, Mark, Moved, OtherBuild, Reasoned, Summary, lanes, now, path_encoded};
+use super::view::{
+    Frame, KeptFiles, Lane, Mark, Moment, Moved, OtherBuild, Reasoned, Summary, lanes, now, path_encoded,
+};
 
 /// How much of a step's log stands on the page; the whole is a link away.
 const TAIL_LINES: usize = 200;
@@ -214,8 +217,11 @@ struct BuildPage {
     /// What moved it, and why.
     history: Vec<Moved>,
     approved_by: Option<String>,
+    approved_at: Option<Moment>,
     is_finished: bool,
     is_waiting: bool,
+    /// What a maintainer decides on, while it waits.
+    question: Option<Question>,
     /// Why it has not begun, while it is queued.
     waits: Option<String>,
     /// The agent that ran it or runs it.
@@ -296,8 +302,10 @@ async fn build_page(pages: &Pages, id: &str, uri: &Uri, headers: &HeaderMap) -> 
         decisions: decisions.iter().map(Reasoned::new).collect(),
         history: rulings.iter().map(|ruling| Moved::new(ruling, now, may_open)).collect(),
         approved_by: build.approved_by.as_deref().map(super::ansi::shown),
+        approved_at: build.approved_at.map(|at| Moment::new(at, now)),
         is_finished: build.state == BuildState::Finished,
         is_waiting: build.state == BuildState::Waiting,
+        question: (build.state == BuildState::Waiting).then(|| Question::new(&site, &build)),
         waits: why_it_waits(pages, std::slice::from_ref(&build)).await?.map(|why| super::ansi::shown(&why)),
         agent: build.agent.as_deref().map(super::ansi::shown),
         log_is_elsewhere,

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use serde::Serialize;
 
 use crate::domain::agent::{Agent, Order};
+use crate::domain::audit::{Actor, AuditEntry};
 use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
-use crate::domain::repo::RepoId;
+use crate::domain::repo::{CommitId, RepoId};
 use crate::domain::rule::{Rule, Ruling};
 use crate::domain::snapshot::Level;
 use crate::domain::spec::Explanation;
@@ -35,11 +36,15 @@ pub trait Records: Send + Sync + 'static {
     /// The newest deliveries, at most `limit`.
     fn deliveries(&self, limit: u32) -> Answer<'_, Vec<Delivery>>;
 
-    /// Ends a build. `by` is who asked: the reason reads `cancelled by <by>`.
-    fn cancel(&self, id: BuildId, by: &'static str) -> Answer<'_, Result<(), ChangeRefused>>;
+    /// Ends a build. `by` is who asked: the reason reads `cancelled by <who>`.
+    fn cancel(&self, id: BuildId, by: Actor) -> Answer<'_, Result<(), ChangeRefused>>;
+
+    /// Lets a fork's waiting build go on; the answer is the commit that was approved. `sha`, where it is given, must be
+    /// that one.
+    fn approve(&self, id: BuildId, sha: Option<CommitId>, by: Actor) -> Answer<'_, Result<CommitId, ChangeRefused>>;
 
     /// Builds the same commit again, with or without what earlier builds left; the answer is the new build.
-    fn rerun(&self, id: BuildId, cache: bool, by: &'static str) -> Answer<'_, Result<BuildId, ChangeRefused>>;
+    fn rerun(&self, id: BuildId, cache: bool, by: Actor) -> Answer<'_, Result<BuildId, ChangeRefused>>;
 
     /// What waits for the forges, and what they never took.
     fn outbox(&self) -> Answer<'_, Outbox>;
@@ -48,13 +53,16 @@ pub trait Records: Send + Sync + 'static {
     fn told(&self, id: BuildId) -> Answer<'_, Vec<Told>>;
 
     /// Sends again what was given up of a build.
-    fn resend(&self, id: BuildId) -> Answer<'_, Result<(), ChangeRefused>>;
+    fn resend(&self, id: BuildId, by: Actor) -> Answer<'_, Result<(), ChangeRefused>>;
 
     /// Every agent that was heard of lately, by name.
     fn agents(&self) -> Answer<'_, Vec<Agent>>;
 
     /// Asks something of an agent. False: there is none of that name.
-    fn order_agent<'a>(&'a self, name: &'a str, order: Order) -> Answer<'a, bool>;
+    fn order_agent<'a>(&'a self, name: &'a str, order: Order, by: Actor) -> Answer<'a, bool>;
+
+    /// Who changed what, newest first, at most [`AuditFilter::limit`].
+    fn audit(&self, filter: AuditFilter) -> Answer<'_, Vec<AuditEntry>>;
 
     /// The name of the agent in this process, if there is one: what it built lies on this disk.
     fn own_agent(&self) -> Option<&str>;
@@ -92,8 +100,27 @@ impl Default for BuildFilter {
     }
 }
 
+/// Which entries of the audit are asked for; `None` asks for any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Of builds of this repository.
+    pub repo: Option<RepoId>,
+    /// From this moment on.
+    pub since: Option<Timestamp>,
+    /// Older than this entry.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Default for AuditFilter {
+    fn default() -> Self {
+        AuditFilter { repo: None, since: None, before: None, limit: 50 }
+    }
+}
+
 /// Why a change was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeRefused {
     /// There is no build of that number.
     #[error("there is no such build")]
@@ -104,6 +131,15 @@ pub enum ChangeRefused {
     /// It has no outcome yet.
     #[error("the build has not finished yet; cancel it first or wait for it")]
     NotFinished,
+    /// It waits for nobody's approval.
+    #[error("the build waits for no approval")]
+    NoApprovalNeeded,
+    /// The pull request's head is another commit by now, or there is none any more.
+    #[error("{0}")]
+    HeadMoved(String),
+    /// The request names another commit than the build's.
+    #[error("the build is of commit {0}: look at that one, or name another build")]
+    OtherCommit(CommitId),
     /// Of its statuses none was given up.
     #[error("no status of the build was given up: there is nothing to send again")]
     NothingToSend,
@@ -270,6 +306,8 @@ pub struct Counts {
     pub caches: Vec<(Level, u64, u64)>,
     /// What this process's agent keeps for later builds, in bytes.
     pub snapshot_bytes: u64,
+    /// Bytes and inodes that are free on the disk of this process's data, where the system says so.
+    pub disk_free: Option<(u64, u64)>,
     /// Looks for what was missed since the start, by how they ended: `ok`, `failed`.
     pub looks: Vec<(&'static str, u64)>,
     /// What they found, by kind: `push`, `tag`, `pull_request`, `deleted`, `closed`.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::blobs::{BuildLog, StepLog};
 use crate::config::server::StatusMode;
+use crate::domain::audit::{Act, Actor, Deed};
 use crate::domain::build::{Build, State, Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
@@ -117,6 +118,10 @@ impl<'a> Keeper<'a> {
                 written(log.state(&self.build))
             }
             Happening::Step(place, step) => self.keep_step(log, place, step).await,
+            Happening::Given { step, names } => {
+                let deeds: Vec<Deed> = names.into_iter().map(|name| self.gave(&step, name)).collect();
+                self.stored(|| async { store.record(deeds.clone()).await.map(|()| true) }).await
+            }
             Happening::Output(place, bytes) => match self.open.get_mut(&place) {
                 Some(step) => written(step.append(&bytes)),
                 None => Ok(()),
@@ -156,6 +161,16 @@ impl<'a> Keeper<'a> {
             return Ok(());
         }
         self.stored(|| self.worker.store.set_explanation(&self.claim, &self.explanation)).await
+    }
+
+    /// That a step of this build was given a secret, for the audit.
+    fn gave(&self, step: &str, name: String) -> Deed {
+        Deed {
+            actor: Actor::process(self.worker.agent.name.clone()),
+            act: Act::SecretGiven { step: step.to_owned(), name },
+            build: Some(self.build.id),
+            repo: Some(self.build.repo.clone()),
+        }
     }
 
     /// A line of our own in the checkout's log, which is the first of every build.

@@ -17,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::Logs;
-use crate::config::server::{Agent, Forges, Sandbox, Statuses, Web};
+use crate::config::secret::Secret;
+use crate::config::server::{Agent, Forges, Forks, Sandbox, Statuses, Web};
 use crate::disk::Disk;
 use crate::domain::agent::Order;
 use crate::domain::build::{Build, Cause};
+use crate::domain::mask::Mask;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
@@ -28,7 +30,7 @@ use crate::domain::snapshot::Lineage;
 use crate::domain::trust::Trust;
 use crate::live::Hub;
 use crate::runner::build::Built;
-use crate::runner::{self, GitAccess, Job, Parts, Source, Tell};
+use crate::runner::{self, GitAccess, Job, Parts, Source, StepSecret, Tell};
 use crate::store::{Claimed, Store};
 use crate::tree;
 
@@ -52,6 +54,8 @@ pub struct Worker {
     pub agent: Arc<Agent>,
     /// What a repository may do.
     pub forges: watch::Receiver<Arc<Forges>>,
+    /// Secrets that are no repository's and no forge's, to be hidden in logs like theirs.
+    pub secrets: watch::Receiver<Arc<[Secret]>>,
     /// Contexts and mode of statuses.
     pub statuses: watch::Receiver<Arc<Statuses>>,
     /// What installs may reach.
@@ -285,7 +289,8 @@ impl Worker {
         passed
     }
 
-    /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more.
+    /// What the runner needs to know of a claimed build; a verdict when its repository is not configured any more, or not
+    /// so that it would have been queued.
     async fn job(&self, build: &Build) -> Result<Job, Verdict> {
         let forges = self.forges.borrow().clone();
         let sandbox = self.sandbox.borrow().clone();
@@ -297,7 +302,19 @@ impl Worker {
         let forge = forges.by_name.get(&build.repo.forge).ok_or_else(gone)?;
         // Nothing that runs a fork's build holds a token that it must not have.
         let fork = build.trust == Trust::Fork;
+        if fork && build.approved_by.is_none() && rules.forks != Forks::Build {
+            let why = "nobody approved this fork's commit, and since it was queued that is asked for again";
+            return Err(Verdict::new(Outcome::Cancelled, why));
+        }
         let registries = rules.registries.iter().map(|one| if fork { one.without_token() } else { one.clone() });
+        let known = self.secrets.borrow().clone();
+        let known = known.iter().chain(forge.secrets()).chain(rules.known_secrets());
+        let mask = Mask::of(known.map(Secret::expose));
+        let secrets = rules.secrets.iter().map(|secret| StepSecret {
+            name: secret.name.clone(),
+            value: secret.withheld(build).map_or_else(|| Ok(secret.value.clone()), Err),
+            steps: secret.steps.clone(),
+        });
         let git_token = forge.read_token.as_ref().or(forge.token.as_ref()).filter(|_| rules.git_dependencies && !fork);
         Ok(Job {
             build: build.clone(),
@@ -310,6 +327,8 @@ impl Worker {
             git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
             cache: rules.cache,
             env: rules.env,
+            secrets: secrets.collect(),
+            mask,
             passed: self.passed(build).await,
             url: format!("{}/builds/{}", self.web.base(), build.id),
         })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::disk::Disk;
 use crate::domain::agent::Order;
 use crate::store::{AgentCard, Registered, Store, StoreError};
 
@@ -25,6 +26,7 @@ pub struct Roll {
     /// How long it counts as alive without a word.
     alive: Duration,
     busy: Arc<AtomicUsize>,
+    disk: Disk,
     orders: watch::Sender<Order>,
 }
 
@@ -43,9 +45,10 @@ pub enum RollError {
 }
 
 impl Roll {
-    /// The entry of `card`, which counts as alive for `alive` after each word. `busy` slots are told with it.
-    pub fn new(store: Store, card: AgentCard, alive: Duration, busy: Arc<AtomicUsize>) -> Self {
-        Roll { store, card, alive, busy, orders: watch::Sender::new(Order::Run) }
+    /// The entry of `card`, which counts as alive for `alive` after each word. With it are told `busy` slots, and when
+    /// the disk holds builds back.
+    pub fn new(store: Store, card: AgentCard, alive: Duration, busy: Arc<AtomicUsize>, disk: Disk) -> Self {
+        Roll { store, card, alive, busy, disk, orders: watch::Sender::new(Order::Run) }
     }
 
     /// What is asked of the agent, as far as it has heard.
@@ -85,7 +88,7 @@ impl Roll {
     /// Says that the agent is there and hears what is asked of it, until `gone`.
     pub async fn run(self, gone: CancellationToken) {
         let mut changes = self.store.changes();
-        let mut told = 0;
+        let mut told = (0, false);
         let mut next_beat = tokio::time::Instant::now() + self.alive / 3;
         loop {
             let is_told = tokio::select! {
@@ -93,15 +96,15 @@ impl Roll {
                 () = changes.next() => true,
                 () = gone.cancelled() => break,
             };
-            let busy = self.busy.load(Ordering::Relaxed);
-            let is_due = busy != told || tokio::time::Instant::now() >= next_beat;
+            let (busy, disk_low) = (self.busy.load(Ordering::Relaxed), self.disk.holds_back());
+            let is_due = (busy, disk_low.is_some()) != told || tokio::time::Instant::now() >= next_beat;
             if !is_due && !is_told {
                 continue;
             }
             let heard = if is_due {
                 next_beat = tokio::time::Instant::now() + self.alive / 3;
-                told = busy;
-                self.store.beat(&self.card, busy, self.alive).await
+                told = (busy, disk_low.is_some());
+                self.store.beat(&self.card, busy, disk_low, self.alive).await
             } else {
                 self.store.order_of(&self.card.name).await
             };

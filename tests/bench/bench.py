@@ -22,6 +22,7 @@ BENCHMARKS = {
     "n9": ("switch", 1800, "fetch of one commit and switch of a warm workspace, against git's command line"),
     "n10": ("gigabyte", 900, "a step that prints 1 GB, against cat reading the same pipe"),
     "n11": ("queue_claims", 7200, "10 000 queued builds: claims a second and their p99, from first to last"),
+    "fence": ("fence", 600, "a step that does nothing, in all layers of the sandbox, against a bare spawn"),
     "checkout": ("checkout_size", 1800, "checkouts of 57 000 files and of 500 MB, against git clone --depth 1"),
     "cost": ("cost", 7200, "what keeping costs: disk, memory, time"),
     "n12": ("kill", 1800, "kill -9 under load: acknowledged deliveries lost, final words missing"),

@@ -1,7 +1,7 @@
 """Checkouts of large repositories by the agent's child process, against `git clone --depth 1` of the same address.
 
 Of each repository: a first checkout, one more commit that changes one file, and the same commit again. The child's highest
-resident set counts what it maps of packs; what it may write to is bounded by itself (1 GiB).
+resident set counts what it maps of packs; what it may write to is bounded by itself (800 MiB).
 """
 
 import json

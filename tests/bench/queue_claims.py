@@ -2,7 +2,8 @@
 
 Every build is one commit on a branch of its own, whose one step is `true`. The queue is filled with no agent
 (`agent.slots = 0`); then the server starts again with slots, which claim until nothing is left. Claims are read from the
-database afterwards. `--repos`: over so many repositories, which take turns.
+database afterwards. `--repos`: over so many repositories, which take turns. `--agents 1,2,4`: on a PostgreSQL, by one agent,
+then by two, then by four, each time with a queue of its own.
 """
 
 import concurrent.futures
@@ -12,6 +13,7 @@ import time
 
 from lib import pairs
 from lib.forge import Forge
+from lib.postgres import Cluster
 from lib.server import Server, require
 
 NEEDS_BINARY = True
@@ -21,8 +23,13 @@ _BUILDS = 10_000
 def options(parser):
     parser.add_argument("--builds", type=int, default=_BUILDS, help=f"how many builds ({_BUILDS})")
     parser.add_argument("--repos", type=int, default=1, help="over how many repositories (1)")
-    parser.add_argument("--slots", type=int, default=1, help="how many builds at once (1)")
+    parser.add_argument("--slots", type=int, default=1, help="how many builds at once, of each agent (1)")
+    parser.add_argument("--agents", type=_counts, metavar="N,N", help="on a PostgreSQL, by so many agents, one number after the other")
     parser.add_argument("--sandbox", choices=["available", "none"], default="none", help="sandbox.require of the server")
+
+
+def _counts(text):
+    return [int(one) for one in text.split(",")]
 
 
 def _fill(server, commits):
@@ -75,22 +82,67 @@ def run(options, folder):
             refs = [f"refs/heads/b{len(commits) + number}" for number in range(each)]
             found = repository.commits([{"n": str(number).encode()} for number in range(each)], refs, base)
             commits += [(name, commit) for commit in found]
-        mill = folder / "hookmill"
-        shutil.rmtree(mill, ignore_errors=True)
         urls = {name: repository.url for name, repository in repositories.items()}
-        more = {"sandbox": options.sandbox, "cache": False}
-        with Server(options.binary, mill, forge.api_url, urls, slots=0, **more) as server:
-            print(f"  filled with {_fill(server, commits):.0f} builds a second", flush=True)
-        with Server(options.binary, mill, forge.api_url, urls, slots=options.slots, **more) as server:
+
+        def one(name, **more):
+            return Server(options.binary, folder / name, forge.api_url, urls, sandbox=options.sandbox, cache=False, **more)
+
+        if options.agents is None:
+            _judge(options, *_alone(options, one, commits, folder))
+            return
+        rates = {}
+        for count in options.agents:
+            print(f" {count} agents", flush=True)
+            place = folder / f"{count}-agents"
+            with Cluster(place / "postgres") as cluster:
+                rows, log_tail = _together(options, count, one, commits, cluster, place.name)
+            _judge(options, rows, log_tail, count)
+            starts = [at for at, _, _ in rows]
+            rates[count] = 1000 * len(starts) / max(starts[-1] - starts[0], 1)
+            shutil.rmtree(place, ignore_errors=True)
+        first = next(iter(rates))
+        for count, rate in rates.items():
+            print(f"  {count} agents: {rate:.1f} claims/s in all, {rate / rates[first]:.2f} times those of {first}", flush=True)
+
+
+_ROWS = "SELECT started_at, outcome, repo FROM builds ORDER BY started_at, id"
+
+
+def _alone(options, one, commits, folder):
+    """One process on SQLite. Returns the builds, and the end of its log."""
+    shutil.rmtree(folder / "hookmill", ignore_errors=True)
+    with one("hookmill", slots=0) as server:
+        print(f"  filled with {_fill(server, commits):.0f} builds a second", flush=True)
+    with one("hookmill", slots=options.slots) as server:
+        _drain(server, len(commits), 0.5 * len(commits) + 60)
+    return server.query(_ROWS), server.log_tail()
+
+
+def _together(options, count, one, commits, cluster, folder):
+    """A server that runs nothing and so many agents, on one PostgreSQL. Returns as `_alone`."""
+    with one(f"{folder}/serve", slots=0, store=cluster.url) as server:
+        print(f"  filled with {_fill(server, commits):.0f} builds a second", flush=True)
+        agents = [one(f"{folder}/agent-{number}", slots=options.slots, store=cluster.url, role="agent",
+                      agent=f'name = "agent-{number}"') for number in range(count)]
+        try:
+            for agent in agents:
+                agent.launch()
             _drain(server, len(commits), 0.5 * len(commits) + 60)
-        rows = server.query("SELECT started_at, outcome, repo FROM builds ORDER BY started_at, id")
+        finally:
+            for agent in agents:
+                agent.stop()
+        return cluster.query(_ROWS), agents[0].log_tail()
+
+
+def _judge(options, rows, log_tail, agents=1):
     failed = sum(outcome != "passed" for _, outcome, _ in rows)
     if failed:
-        raise RuntimeError(f"{failed} of {len(rows)} builds did not pass\n{server.log_tail()}")
+        raise RuntimeError(f"{failed} of {len(rows)} builds did not pass\n{log_tail}")
     _tell([at for at, _, _ in rows])
     if options.repos > 1:
         longest = _turns([repo for _, _, repo in rows])
-        pairs.verdict("no repository comes twice while another waits", longest <= options.slots, f"{longest} in a row")
+        at_once = options.slots * agents
+        pairs.verdict("no repository comes twice while another waits", longest <= at_once, f"{longest} in a row")
 
 
 def _tell(starts):

@@ -31,6 +31,7 @@ fn step(argv: &[&str], network: Network) -> StepCommand {
         dir: ".".into(),
         network,
         processes: 512,
+        memory: 4 << 30,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Steps behind the fence, and without one: real namespaces, real bubblewrap, real kills.
 #![cfg(target_os = "linux")]
 
+mod bounds;
 mod fence;
 mod figures;
 mod host;
 mod stories;
+mod walls;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -75,6 +77,7 @@ impl Build {
             dir: ".".to_owned(),
             network: Network::Closed,
             processes: 512,
+            memory: 4 << 30,
         }
     }
 

@@ -1,9 +1,13 @@
 //! A forge that misbehaves at random, over fixed seeds, and two senders on one store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hookmill::config::server::Network;
 use hookmill::domain::outcome::Outcome;
+use hookmill::forge::api::Client;
+use hookmill::reporter::{Pace, Reporter};
 use hookmill::store::Claimed;
 
 use crate::forge::{Forge, Kind, PATIENCE, Repo, Trouble};
@@ -159,6 +163,35 @@ async fn an_outage_is_asked_little_and_its_end_is_noticed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_never_left_keeps_no_newer_word_waiting() {
+    const LINGERS: Duration = Duration::from_secs(20);
+    let forge = Forge::start();
+    let (repo, commits) = commits(&forge, 1).remove(0);
+    let bench = Bench::with(&forge).await;
+    let pace = || Pace { lingers: LINGERS, ..hurry() };
+    // Nobody listens at the proxy.
+    let shut = Network { proxy: Some("http://127.0.0.1:1".to_owned()), ..Network::default() };
+    let (stop, task) = run(Reporter { client: Arc::new(Client::new(&shut)), ..bench.sender("one", pace()) });
+    bench.queue(repo.kind, &repo.name, "main", &commits[0]).await;
+    let deadline = Instant::now() + PATIENCE;
+    while bench.store.outbox_health().await.expect("store").failing == 0 {
+        assert!(Instant::now() < deadline, "it is never tried");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.cancel();
+    task.await.expect("ends");
+
+    let claimed = bench.claim().await;
+    bench.finish(&claimed, Outcome::Passed, "Passed").await;
+    let (begun, (stop, task)) = (Instant::now(), run(bench.sender("two", pace())));
+    assert_eq!(forge.final_status(&commits[0], "hookmill").state, "success");
+    assert!(begun.elapsed() < LINGERS / 2, "it was said after {:?}", begun.elapsed());
+    stop.cancel();
+    task.await.expect("ends");
+    forge.nothing_wrong();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_senders_share_the_budget_of_a_host() {
     let forge = Forge::start();
     let repos = commits(&forge, 8);
@@ -170,7 +203,7 @@ async fn two_senders_share_the_budget_of_a_host() {
             bench.finish(&claimed, Outcome::Passed, "Passed").await;
         }
     }
-    let pace = || hookmill::reporter::Pace { budget: |_| ("one host".to_owned(), SHORT), ..hurry() };
+    let pace = || Pace { budget: |_| ("one host".to_owned(), SHORT), ..hurry() };
     let senders = ["one", "two"].map(|name| run(bench.sender(name, pace())));
     forge.wait(|| (forge.statuses().len() == 24).then_some(()), || "not all were told".to_owned());
     for (stop, task) in senders {

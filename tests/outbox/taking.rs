@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use hookmill::domain::audit::Actor;
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::repo::ForgeName;
 use hookmill::store::{ForgeNews, HostBudget, OutboxItem, RowNews, Settled, Taken};
@@ -277,8 +278,8 @@ async fn what_was_given_up_can_be_sent_again() {
     let letters = bench.store.undelivered(10).await.expect("store");
     assert!(letters.iter().all(|letter| letter.last_error.contains("as the test wants it")), "{letters:?}");
 
-    assert_eq!(bench.store.resend(build).await, Ok(1));
-    assert_eq!(bench.store.resend(build).await, Ok(0), "it is due already");
+    assert_eq!(bench.store.resend(build, &Actor::process("a test")).await, Ok(1));
+    assert_eq!(bench.store.resend(build, &Actor::process("a test")).await, Ok(0), "it is due already");
     let again = take(&bench, "a").await;
     assert!(again.len() == 1 && again[0].build == build && again[0].age < Duration::from_secs(60), "{again:?}");
     settle(&bench, "a", &again[0], RowNews::Dead).await;

@@ -10,18 +10,19 @@ use hookmill::blobs::{Artifacts, Logs};
 use hookmill::config::secret::Secret;
 use hookmill::config::server::{Listen, Read, Web};
 use hookmill::domain::agent::{Agent, Order};
+use hookmill::domain::audit::{Act, Actor, AuditEntry, Deed};
 use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, State, Step, StepKind, StepState};
 use hookmill::domain::link::InstanceKey;
 use hookmill::domain::outcome::Outcome;
-use hookmill::domain::repo::RefName;
+use hookmill::domain::repo::{CommitId, RefName};
 use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::spec::Explanation;
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::live::Hub;
 use hookmill::web::{
-    Answer, BuildFilter, ChangeRefused, Counts, Delivery, Kept, Outbox, Pages, Part, PausedForge, Records, Refusal,
-    Site, TokenEnd, Told, Undelivered, router, under_public_path,
+    Answer, AuditFilter, BuildFilter, ChangeRefused, Counts, Delivery, Kept, Outbox, Pages, Part, PausedForge, Records,
+    Refusal, Site, TokenEnd, Told, Undelivered, router, under_public_path,
 };
 
 /// The admin token of every server here.
@@ -50,6 +51,7 @@ pub(crate) fn build(id: i64) -> Build {
         outcome: None,
         reason: None,
         approved_by: None,
+        approved_at: None,
         created_at: Timestamp(NOON),
         started_at: None,
         finished_at: None,
@@ -97,6 +99,8 @@ pub(crate) struct Memory {
     dead: Mutex<BTreeMap<i64, Undelivered>>,
     pub(crate) agents: Mutex<Vec<Agent>>,
     rulings: Mutex<BTreeMap<i64, Vec<Ruling>>>,
+    /// What was done, oldest first.
+    pub(crate) deeds: Mutex<Vec<Deed>>,
     /// Why no queued build is started.
     pub(crate) waits: Mutex<Option<String>>,
     /// How often anything was asked or changed.
@@ -153,7 +157,7 @@ impl Records for Memory {
         now(self.agents.lock().expect("as above").clone())
     }
 
-    fn order_agent<'a>(&'a self, name: &'a str, order: Order) -> Answer<'a, bool> {
+    fn order_agent<'a>(&'a self, name: &'a str, order: Order, _by: Actor) -> Answer<'a, bool> {
         let mut agents = self.agents.lock().expect("as above");
         let found = agents.iter_mut().find(|agent| agent.name == name);
         let is_there = found.is_some();
@@ -206,19 +210,19 @@ impl Records for Memory {
         }])
     }
 
-    fn cancel(&self, id: BuildId, by: &'static str) -> Answer<'_, Result<(), ChangeRefused>> {
+    fn cancel(&self, id: BuildId, by: Actor) -> Answer<'_, Result<(), ChangeRefused>> {
         now(match self.get(id) {
             None => Err(ChangeRefused::NoSuchBuild),
             Some(build) if build.state == State::Finished => Err(ChangeRefused::AlreadyFinished),
             Some(build) => {
-                let reason = Some(format!("cancelled by {by}"));
+                let reason = Some(format!("cancelled by {}", by.who));
                 self.put(Build { state: State::Finished, outcome: Some(Outcome::Cancelled), reason, ..build });
                 Ok(())
             }
         })
     }
 
-    fn rerun(&self, id: BuildId, cache: bool, _by: &'static str) -> Answer<'_, Result<BuildId, ChangeRefused>> {
+    fn rerun(&self, id: BuildId, cache: bool, _by: Actor) -> Answer<'_, Result<BuildId, ChangeRefused>> {
         now(match self.get(id) {
             None => Err(ChangeRefused::NoSuchBuild),
             Some(build) if build.state != State::Finished => Err(ChangeRefused::NotFinished),
@@ -228,6 +232,32 @@ impl Records for Memory {
                 Ok(new)
             }
         })
+    }
+
+    fn approve(&self, id: BuildId, sha: Option<CommitId>, by: Actor) -> Answer<'_, Result<CommitId, ChangeRefused>> {
+        now(match (self.get(id), sha) {
+            (None, _) => Err(ChangeRefused::NoSuchBuild),
+            (Some(build), Some(sha)) if build.sha != sha => Err(ChangeRefused::OtherCommit(build.sha)),
+            (Some(build), _) if build.state != State::Waiting => Err(ChangeRefused::NoApprovalNeeded),
+            (Some(build), _) => {
+                let (sha, approved_by) = (build.sha.clone(), Some(by.who.clone()));
+                self.put(Build { state: State::Queued, reason: None, approved_by, ..build });
+                let act = Act::Approved { sha: sha.clone(), pull_request: Some(7) };
+                let repo = Some("github/acme/shop".parse().expect("legal"));
+                self.deeds.lock().expect("as above").push(Deed { actor: by, act, build: Some(id), repo });
+                Ok(sha)
+            }
+        })
+    }
+
+    fn audit(&self, filter: AuditFilter) -> Answer<'_, Vec<AuditEntry>> {
+        *self.asked.lock().expect("as above") += 1;
+        let deeds = self.deeds.lock().expect("as above");
+        let entries =
+            (1..).zip(deeds.iter()).map(|(id, deed)| AuditEntry { id, at: Timestamp(NOON), deed: deed.clone() });
+        let found: Vec<AuditEntry> =
+            entries.filter(|entry| filter.before.is_none_or(|before| entry.id < before)).collect();
+        now(found.into_iter().rev().take(filter.limit as usize).collect())
     }
 
     fn outbox(&self) -> Answer<'_, Outbox> {
@@ -242,7 +272,7 @@ impl Records for Memory {
         now(dead.into_iter().map(told).collect())
     }
 
-    fn resend(&self, id: BuildId) -> Answer<'_, Result<(), ChangeRefused>> {
+    fn resend(&self, id: BuildId, _by: Actor) -> Answer<'_, Result<(), ChangeRefused>> {
         let dead = self.dead.lock().expect("as above").remove(&id.0);
         now(dead.map(drop).ok_or(ChangeRefused::NothingToSend))
     }

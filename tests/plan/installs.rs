@@ -1,6 +1,8 @@
 //! What is installed, and by which manager.
 
-use hookmill::plan::{PlanSettings, Wishes, plan};
+use hookmill::domain::build::StepKind;
+use hookmill::domain::scripts::Scripts;
+use hookmill::plan::{InstallWish, PlanSettings, Wishes, plan};
 
 use super::{BOWER, JQUERY, REACT, check, settings, told, tree};
 
@@ -68,6 +70,78 @@ fn bower_runs_once() {
         ("package-lock.json", ""),
         ("bower.json", JQUERY),
     ];
-    let plan = plan(&tree(&files), &Wishes::default(), &PlanSettings { scripts: false, ..settings() }).expect("a plan");
+    let plan = plan(&tree(&files), &Wishes::default(), &PlanSettings { scripts: Scripts::None, ..settings() })
+        .expect("a plan");
     assert_eq!(told(&plan), [format!("npm: npm ci --ignore-scripts | bower: {BOWER} --config.scripts=false")]);
+}
+
+/// The steps' programs under `scripts = "listed"`.
+fn listed(files: &[(&str, &str)], wishes: &Wishes, packages: &[&str]) -> Result<Vec<String>, String> {
+    let packages = packages.iter().map(|name| (*name).to_owned()).collect();
+    let settings = PlanSettings { scripts: Scripts::Listed(packages), ..settings() };
+    let plan = plan(&tree(files), wishes, &settings).map_err(|bad| bad.to_string())?;
+    let installs = plan.steps().filter(|step| step.kind == StepKind::Install);
+    Ok(installs
+        .flat_map(|step| step.programs().map(|(argv, dir)| format!("{dir}: {}", argv.join(" "))).collect::<Vec<_>>())
+        .collect())
+}
+
+#[test]
+fn listed_scripts_follow_an_install_that_runs_none() {
+    const OWN: &str =
+        r#"{"dependencies": {"a": "1"}, "scripts": {"prepare": "husky", "postinstall": "node x.js", "test": "t"}}"#;
+    let check = |lockfile: (&str, &str), more: &[(&str, &str)], expected: &[&str]| {
+        let files = [&[("package.json", OWN), lockfile], more].concat();
+        assert_eq!(listed(&files, &Wishes::default(), &["esbuild", "@a/b"]).expect("a plan"), expected);
+    };
+    let npm = "npm rebuild --ignore-scripts=false --foreground-scripts @a/b esbuild";
+    check(
+        ("package-lock.json", ""),
+        &[],
+        &[".: npm ci --ignore-scripts", &format!(".: {npm}"), ".: npm run postinstall", ".: npm run prepare"],
+    );
+    check(
+        ("yarn.lock", ""),
+        &[],
+        &[
+            ".: yarn install --frozen-lockfile --ignore-scripts",
+            &format!(".: {npm}"),
+            ".: yarn run postinstall",
+            ".: yarn run prepare",
+        ],
+    );
+    check(
+        ("yarn.lock", ""),
+        &[(".yarnrc.yml", "nodeLinker: node-modules\n")],
+        &[".: yarn install --immutable --mode=skip-build", &format!(".: {npm}"), ".: yarn run postinstall"],
+    );
+    check(
+        ("pnpm-lock.yaml", ""),
+        &[],
+        &[
+            ".: pnpm install --frozen-lockfile --ignore-scripts",
+            &format!(".: {npm}"),
+            ".: pnpm run postinstall",
+            ".: pnpm run prepare",
+        ],
+    );
+    let none = listed(&[("package.json", OWN)], &Wishes::default(), &[]).expect("a plan");
+    assert_eq!(none, [".: npm install --ignore-scripts", ".: npm run postinstall", ".: npm run prepare"]);
+}
+
+#[test]
+fn what_listed_scripts_can_not_be_is_said() {
+    let files = [("package.json", REACT), ("yarn.lock", "__metadata:\n  version: 8\n")];
+    let refused = listed(&files, &Wishes::default(), &["esbuild"]).expect_err("archives");
+    assert!(refused.contains("Plug'n'Play; write nodeLinker: node-modules into .yarnrc.yml"), "{refused}");
+    assert!(listed(&files, &Wishes::default(), &[]).is_ok(), "nothing is to be run");
+    let wish = |command: &str| {
+        let command = Some(command.split(' ').map(str::to_owned).collect());
+        let install = InstallWish { tool: "npm".into(), command, ..InstallWish::default() };
+        Wishes { installs: vec![install], ..Wishes::default() }
+    };
+    let refused = listed(&[("package.json", REACT)], &wish("npm install"), &["esbuild"]).expect_err("runs all");
+    assert!(refused.contains("add --ignore-scripts") && refused.ends_with("[[install]] npm: npm install"), "{refused}");
+    let kept = listed(&[("package.json", REACT)], &wish("npm install --ignore-scripts"), &["esbuild"]).expect("a plan");
+    assert_eq!(kept.len(), 2, "{kept:?}");
 }

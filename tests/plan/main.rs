@@ -39,7 +39,7 @@ fn tree(files: &[(&str, &str)]) -> Listing {
 fn settings() -> PlanSettings {
     PlanSettings {
         step_timeout: Duration::from_secs(1200),
-        scripts: true,
+        scripts: Default::default(),
         node: Wanted {
             tool: "node".into(),
             version: "22".into(),

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use hookmill::config::server::{RepoRules, StoreUrl, Supersede};
+use hookmill::config::server::{Forks, RepoRules, StoreUrl, Supersede};
+use hookmill::domain::audit::{Actor, Via};
 use hookmill::domain::build::{Build, BuildId, State};
 use hookmill::domain::event::Event;
 use hookmill::domain::outbox::Fate;
@@ -18,9 +19,11 @@ use hookmill::domain::repo::{CommitId, ForgeName, RefName};
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::domain::time::Timestamp;
 use hookmill::intake;
-use hookmill::store::{Claim, Filter, ForgeNews, Options, OutboxItem, Returned, RowNews, Settled, Store, WallClock};
+use hookmill::store::{
+    Claim, Filter, ForgeNews, Options, OutboxItem, Rerun, Returned, RowNews, Settled, Store, WallClock,
+};
 
-use super::payloads::{CONTEXT, FORGE, arrival, branch, push, request, rules};
+use super::payloads::{CONTEXT, FORGE, arrival, branch, commit, push, request, rules};
 use super::postgres::Cluster;
 use super::tables::{Claimed, Now, Row, Tables, Without};
 
@@ -102,6 +105,10 @@ async fn compare(seed: u64, url: StoreUrl, without: Without) -> Result<(), Strin
     same.map_err(|difference| format!("{}\nsequence {seed}: {difference}", pair.done.join("\n")))
 }
 
+fn jane() -> Actor {
+    Actor { who: "jane".into(), via: Via::Token, from: None }
+}
+
 fn same<T: PartialEq + Debug>(what: &str, store: &T, model: &T) -> Result<(), String> {
     if store == model {
         return Ok(());
@@ -139,7 +146,7 @@ impl Pair {
     async fn step(&mut self) -> Result<(), String> {
         self.steady += 1;
         self.wall.fetch_add(self.rng.i64(1..5_000), Ordering::Relaxed);
-        match self.rng.u8(..34) {
+        match self.rng.u8(..37) {
             0..9 => self.accept().await,
             9..13 => self.claim().await,
             13..15 => self.renew().await,
@@ -152,6 +159,7 @@ impl Pair {
             25 => self.lapse().await,
             26 => self.pause().await,
             27..30 => self.take().await,
+            30..33 => self.approve().await,
             _ => self.settle_one().await,
         }
     }
@@ -259,15 +267,28 @@ impl Pair {
     async fn cancel(&mut self) -> Result<(), String> {
         let build = self.some_build();
         self.done.push(format!("cancel {build}"));
-        let store = self.store.cancel(build, "jane").await.expect("store");
+        let store = self.store.cancel(build, &jane()).await.expect("store");
         same("the cancelling", &store, &self.tables.cancel(build, "jane", self.now()))
     }
 
     async fn rerun(&mut self) -> Result<(), String> {
-        let (build, use_cache) = (self.some_build(), self.rng.bool());
-        self.done.push(format!("rerun {build} {use_cache}"));
-        let store = self.store.rerun(build, use_cache, "jane").await.expect("store");
-        same("the repetition", &store, &self.tables.rerun(build, use_cache, "jane", self.now()))
+        let forks = if self.rng.u8(..4) == 0 { Forks::Build } else { Forks::Approve };
+        let (build, asked) = (self.some_build(), Rerun { use_cache: self.rng.bool(), forks });
+        self.done.push(format!("rerun {build} {asked:?}"));
+        let store = self.store.rerun(build, asked, &jane()).await.expect("store");
+        same("the repetition", &store, &self.tables.rerun(build, asked, "jane", self.now()))
+    }
+
+    /// Often one that waits, and now and then with a commit that may be another one's.
+    async fn approve(&mut self) -> Result<(), String> {
+        let waiting: Vec<BuildId> =
+            self.tables.builds.values().filter(|row| row.state == State::Waiting).map(|row| row.id).collect();
+        let any = self.some_build();
+        let build = self.rng.choice(waiting).filter(|_| self.rng.u8(..4) > 0).unwrap_or(any);
+        let sha = (self.rng.u8(..4) == 0).then(|| commit(self.rng.u64(1..8)));
+        self.done.push(format!("approve {build} {sha:?}"));
+        let store = self.store.approve(build, sha.clone(), &jane()).await.expect("store");
+        same("the approval", &store, &self.tables.approve(build, sha.as_ref(), "jane", self.now()))
     }
 
     async fn lapse(&mut self) -> Result<(), String> {

@@ -19,6 +19,8 @@ pub(crate) enum Mood {
     Failing,
     /// A proxy answers in its place.
     Away,
+    /// Nobody listens: what is sent does not even leave.
+    Shut,
     /// 429 with `Retry-After`.
     Limiting,
     /// The token is revoked.
@@ -29,7 +31,8 @@ pub(crate) enum Mood {
     Late,
 }
 
-pub(crate) const MOODS: [Mood; 6] = [Mood::Failing, Mood::Away, Mood::Limiting, Mood::Locked, Mood::Mute, Mood::Late];
+pub(crate) const MOODS: [Mood; 7] =
+    [Mood::Failing, Mood::Away, Mood::Shut, Mood::Limiting, Mood::Locked, Mood::Mute, Mood::Late];
 
 /// What becomes of one request.
 #[derive(Debug, Clone)]
@@ -72,6 +75,7 @@ impl Forge {
                 Fortune { listed, ..rejected(retry(None, Scope::Request)) }
             }
             Mood::Away => rejected(retry(None, Scope::Forge)),
+            Mood::Shut => rejected(retry(None, Scope::Unheard)),
             Mood::Limiting => rejected(retry(Some(Duration::from_secs(rng.u64(1..90))), Scope::Forge)),
             Mood::Locked => rejected(PostError::Unauthorized { why: "401".to_owned() }),
             Mood::Mute => Fortune { listed: Some(soon), answer: None },

@@ -36,10 +36,11 @@ pub(crate) fn rules(supersede: Supersede) -> Arc<RepoRules> {
         supersede,
         cache: true,
         network: false,
-        scripts: true,
+        scripts: Default::default(),
         git_dependencies: false,
         poll: None,
         registries: Vec::new(),
+        secrets: Vec::new(),
         env: BTreeMap::new(),
         limits: Limits {
             step_timeout: minute,

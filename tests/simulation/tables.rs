@@ -45,6 +45,8 @@ pub(crate) enum Without {
     OneRequestAKey,
     /// A request that ended late, or of which nobody knows how it ended, is forgotten like any other.
     CareAfterLateRequests,
+    /// A request that nobody answered counts as one that was never sent.
+    DoubtAfterSilence,
     /// A build that ends leaves what it left pending.
     Settling,
     /// A delivery is not looked for among those that were taken.
@@ -87,6 +89,8 @@ pub(crate) struct Tables {
     pub(crate) builds: BTreeMap<BuildId, Row>,
     /// By ref, in the order in which they were heard.
     deletions: BTreeMap<String, Vec<hookmill::store::Deletion>>,
+    /// Where refs and pull requests stand, by their names; none: it was deleted or closed.
+    heads: BTreeMap<String, Option<CommitId>>,
     pub(crate) outbox: BTreeMap<i64, Said>,
     /// By forge; those that are over stay until it answers.
     pauses: BTreeMap<String, Pause>,
@@ -103,6 +107,7 @@ impl Tables {
             deliveries: BTreeMap::new(),
             builds: BTreeMap::new(),
             deletions: BTreeMap::new(),
+            heads: BTreeMap::new(),
             outbox: BTreeMap::new(),
             pauses: BTreeMap::new(),
             words: Vec::new(),

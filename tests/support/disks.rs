@@ -1,4 +1,4 @@
-//! The file systems on which trees are tried: that of the temporary directory, and, where this user may mount and their
+//! The file systems on which trees are tried: that of the target directory, and, where this user may mount and their
 //! tools are there, a btrfs and an XFS of their own in a file.
 
 use std::fmt;
@@ -23,8 +23,9 @@ impl Disk {
     }
 
     fn here() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        Self { name: "the temporary directory's", root: dir.path().to_owned(), mounted: false, _dir: dir }
+        // Temporary directories may be in memory, where a tree is not lent by a rename.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        Self { name: "the target directory's", root: dir.path().to_owned(), mounted: false, _dir: dir }
     }
 
     /// Makes one with `mkfs.<name>` and mounts it, or says why it could not.

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
+
+/// Between two bytes of [`Behaviour::Drip`].
+const DRIP: Duration = Duration::from_millis(100);
 
 /// How the server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,10 @@ pub(crate) enum Behaviour {
     Hang,
     /// Answers the first bytes of everything and then never goes on.
     Stall,
+    /// As `Serve`, a byte at a time: each comes before anybody's patience with it ends.
+    Drip,
+    /// For paths that begin with the first of one of these the second, for all others `Serve`.
+    Each(Vec<(&'static str, Behaviour)>),
 }
 
 /// One request, as it came.
@@ -128,9 +136,15 @@ impl Shared {
                 .lock()
                 .expect("no panic")
                 .push(Request { line: asked.line.clone(), authorization: asked.header("authorization") });
-            let behaviour = self.behaviour.lock().expect("no panic").clone();
+            let mut behaviour = self.behaviour.lock().expect("no panic").clone();
+            if let Behaviour::Each(paths) = behaviour {
+                let found = paths.into_iter().find(|(path, _)| asked.target().starts_with(path));
+                behaviour = found.map_or(Behaviour::Serve, |(_, behaviour)| behaviour);
+            }
+            let drips = behaviour == Behaviour::Drip;
             let answer = match behaviour {
-                Behaviour::Serve => self.backend(&asked),
+                Behaviour::Each(_) => panic!("a path has one behaviour"),
+                Behaviour::Serve | Behaviour::Drip => self.backend(&asked),
                 // Whoever was given an address for contents has the headers that go with it.
                 Behaviour::Auth(..) if asked.target().starts_with("/lfs-contents/") => self.backend(&asked),
                 Behaviour::Auth(name, token) => self.for_holders(&asked, &name, &token),
@@ -157,6 +171,15 @@ impl Shared {
                     return;
                 }
             };
+            if drips {
+                for byte in answer.chunks(1) {
+                    if *self.ended.lock().expect("no panic") || stream.write_all(byte).is_err() {
+                        return;
+                    }
+                    thread::sleep(DRIP);
+                }
+                continue;
+            }
             let is_last = asked.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
             if stream.write_all(&answer).is_err() || is_last {
                 return;

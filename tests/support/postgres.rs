@@ -149,6 +149,24 @@ impl Cluster {
         self.folder.path().join("data")
     }
 
+    /// What the server has logged so far.
+    pub(crate) fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Encrypts for whoever wants that, with a certificate and its key, from the next [`Cluster::run`] on.
+    pub(crate) fn encrypts_with(&self, certificate: &Path, key: &Path) {
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = self.data().join(name);
+            fs::copy(from, &to).expect("copied");
+            // It refuses a key that others may read.
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("ours");
+            give(&to);
+        }
+        let settings = File::options().append(true).open(self.data().join("postgresql.conf"));
+        settings.and_then(|mut file| file.write_all(b"ssl = on\n")).expect("a file");
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }

@@ -1,7 +1,7 @@
 //! What the forges publish of their APIs, as judges of our requests. Installed once for all tests, by the npm of this
 //! machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ const GITEA: [&str; 2] = ["gitea-js@1.23.0", "typescript@5.9.3"];
 /// GitHub, as far as its description goes; it ends when it is dropped.
 pub(crate) struct Github {
     pub(crate) url: url::Url,
+    description: Value,
     child: Child,
 }
 
@@ -41,12 +42,14 @@ impl Github {
         let whole = fs::read(home.join("package/generated/api.github.com.json")).expect("unpacked");
         let whole: Value = serde_json::from_slice(&whole).expect("JSON");
         let folder = tempfile::tempdir().expect("a folder");
-        let description = folder.path().join("github.json");
-        fs::write(&description, trimmed(&whole, paths).to_string()).expect("written");
+        let file = folder.path().join("github.json");
+        let description = trimmed(&whole, paths);
+        fs::write(&file, description.to_string()).expect("written");
         let mut child = Command::new("node")
             .arg(home.join("node_modules/@stoplight/prism-cli/dist/index.js"))
-            .args(["mock", "--errors", "--host", "127.0.0.1", "--port", "0"])
-            .arg(&description)
+            // Without `--errors`: that is about answers too, and GitHub's own examples are not all as it describes them.
+            .args(["mock", "--host", "127.0.0.1", "--port", "0"])
+            .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -58,7 +61,19 @@ impl Github {
         let url = url.expect("prism listens before it ends");
         // It writes a line for each request, and waits while nobody reads them.
         thread::spawn(move || said.for_each(drop));
-        Github { url: url.parse().expect("a URL"), child }
+        Github { url: url.parse().expect("a URL"), description, child }
+    }
+
+    /// The names of what may stand in the query of a request.
+    pub(crate) fn queries(&self, method: &str, path: &str) -> BTreeSet<String> {
+        let described = &self.description["paths"][path][method.to_ascii_lowercase()];
+        let parameters = described["parameters"].as_array().expect("GitHub describes it").iter();
+        let resolved = parameters.map(|parameter| match parameter["$ref"].as_str() {
+            Some(pointer) => self.description.pointer(pointer.trim_start_matches('#')).expect("kept"),
+            None => parameter,
+        });
+        let queries = resolved.filter(|parameter| parameter["in"] == "query");
+        queries.map(|parameter| parameter["name"].as_str().expect("a name").to_owned()).collect()
     }
 }
 

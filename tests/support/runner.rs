@@ -10,6 +10,7 @@ use hookmill::config::server::{Network, Server};
 use hookmill::config::surroundings::Surroundings;
 use hookmill::confine;
 use hookmill::domain::build::{Build, BuildId, Cause, State, Step, StepState};
+use hookmill::domain::mask::Mask;
 use hookmill::domain::outcome::Verdict;
 use hookmill::domain::repo::RefName;
 use hookmill::domain::time::Timestamp;
@@ -110,13 +111,15 @@ pub(crate) fn job_of(source: &Path, trust: Trust) -> Job {
         build: build_of(trust),
         source: Source::Folder { dir: source.to_owned(), rev: None },
         limits: defaults().agent.limits.clone(),
-        scripts: true,
+        scripts: Default::default(),
         bundle_network: false,
         sandbox: Arc::clone(&defaults().sandbox),
         registries: Vec::new(),
         git: None,
         cache: true,
         env: BTreeMap::new(),
+        secrets: Vec::new(),
+        mask: Mask::default(),
         passed: Vec::new(),
         url: String::new(),
     }
@@ -148,6 +151,7 @@ pub(crate) fn build_of(trust: Trust) -> Build {
         outcome: None,
         reason: None,
         approved_by: None,
+        approved_at: None,
         created_at: Timestamp(0),
         started_at: None,
         finished_at: None,

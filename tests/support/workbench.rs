@@ -99,6 +99,7 @@ impl Workbench {
                 git_ref: git_ref.parse().expect("a ref"),
                 sha: sha.parse().expect("a commit"),
                 base: None,
+                compared_with: None,
                 passed: Vec::new(),
                 credential: None,
                 network: Network::default(),

@@ -45,7 +45,7 @@ fn check_code(facts: &Facts<'_>, path: &str, settings: &Value) -> Result<(), Not
         place: format!("{path}'s {script}"),
         command: command.to_owned(),
     };
-    let hooks = settings.get("scripts").and_then(Value::as_object).filter(|_| facts.scripts);
+    let hooks = settings.get("scripts").and_then(Value::as_object).filter(|_| facts.scripts.run_own());
     for (name, line) in hooks.into_iter().flatten() {
         let line = line.as_str().unwrap_or_default();
         scripts::judge_line(line).map_err(|found| unknown(name, &found.0))?;

@@ -105,7 +105,7 @@ fn packages(
     for folder in &local.folders {
         sources.add_folder(inputs, folder, folder, |_| true)?;
     }
-    if facts.scripts {
+    if facts.scripts.run_some() {
         dependencies_that_read(inputs, sources, &locked, &packages)?;
     }
     Ok(by_bower)
@@ -122,9 +122,11 @@ fn self_and_scripts(
 ) -> Result<Option<String>, NotKept> {
     let mut by_bower = None;
     let mut called = BTreeSet::new();
-    let ignored = !facts.scripts
-        || step.argv.iter().any(|word| word == "--ignore-scripts")
-        || settings::ignores_scripts(sources, &step.dir)?;
+    // Where scripts are listed the manager runs none, and the repository's own follow.
+    let by_manager = facts.scripts.run_all();
+    let ignored = !facts.scripts.run_own()
+        || (by_manager && step.argv.iter().any(|word| word == "--ignore-scripts"))
+        || (by_manager && settings::ignores_scripts(sources, &step.dir)?);
     if package.runs_scripts && !ignored {
         let own = package.scripts();
         for name in scripts::LIFECYCLE {

@@ -1,7 +1,8 @@
 //! The exact keys: everything that an install, a bundle or a verdict depends on, by name and value.
 //!
 //! Two trees with equal inputs get the same snapshot, so what is missing here is a wrong build, and what is too much is
-//! a needless install. `CI_*`, tokens and times are in no key. What can't be known, because a script of the
+//! a needless install. `CI_*`, tokens and times are in no key; of secrets the names are, which keeps what was made with one
+//! from builds that have none. What can't be known, because a script of the
 //! repository may read any file, is not kept, with a sentence that says how to tell us.
 
 mod bower;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::domain::listing::Listing;
+use crate::domain::scripts::Scripts;
 use crate::domain::snapshot::{Inputs, Level};
 use crate::domain::spec::{Plan, StepSpec};
 use crate::tree::TreeError;
@@ -55,8 +57,10 @@ pub struct Facts<'a> {
     pub registry: Option<&'a str>,
     /// The registries of the build: address and scopes.
     pub registries: &'a [(String, Vec<String>)],
-    /// Whether install scripts run.
-    pub scripts: bool,
+    /// Whose install scripts run.
+    pub scripts: &'a Scripts,
+    /// By step: the names of the secrets that it is given. What it makes may hold their values.
+    pub secrets: &'a BTreeMap<String, Vec<String>>,
     /// `[cache] inputs`: globs over what the repository's own install scripts read.
     pub declared: &'a [String],
 }
@@ -177,7 +181,7 @@ impl Facts<'_> {
         inputs.add("folder of the build", self.build_dir);
         inputs.add("HOME", self.home);
         variables(inputs, "env", self.env);
-        inputs.add("install scripts", if self.scripts { "run" } else { "do not run" });
+        inputs.add("install scripts", self.scripts.words());
         if let Some(registry) = self.registry {
             inputs.add("registry", settings::without_user(registry));
         }
@@ -198,7 +202,14 @@ impl Facts<'_> {
             inputs.add_bytes(format!("{name}: words"), step.argv.join("\0").as_bytes());
         }
         inputs.add(format!("{name}: folder"), step.dir.as_str());
+        if !step.then.is_empty() {
+            let then = step.then.iter().map(|then| format!("{} in {}", then.argv.join(" "), then.dir));
+            inputs.add(format!("{name}: then"), then.collect::<Vec<_>>().join("; "));
+        }
         variables(inputs, &format!("{name}: env"), &step.env);
+        if let Some(secrets) = self.secrets.get(name) {
+            inputs.add(format!("secrets given to {name}"), secrets.join(" "));
+        }
     }
 }
 

@@ -22,7 +22,8 @@ struct Repository {
     registry: String,
     registries: Vec<(String, Vec<String>)>,
     build_dir: String,
-    scripts: bool,
+    scripts: Scripts,
+    secrets: BTreeMap<String, Vec<String>>,
     declared: Vec<String>,
 }
 
@@ -39,6 +40,7 @@ fn step(kind: StepKind, tool: &str, command: &str) -> StepSpec {
         kind,
         argv: command.split(' ').map(str::to_owned).collect(),
         dir: ".".to_owned(),
+        then: Vec::new(),
         env: BTreeMap::new(),
         tools: Vec::new(),
         network: Network::Open,
@@ -63,7 +65,8 @@ impl Repository {
             registry: "https://registry.acme.dev/".to_owned(),
             registries: Vec::new(),
             build_dir: "/build".to_owned(),
-            scripts: true,
+            scripts: Scripts::All,
+            secrets: BTreeMap::new(),
             declared: Vec::new(),
         }
     }
@@ -95,7 +98,8 @@ impl Repository {
             env: &self.env,
             registry: Some(&self.registry),
             registries: &self.registries,
-            scripts: self.scripts,
+            scripts: &self.scripts,
+            secrets: &self.secrets,
             declared: &self.declared,
         })
     }
@@ -186,7 +190,7 @@ fn npm_by_surroundings() {
     check(&|it| drop(it.env.insert("CI_BUILD_ID".to_owned(), "7".to_owned())), None);
     check(&|it| drop(it.install().env.insert("A".to_owned(), "b".to_owned())), Some("npm: env A"));
     check(&|it| it.install().argv.push("--omit=dev".to_owned()), Some("npm: command"));
-    check(&|it| it.scripts = false, Some("install scripts"));
+    check(&|it| it.scripts = Scripts::None, Some("install scripts"));
     check(&|it| it.install().timeout = Duration::from_secs(1), None);
     let told = format!("{:?}", npm().inputs());
     assert!(!told.contains("hush"), "{told}");
@@ -286,7 +290,7 @@ fn what_scripts_read() {
     own.changed("icons.js", "x", Some("icons.js"));
     own.changed("other.js", "x", None);
     own.declared.clear();
-    own.scripts = false;
+    own.scripts = Scripts::None;
     own.changed("icons.js", "x", None);
     let prisma = script("prisma generate");
     prisma.changed("prisma/schema.prisma", "x", Some("prisma/schema.prisma"));

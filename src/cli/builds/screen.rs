@@ -11,7 +11,7 @@ use crate::domain::sentence;
 
 /// What of a build's output goes to standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Screen {
+pub(in crate::cli) enum Screen {
     /// A file or a pipe: byte for byte.
     Raw,
     /// A terminal: text and colours.
@@ -22,7 +22,7 @@ pub(super) enum Screen {
 
 impl Screen {
     /// That of this process.
-    pub(super) fn of_this_process() -> Self {
+    pub(in crate::cli) fn of_this_process() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         match (io::stdout().is_terminal(), refused) {
             (false, _) => Screen::Raw,

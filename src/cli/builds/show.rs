@@ -42,6 +42,7 @@ pub(super) fn build(build: &Build, page: &str) -> Vec<String> {
         ("title", one_line(build.title.as_deref().unwrap_or_default())),
         ("author", one_line(build.author.as_deref().unwrap_or_default())),
         ("asked by", asked_by(build)),
+        ("approved by", approved_by(build, now)),
         ("why", one_line(build.reason.as_deref().unwrap_or_default())),
         ("created", format!("{} ({} ago)", build.created_at, age(build.created_at, now))),
         ("took", took(build.started_at, build.finished_at, now)),
@@ -110,6 +111,13 @@ pub(super) fn not_told(id: i64, told: &[Told]) -> Vec<String> {
 fn asked_by(build: &Build) -> String {
     let without = if build.use_cache { "" } else { ", without caches" };
     format!("{}, {}, attempt {}{without}", build.cause.words(), build.trust.as_str(), build.attempt)
+}
+
+/// `admin, 3h 02m ago`; empty for what needed nobody's word.
+fn approved_by(build: &Build, now: Timestamp) -> String {
+    let who = build.approved_by.as_deref().map(one_line).unwrap_or_default();
+    let when = build.approved_at.map(|at| format!(", {} ago", age(at, now))).unwrap_or_default();
+    format!("{who}{when}")
 }
 
 /// What mends a step, under its name.

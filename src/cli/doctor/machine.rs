@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 use crate::config::server::{Require, Server};
-use crate::confine::{self, Layers};
+use crate::confine::{self, Layer, Layers};
 use crate::toolchain::Toolchain;
 
 const TOOLS: &str = "tools";
@@ -53,36 +53,32 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
             Finding::good(SANDBOX, "snapshots", joining.to_string()),
         ];
     }
+    let insists = settings.sandbox.require == Require::Full;
+    // Without the core no fork's build is run, which nobody asked for who did not write "none".
+    let missing = |name: &str, core: bool, why: String, fix: String| match insists || core {
+        true => Finding::fault(SANDBOX, name, why, fix),
+        false => Finding::warning(SANDBOX, name, why, fix),
+    };
     let layers = match confine::probe(exe, &dir).await {
-        Ok(layers) => layers,
+        Ok(layers) => Layers { cgroup: confine::look_for_cgroup(), ..layers },
         Err(error) => {
             let fix = format!("let this user write {}", dir.display());
-            return vec![Finding::warning(SANDBOX, "layers", format!("could not be tried: {error}"), fix)];
+            return vec![missing("layers", true, format!("could not be tried: {error}"), fix)];
         }
     };
-    let mut fixes = layers.fixes().into_iter();
-    let mut told = |name: &str, layer: Result<String, String>| match layer {
-        Ok(detail) => Finding::good(SANDBOX, name, detail),
-        // Each sentence begins with why, which stands here already; one fault may explain several layers.
-        Err(why) => match fixes.next() {
-            Some(fix) => {
-                let told = format!("({why}): ");
-                let fix = fix.split_once(&told).map_or(fix.as_str(), |(_, fix)| fix).to_owned();
-                Finding::warning(SANDBOX, name, why, fix)
+    let mut findings: Vec<Finding> = layers
+        .table()
+        .into_iter()
+        .map(|Layer { name, state, fix, core }| match state {
+            Ok(detail) => Finding::good(SANDBOX, name, detail),
+            Err(why) => {
+                let why = if core { format!("{why}; no fork's build is run") } else { why };
+                missing(name, core, why, fix.unwrap_or_else(|| "mend the layer above first".to_owned()))
             }
-            None => Finding::warning(SANDBOX, name, why, "mend the layer above first"),
-        },
-    };
-    let there = |layer: &Result<(), confine::Missing>, what: &str| {
-        layer.as_ref().map(|()| what.to_owned()).map_err(ToString::to_string)
-    };
-    vec![
-        told("namespaces", there(&layers.userns, "user, mount and process namespaces")),
-        told("bubblewrap", layers.bubblewrap.as_ref().cloned().map_err(ToString::to_string)),
-        told("overlay", there(&layers.overlay, "sources are stacked, not copied")),
-        told("network", there(&layers.netns, "bundles have no network unless they are given it")),
-        Finding::good(SANDBOX, "snapshots", layers.joining().to_string()),
-    ]
+        })
+        .collect();
+    findings.push(Finding::good(SANDBOX, "snapshots", layers.joining().to_string()));
+    findings
 }
 
 /// Space and files where builds would run.

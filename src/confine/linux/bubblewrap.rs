@@ -10,12 +10,11 @@ pub const BUILD_UID: u32 = 1000;
 /// The host name that steps see.
 pub const HOST_NAME: &str = "hookmill";
 
-/// What bubblewrap reads from the descriptor of `--args`, each followed by a NUL. Here and not in its argument list
-/// because that list is for everybody to read; and the environment not in bubblewrap's own, because a repository's
-/// `LD_PRELOAD` would then load into bubblewrap before there is a fence.
+/// What bubblewrap reads from the descriptor of `--args`, each followed by a NUL. Of the command it says only where it
+/// runs: command and environment go to the launcher ([`Job`](super::launch::Job)).
 ///
-/// The command itself follows on the argument list: bubblewrap takes none from `--args`.
-pub fn options(command: &StepCommand, netns: Netns) -> Vec<u8> {
+/// Of `/proc`, `covered` can't be written, each folder or file by its path.
+pub fn options(command: &StepCommand, netns: Netns, covered: &[&str]) -> Vec<u8> {
     let mut options = Options(Vec::with_capacity(4096));
     options.add(["--unshare-all"]);
     // A network with a door is made before bubblewrap starts.
@@ -27,20 +26,36 @@ pub fn options(command: &StepCommand, netns: Netns) -> Vec<u8> {
     options.add(["--hostname", HOST_NAME, "--die-with-parent", "--new-session"]);
     // Devices too: the holder made a /dev, and forbade them on every other mount.
     options.add(["--dev-bind", "/", "/", "--proc", "/proc", "--clearenv"]);
-    for (name, value) in &command.env {
-        options.add(["--setenv", name, value]);
+    for path in covered {
+        options.add(["--ro-bind", path, path]);
     }
     options.add(["--chdir", &inside(&command.dir)]);
     options.0
 }
 
+/// The descriptors that bubblewrap and the launcher are given.
+#[derive(Debug, Clone, Copy)]
+pub struct Descriptors {
+    /// The [`options`].
+    pub options: i32,
+    /// Where bubblewrap writes its [`Status`].
+    pub status: i32,
+    /// This binary: the step's root need not have it.
+    pub launcher: i32,
+    /// The launcher's [`Job`](super::launch::Job).
+    pub job: i32,
+    /// Where the launcher writes why it starts nothing.
+    pub refusal: i32,
+}
+
 /// The argument list of bubblewrap itself.
-pub fn arguments(options_fd: i32, status_fd: i32, command: &StepCommand) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> =
-        vec!["--args".into(), options_fd.to_string().into(), "--json-status-fd".into(), status_fd.to_string().into()];
-    arguments.push("--".into());
-    arguments.extend(command.argv.iter().map(Into::into));
-    arguments
+pub fn arguments(fds: Descriptors) -> Vec<OsString> {
+    let Descriptors { options, status, launcher, job, refusal } = fds;
+    let launcher = format!("/proc/self/fd/{launcher}");
+    let [options, status, job, refusal] = [options, status, job, refusal].map(|fd| fd.to_string());
+    let words =
+        ["--args", &options, "--json-status-fd", &status, "--", &launcher, "internal", "launch", &job, &refusal];
+    words.map(OsString::from).into()
 }
 
 fn inside(dir: &str) -> String {
@@ -92,7 +107,7 @@ mod tests {
     use super::super::wire::Netns;
     use std::collections::BTreeMap;
 
-    use super::{Status, arguments, options};
+    use super::{Descriptors, Status, arguments, options};
     use crate::domain::spec::{Network, StepCommand};
 
     fn command(dir: &str) -> StepCommand {
@@ -102,27 +117,30 @@ mod tests {
             dir: dir.into(),
             network: Network::Closed,
             processes: 512,
+            memory: 4 << 30,
         }
     }
 
     #[test]
     fn the_argument_list_names_no_environment() {
-        let arguments = arguments(5, 6, &command("."));
-        assert_eq!(arguments, ["--args", "5", "--json-status-fd", "6", "--", "npm", "ci"]);
+        let arguments = arguments(Descriptors { options: 5, status: 6, launcher: 7, job: 8, refusal: 9 });
+        let words = "--args 5 --json-status-fd 6 -- /proc/self/fd/7 internal launch 8 9";
+        assert_eq!(arguments, words.split(' ').collect::<Vec<_>>());
     }
 
     #[test]
     fn options_close_what_they_should() {
         let words = |netns, dir| -> Vec<String> {
-            let options = options(&command(dir), netns);
+            let options = options(&command(dir), netns, &["/proc/sys"]);
             let text = String::from_utf8(options).expect("text");
             text.strip_suffix('\0').expect("ended").split('\0').map(str::to_owned).collect()
         };
         let closed = words(Netns::Own, ".");
         assert!(!closed.contains(&"--share-net".to_owned()));
         assert!(closed.ends_with(&["--chdir", "/build"].map(str::to_owned)));
-        assert!(closed.windows(3).any(|window| window == ["--setenv", "TOKEN", "secret value"]));
+        assert!(!closed.iter().any(|word| word.contains("TOKEN")), "{closed:?}");
         assert!(closed.windows(3).any(|window| window == ["--dev-bind", "/", "/"]));
+        assert!(closed.windows(3).any(|window| window == ["--ro-bind", "/proc/sys", "/proc/sys"]));
         let open = words(Netns::Host, "client");
         assert!(open.contains(&"--share-net".to_owned()));
         assert!(open.ends_with(&["--chdir", "/build/client"].map(str::to_owned)));

@@ -16,11 +16,12 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::wire::{self, Inbox, Netns, Reply, Request, StepId};
-use crate::confine::{DOORS, HolderError, Layers, Mode};
+use super::cgroup::Leaf;
+use super::wire::{self, Inbox, Netns, Reply, Request, StepId, Terms};
+use crate::confine::{Cgroup, DOORS, HolderError, Layers, Mode};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::View;
-use crate::process::{Domain, Exit, Running, output_pipe};
+use crate::process::{Bound, Domain, Exit, Running, output_pipe};
 
 /// A holder that was told to go has this long before it is killed.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
@@ -30,10 +31,20 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Holder {
     mode: Mode,
+    /// What every step is put under. The trial of a host takes away what fails.
+    pub(super) walls: Walls,
+    cgroup: Option<Cgroup>,
     pid: Option<u32>,
     line: mpsc::UnboundedSender<Order>,
     next: AtomicU64,
     ended: JoinHandle<()>,
+}
+
+/// The second walls, which the launcher builds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walls {
+    pub(super) landlock: bool,
+    pub(super) seccomp: bool,
 }
 
 /// What the conversation's task is asked to send, and who waits for the answer.
@@ -46,8 +57,9 @@ enum Order {
         command: Box<StepCommand>,
         netns: Netns,
         doors: Vec<SocketAddr>,
+        terms: Terms,
         id: StepId,
-        /// Its output's write end, and the socket for its doors'.
+        /// Its output's write end, the socket for its doors', and the entry of its control group.
         fds: Vec<OwnedFd>,
         waiting: Waiting,
     },
@@ -61,6 +73,17 @@ enum Order {
 struct Waiting {
     started: Option<oneshot::Sender<Result<(), String>>>,
     exit: oneshot::Sender<Exit>,
+    leaf: Option<Arc<Leaf>>,
+}
+
+impl Waiting {
+    /// How the step ended, whoever counted. A step that passed has met no bound that mattered.
+    fn tell(self, status: Option<i32>, over: Option<Bound>) {
+        let exit = status.map_or(Exit::NotStarted, Exit::from_passed_on);
+        let met = || self.leaf.as_ref().and_then(|leaf| leaf.passed()).filter(|_| status.is_some_and(|code| code != 0));
+        // A receiver that is gone gave up waiting.
+        let _ = self.exit.send(over.or_else(met).map_or(exit, Exit::Over));
+    }
 }
 
 impl Holder {
@@ -90,7 +113,10 @@ impl Holder {
         let pid = child.id();
         let (line, orders) = mpsc::unbounded_channel();
         let conversation = Conversation::new(UnixStream::from_std(ours)?, child);
-        let holder = Holder { mode, pid, line, next: AtomicU64::new(1), ended: tokio::spawn(conversation.run(orders)) };
+        let ended = tokio::spawn(conversation.run(orders));
+        let walls = Walls { landlock: layers.landlock.is_ok(), seccomp: layers.seccomp.is_ok() };
+        let cgroup = layers.cgroup.clone().ok();
+        let holder = Holder { mode, walls, cgroup, pid, line, next: AtomicU64::new(1), ended };
         holder.ask(Order::Greet).await?;
         Ok(holder)
     }
@@ -168,18 +194,38 @@ impl Holder {
         let (exit, has_exited) = oneshot::channel();
         // When the holder is gone, the kernel has already killed the step.
         let exiting = async { has_exited.await.unwrap_or(Exit::Signal(9)) };
-        let domain = StepDomain { id, line: self.line.clone() };
+        let (leaf, entry) = self.leaf(command)?.unzip();
+        let leaf = leaf.map(Arc::new);
+        let domain = StepDomain { id, line: self.line.clone(), leaf: leaf.clone() };
         let running = Running::new(read, Box::pin(exiting), Box::new(domain))?;
-        let waiting = Waiting { started: Some(started), exit };
+        let waiting = Waiting { started: Some(started), exit, leaf };
+        let terms = self.terms(command);
         let command_of_step = Box::new(command.clone());
-        let fds = std::iter::once(output).chain(door).collect();
+        let fds = std::iter::once(output).chain(door).chain(entry).collect();
         self.line
-            .send(Order::Start { command: command_of_step, netns, doors: doors.to_vec(), id, fds, waiting })
+            .send(Order::Start { command: command_of_step, netns, doors: doors.to_vec(), terms, id, fds, waiting })
             .map_err(|_| HolderError::Lost)?;
         match has_started.await {
             Ok(Ok(())) => Ok(running),
             Ok(Err(why)) => Err(HolderError::Start { program: command.argv.first().cloned().unwrap_or_default(), why }),
             Err(_) => Err(HolderError::Lost),
+        }
+    }
+
+    fn leaf(&self, command: &StepCommand) -> Result<Option<(Leaf, OwnedFd)>, HolderError> {
+        let made = self.cgroup.as_ref().map(|group| Leaf::make(group, command.memory, command.processes));
+        made.transpose().map_err(|error| HolderError::Refused(format!("make the step's control group: {error}")))
+    }
+
+    /// What the kernel does not count in a control group, the holder does.
+    fn terms(&self, command: &StepCommand) -> Terms {
+        let counts = |what: fn(&Cgroup) -> bool| self.cgroup.as_ref().is_some_and(what);
+        Terms {
+            landlock: self.walls.landlock,
+            seccomp: self.walls.seccomp,
+            cgroup: self.cgroup.is_some(),
+            memory: (!counts(|group| group.memory)).then_some(command.memory),
+            processes: (!counts(|group| group.pids)).then_some(command.processes),
         }
     }
 
@@ -221,6 +267,7 @@ impl Drop for Holder {
 struct StepDomain {
     id: StepId,
     line: mpsc::UnboundedSender<Order>,
+    leaf: Option<Arc<Leaf>>,
 }
 
 impl Domain for StepDomain {
@@ -231,6 +278,9 @@ impl Domain for StepDomain {
 
     fn kill(&self) {
         let _ = self.line.send(Order::Kill(self.id));
+        if let Some(leaf) = &self.leaf {
+            leaf.kill();
+        }
     }
 }
 
@@ -298,9 +348,9 @@ impl Conversation {
                 self.asked = Some(answer);
                 self.send(&Request::Mount(*view), Vec::new()).await
             }
-            Order::Start { command, netns, doors, id, fds, waiting } => {
+            Order::Start { command, netns, doors, terms, id, fds, waiting } => {
                 self.steps.insert(id, waiting);
-                self.send(&Request::Start { id, command: *command, netns, doors }, fds).await
+                self.send(&Request::Start { id, command: *command, netns, doors, terms }, fds).await
             }
             Order::Terminate(id) => self.send(&Request::Terminate(id), Vec::new()).await,
             Order::Kill(id) => self.send(&Request::Kill(id), Vec::new()).await,
@@ -356,9 +406,9 @@ impl Conversation {
                     let _ = started.send(Err(why));
                 }
             }
-            Reply::Exited { id, status } => {
+            Reply::Exited { id, status, over } => {
                 if let Some(step) = self.steps.remove(&id) {
-                    let _ = step.exit.send(status.map_or(Exit::NotStarted, Exit::from_passed_on));
+                    step.tell(status, over);
                 }
             }
         }

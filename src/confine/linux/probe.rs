@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::holder::Holder;
+use super::launch;
 use crate::confine::{HolderError, Layers, Missing};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::{Stack, View};
@@ -30,16 +31,21 @@ async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
         // Assumed until it is tried; a holder without it could not be asked for namespaces.
         bubblewrap: Ok(String::new()),
         netns: Ok(()),
+        landlock: landlock(),
+        seccomp: seccomp(),
+        // Nothing is taken for a trial.
+        cgroup: Err(Missing("none was asked for".into())),
+        insisted: false,
         files: tree::FileSystem::default(),
     };
-    let holder = match Holder::start_early(exe, &layers).await {
+    let mut holder = match Holder::start_early(exe, &layers).await {
         Ok(holder) => holder,
         Err(error) => {
             return Ok(Layers { userns: Err(why(&error)), ..Layers::none("not tried without user namespaces") });
         }
     };
     layers.bubblewrap = version().await;
-    let holder = match holder.mount(&trial.view).await {
+    holder = match holder.mount(&trial.view).await {
         Ok(()) => holder,
         Err(error) => {
             layers.overlay = Err(why(&error));
@@ -52,7 +58,7 @@ async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
         }
     };
     if layers.bubblewrap.is_ok() {
-        try_steps(&holder, &mut layers, &trial.view).await;
+        try_steps(&mut holder, &mut layers, &trial.view).await;
     }
     holder.close().await;
     Ok(layers)
@@ -61,9 +67,20 @@ async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
 /// The file that the trial's step writes.
 const WRITTEN: &str = "written";
 
-/// A step with a network of its own and, if that fails, one without.
-async fn try_steps(holder: &Holder, layers: &mut Layers, view: &View) {
-    layers.netns = writes(holder, Network::Closed).await;
+/// A step with a network of its own and, if that fails, one without. A second wall that the launcher can't build is
+/// left out: what is told as there is then insisted on with every step.
+async fn try_steps(holder: &mut Holder, layers: &mut Layers, view: &View) {
+    layers.netns = loop {
+        match writes(holder, Network::Closed).await {
+            Err(why) if holder.walls.landlock && why.0.contains(launch::LANDLOCK) => {
+                (layers.landlock, holder.walls.landlock) = (Err(why), false);
+            }
+            Err(why) if holder.walls.seccomp && why.0.contains(launch::SECCOMP) => {
+                (layers.seccomp, holder.walls.seccomp) = (Err(why), false);
+            }
+            done => break done,
+        }
+    };
     if layers.netns.is_err()
         && let Err(missing) = writes(holder, Network::Open).await
     {
@@ -80,6 +97,7 @@ async fn writes(holder: &Holder, network: Network) -> Result<(), Missing> {
         dir: ".".into(),
         network,
         processes: 512,
+        memory: 4 << 30,
     };
     let mut running = holder.start(&command).await.map_err(|error| why(&error))?;
     let (mut said, mut how) = (Vec::new(), Exit::NotStarted);
@@ -94,6 +112,26 @@ async fn writes(holder: &Holder, network: Network) -> Result<(), Missing> {
         Exit::Code(0) => Ok(()),
         how => Err(Missing(format!("{how}: {}", String::from_utf8_lossy(&said).trim()))),
     }
+}
+
+/// The kernel's version of Landlock's interface. The first can't rename from one directory into another, which every
+/// package manager does.
+fn landlock() -> Result<u32, Missing> {
+    // SAFETY: asked for its version, the call reads and writes nothing.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, 1u32) };
+    match version {
+        ..0 => Err(Missing(format!("the kernel refuses it: {}", io::Error::last_os_error()))),
+        0 | 1 => Err(Missing(format!("its version here is {version}, and steps need 2"))),
+        version => Ok(u32::try_from(version).unwrap_or(u32::MAX)),
+    }
+}
+
+/// Whether the kernel takes filters that refuse with an error.
+fn seccomp() -> Result<(), Missing> {
+    let action = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the call reads one number and changes nothing.
+    let known = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0u32, &raw const action) };
+    if known == 0 { Ok(()) } else { Err(Missing(format!("the kernel refuses it: {}", io::Error::last_os_error()))) }
 }
 
 /// bubblewrap's version, if there is one on the agent's own `PATH`.

@@ -1,7 +1,7 @@
 //! What the agent and a holder say to each other: JSON after its length (u32, little endian), over a socket pair.
 //!
-//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (`SCM_RIGHTS`), and behind it
-//! the socket over which a step with doors sends the sockets that it listens on.
+//! The write end of a step's output pipe travels beside the bytes of its [`Request::Start`] (`SCM_RIGHTS`), behind it
+//! the socket over which a step with doors sends the sockets that it listens on, and last the file of its control group.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
+use crate::process::Bound;
 
 /// Longer messages are a fault of ours, not of a step: an environment of 4 MiB can't be passed to exec(2).
 const LONGEST: usize = 4 * 1024 * 1024;
@@ -40,6 +41,21 @@ pub enum Netns {
     Door,
 }
 
+/// What the holder does for a step beside starting it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The step's first process is put under Landlock, or not started.
+    pub landlock: bool,
+    /// Under the seccomp filters too.
+    pub seccomp: bool,
+    /// It starts in a control group: the descriptor of that one's `cgroup.procs` comes along.
+    pub cgroup: bool,
+    /// Bytes of memory that no control group counts: the holder does, and ends the step beyond.
+    pub memory: Option<u64>,
+    /// The same for processes and threads.
+    pub processes: Option<u64>,
+}
+
 /// From the agent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +72,8 @@ pub enum Request {
         netns: Netns,
         /// Where else a socket is to listen in a network with a door.
         doors: Vec<SocketAddr>,
+        /// What else is done for it.
+        terms: Terms,
     },
     /// SIGTERM to the step.
     Terminate(StepId),
@@ -86,8 +104,10 @@ pub enum Reply {
     Exited {
         /// Which one.
         id: StepId,
-        /// The status; `None` when bubblewrap could not build the fence.
+        /// The status; `None` when the fence could not be built.
         status: Option<i32>,
+        /// The bound that it passed, where the holder counted.
+        over: Option<Bound>,
     },
 }
 

@@ -34,6 +34,8 @@ impl Accepted {
 pub enum Scope {
     /// Nobody answered, or somebody who is not the forge's API: whatever is sent there now fares the same.
     Forge,
+    /// The same, and it was not even sent: nobody can act on it later.
+    Unheard,
     /// The API failed at this request, which says little of others: Gitea answers 500 for an unknown commit.
     Request,
 }
@@ -76,6 +78,14 @@ impl PostError {
     /// The forge's API did not speak at all.
     pub(super) fn away(why: String) -> Self {
         PostError::Retry { after: None, scope: Scope::Forge, why }
+    }
+
+    /// The same of a request that never left.
+    pub(super) fn unheard(mut self) -> Self {
+        if let PostError::Retry { scope, .. } = &mut self {
+            *scope = Scope::Unheard;
+        }
+        self
     }
 
     /// The same without the token, should the forge have echoed it.
@@ -258,7 +268,7 @@ mod tests {
             let got = match judge(status, &headers(pairs), body, now) {
                 Ok(()) => Nothing,
                 Err(PostError::Retry { after: Some(after), .. }) => RetryAfter(after.as_secs()),
-                Err(PostError::Retry { after: None, scope: Scope::Forge, .. }) => Retry,
+                Err(PostError::Retry { after: None, scope: Scope::Forge | Scope::Unheard, .. }) => Retry,
                 Err(PostError::Retry { after: None, scope: Scope::Request, .. }) => RetryThisOne,
                 Err(PostError::Unauthorized { .. }) => Stop,
                 Err(PostError::Refused { .. }) => Refuse,

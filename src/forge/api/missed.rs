@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::pulls::next;
-use super::{Client, LIST, PostError, Question, authorization, below, of_repo, parsed};
+use super::{Client, LIST, Path, Place, PostError, Question, authorization, parsed};
 use crate::config::server::{Forge, ForgeKind};
 use crate::domain::event::Heard;
 use crate::domain::repo::RepoPath;
@@ -67,9 +67,9 @@ impl Client {
     /// # Errors
     /// As for statuses; [`PostError::Refused`] with 403 or 404 where the token may not read hooks.
     pub fn hook(&self, forge: &Forge, repo: &RepoPath, address: &str) -> Result<Option<u64>, PostError> {
-        let path = of_repo(repo, &["hooks"]);
+        let place = Place::in_repo(Path::Hooks, repo, &[]);
         let query = [("per_page", "100")];
-        let (_, body) = self.read(forge, &Question { path: &path, query: &query, unless: None, most: LIST })?;
+        let (_, body) = self.read(forge, &Question { place: &place, query: &query, unless: None, most: LIST })?;
         let hooks: Vec<Hook> = parsed("list of hooks", &body)?;
         let plain = |url: &str| url.trim_end_matches('/').to_lowercase();
         Ok(hooks.into_iter().find(|hook| plain(&hook.config.url) == plain(address)).map(|hook| hook.id))
@@ -87,13 +87,13 @@ impl Client {
         since: Timestamp,
     ) -> Result<Vec<Attempt>, PostError> {
         let hook = hook.to_string();
-        let path = of_repo(repo, &["hooks", &hook, "deliveries"]);
+        let place = Place::in_repo(Path::Deliveries, repo, &[&hook]);
         let (mut all, mut cursor) = (Vec::new(), None::<String>);
         for _ in 0..PAGES {
             let mut query = vec![("per_page", "100")];
             query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let (headers, body) =
-                self.read(forge, &Question { path: &path, query: &query, unless: None, most: LIST })?;
+                self.read(forge, &Question { place: &place, query: &query, unless: None, most: LIST })?;
             let page: Vec<Attempt> = parsed("list of deliveries", &body)?;
             let is_last = page.last().is_none_or(|oldest| oldest.delivered_at < since);
             all.extend(page.into_iter().filter(|attempt| attempt.delivered_at >= since));
@@ -117,9 +117,9 @@ impl Client {
         attempt: &Attempt,
     ) -> Result<Option<Heard>, PostError> {
         let (hook, id) = (hook.to_string(), attempt.id.to_string());
-        let path = of_repo(repo, &["hooks", &hook, "deliveries", &id]);
+        let place = Place::in_repo(Path::Delivery, repo, &[&hook, &id]);
         // A payload has up to 25 MB; one that is larger than a list is left to the comparison of heads.
-        let (_, body) = self.read(forge, &Question { path: &path, query: &[], unless: None, most: LIST })?;
+        let (_, body) = self.read(forge, &Question { place: &place, query: &[], unless: None, most: LIST })?;
         let detail: Detail = parsed("delivery", &body)?;
         Ok(github::read(&attempt.event, detail.request.payload.to_string().as_bytes()).ok())
     }
@@ -131,8 +131,8 @@ impl Client {
     pub fn send_again(&self, forge: &Forge, repo: &RepoPath, hook: u64, attempt: &Attempt) -> Result<(), PostError> {
         let (token, headers) = authorization(forge)?;
         let (hook, id) = (hook.to_string(), attempt.id.to_string());
-        let url = below(forge, &of_repo(repo, &["hooks", &hook, "deliveries", &id, "attempts"]));
-        self.post(url, &headers, b"").map(drop).map_err(|error| error.without(token))
+        let place = Place::in_repo(Path::Attempts, repo, &[&hook, &id]);
+        self.post(forge, &place, &headers, b"").map(drop).map_err(|error| error.without(token))
     }
 }
 

@@ -6,7 +6,7 @@
 use http::{HeaderMap, header};
 use serde::Deserialize;
 
-use super::{Client, LIST, PostError, Question, of_repo, parsed};
+use super::{Client, LIST, Path, Place, PostError, Question, parsed};
 use crate::config::server::{Forge, ForgeKind};
 use crate::domain::event::PullRequest;
 use crate::domain::repo::{CommitId, RepoPath};
@@ -57,7 +57,7 @@ impl Client {
             let mut query = vec![("state", "open"), ("sort", sort), size, ("page", &page)];
             query.extend(direction);
             let unless = tag.filter(|_| page == "1");
-            let asked = Question { path: &of_repo(repo, &["pulls"]), query: &query, unless, most: LIST };
+            let asked = Question { place: &Place::in_repo(Path::Pulls, repo, &[]), query: &query, unless, most: LIST };
             let (headers, body) = match self.read(forge, &asked) {
                 Err(PostError::Refused { status: 304, .. }) => return Ok(None),
                 answer => answer?,
@@ -65,7 +65,7 @@ impl Client {
             let listed: Vec<wire::PullRequest> = parsed("list of pull requests", &body)?;
             let more = !listed.is_empty() && has_next(&headers);
             // One whose names git forbids can't be built; its delivery would be answered so.
-            pulls.open.extend(listed.into_iter().filter_map(|pull| pull.needs_build().ok()));
+            pulls.open.extend(listed.into_iter().filter_map(|pull| pull.needs_build(true).ok()));
             if !more {
                 let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
                 pulls.tag = tag.filter(|_| page == "1").map(str::to_owned);
@@ -81,8 +81,8 @@ impl Client {
     /// As for statuses.
     pub fn is_open(&self, forge: &Forge, repo: &RepoPath, number: u64) -> Result<bool, PostError> {
         let number = number.to_string();
-        let path = of_repo(repo, &["pulls", &number]);
-        match self.read(forge, &Question { path: &path, query: &[], unless: None, most: LIST }) {
+        let place = Place::in_repo(Path::Pull, repo, &[&number]);
+        match self.read(forge, &Question { place: &place, query: &[], unless: None, most: LIST }) {
             Ok((_, body)) => Ok(parsed::<One>("pull request", &body)?.state == "open"),
             Err(PostError::Refused { status: 404, .. }) => Ok(false),
             Err(error) => Err(error),
@@ -94,11 +94,8 @@ impl Client {
     /// # Errors
     /// As for statuses.
     pub fn commit(&self, forge: &Forge, repo: &RepoPath, commit: &CommitId) -> Result<Commit, PostError> {
-        let path = match forge.kind {
-            ForgeKind::Github => of_repo(repo, &["commits", commit.as_str()]),
-            ForgeKind::Gitea | ForgeKind::Forgejo => of_repo(repo, &["git", "commits", commit.as_str()]),
-        };
-        let (_, body) = self.read(forge, &Question { path: &path, query: &[], unless: None, most: LIST })?;
+        let place = Place::in_repo(Path::Commit, repo, &[commit.as_str()]);
+        let (_, body) = self.read(forge, &Question { place: &place, query: &[], unless: None, most: LIST })?;
         let (skip_ci, title, author) = parsed::<wire::ListedCommit>("commit", &body)?.words();
         Ok(Commit { skip_ci, title, author })
     }

@@ -247,8 +247,33 @@ fn a_forge_that_is_away_is_asked_again() {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
     let url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
     let error = post(ForgeKind::Github, url, &Network::default()).expect_err("nobody listens");
-    assert!(matches!(error, PostError::Retry { after: None, .. }), "{error:?}");
+    assert!(matches!(error, PostError::Retry { after: None, scope: Scope::Unheard, .. }), "{error:?}");
     assert!(error.to_string().starts_with("127.0.0.1 can't be reached: "), "{error}");
+}
+
+#[test]
+fn what_surely_never_left_is_told_from_what_may_be_acted_on() {
+    let check = |what: &str, url: &str, network: &Network, expected: Scope| {
+        let error = post(ForgeKind::Gitea, url.parse().expect("a URL"), network).expect_err(what);
+        assert!(matches!(error, PostError::Retry { scope, .. } if scope == expected), "{what}: {error:?}");
+    };
+    let plain = Network::default();
+    // No name of this kind is ever given to anybody (RFC 6761).
+    check("no such host", "http://forge.invalid/api/v1", &plain, Scope::Unheard);
+    let (url, _requests) = forge_that_answers(vec![created()]);
+    check("no TLS", &url.as_str().replace("http:", "https:"), &plain, Scope::Unheard);
+    let proxied = Network { proxy: Some("http://127.0.0.1:1".to_owned()), ..Network::default() };
+    check("no proxy", "http://forge.invalid/api/v1", &proxied, Scope::Unheard);
+    // Read, and the connection is gone: nobody knows whether it was acted on.
+    let (url, _requests) = forge_that_answers(vec![String::new()]);
+    check("no answer", url.as_str(), &plain, Scope::Forge);
+    let (url, _requests) = forge_that_answers(vec![answer("502 Bad Gateway", "")]);
+    check("no answer behind a gateway", url.as_str(), &plain, Scope::Forge);
+    // The first request was answered, so the one that counts is the second.
+    let gone = answer("307 Temporary Redirect\r\nConnection: close\r\nLocation: /again", "");
+    let (url, requests) = forge_that_answers(vec![gone]);
+    check("moved, and gone", url.as_str(), &plain, Scope::Unheard);
+    assert_eq!(requests.iter().count(), 1);
 }
 
 #[test]
@@ -299,7 +324,8 @@ fn a_forge_with_a_certificate_of_its_own_is_trusted_by_ca_file_only() {
     });
 
     let error = post(ForgeKind::Gitea, url.clone(), &Network::default()).expect_err("nobody vouches for it");
-    assert!(matches!(error, PostError::Retry { .. }) && error.to_string().contains("certificate"), "{error}");
+    assert!(matches!(error, PostError::Retry { scope: Scope::Unheard, .. }), "{error:?}");
+    assert!(error.to_string().contains("certificate"), "{error}");
     assert!(requests.try_recv().is_err(), "no token left");
     let trusting = Network { ca_file: Some(folder.join("loopback.pem")), ..Network::default() };
     post(ForgeKind::Gitea, url.clone(), &trusting).expect("trusted");

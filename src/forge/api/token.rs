@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use serde::Deserialize;
 
-use super::{Client, PostError, of_repo};
+use super::{Client, Path, Place, PostError};
 use crate::config::server::{Forge, ForgeKind};
 use crate::domain::repo::RepoPath;
 
@@ -57,7 +57,7 @@ impl Client {
     /// # Errors
     /// [`PostError::Unauthorized`] for a token that is wrong, revoked or expired; else as for statuses.
     pub fn token(&self, forge: &Forge) -> Result<Known, PostError> {
-        match self.get(forge, &["user"]) {
+        match self.get(forge, &Place::of(Path::User)) {
             Ok((headers, body)) => Ok(known(&headers, &body)),
             // Gitea's scoped tokens, and GitHub's for an App, may be forbidden to read their own account.
             Err(PostError::Refused { status: 403, .. }) => Ok(Known::default()),
@@ -70,7 +70,7 @@ impl Client {
     /// # Errors
     /// As for statuses; a repository that the token does not see is an answer.
     pub fn rights(&self, forge: &Forge, repo: &RepoPath) -> Result<Rights, PostError> {
-        match self.get(forge, &of_repo(repo, &[])) {
+        match self.get(forge, &Place::in_repo(Path::Repository, repo, &[])) {
             Ok((_, body)) => Ok(rights(&body)),
             Err(PostError::Refused { status: 403 | 404, .. }) => Ok(Rights { read: false, write: false }),
             Err(error) => Err(error),

@@ -4,8 +4,6 @@
 //! and the supervisor ends the step: an ordinary step leaves nothing. A hostile one can kill its supervisor first,
 //! since both are the same user; that is what the fence is for.
 
-use std::collections::HashMap;
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -21,10 +19,13 @@ use rustix::process::{
 };
 
 use super::close_inherited;
-use super::serve::StepNet;
-use super::serve::{Launch, Signalled};
+use super::fenced::enter_before;
+use super::processes::Processes;
+use super::serve::{Given, Launch, Signalled, StepNet};
+use crate::confine::wire::Terms;
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
+use crate::process::Bound;
 
 /// To the supervisor: ask the step to end.
 const TERMINATE: u8 = b'T';
@@ -32,6 +33,10 @@ const TERMINATE: u8 = b'T';
 const KILL: u8 = b'K';
 /// From the supervisor: the step was started. Anything else is why not.
 const STARTED: u8 = b'+';
+/// From the supervisor, at the end: the step passed this bound.
+const OVER: [(u8, Bound); 2] = [(b'M', Bound::Memory), (b'P', Bound::Processes)];
+/// How often it looks what the step takes. Each look reads every process of the machine.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
 /// Starts steps in the joined tree itself.
 #[derive(Default)]
@@ -47,20 +52,20 @@ impl Launch for Launcher {
         Ok(())
     }
 
-    fn start(&mut self, command: &StepCommand, _net: StepNet, output: OwnedFd) -> io::Result<Supervised> {
+    fn start(&mut self, command: &StepCommand, _net: StepNet, given: Given) -> io::Result<Supervised> {
         let tree = self.tree.as_ref().ok_or_else(|| io::Error::other("no view was given"))?;
         let (ours, theirs) = UnixStream::pair()?;
         // SAFETY: the holder has one thread, so no lock can be held by another one for ever.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
-                let code = supervise(command, tree, output, theirs);
+                let code = supervise(command, tree, given, theirs);
                 // Nothing of the holder that this process is a copy of may run on the way out.
                 // SAFETY: _exit(2) can be called anywhere.
                 unsafe { libc::_exit(code) }
             }
             pid => {
-                drop((theirs, output));
+                drop((theirs, given));
                 begun(pid, ours)
             }
         }
@@ -102,13 +107,26 @@ impl Signalled for Supervised {
     fn status(&mut self, of_process: i32) -> Option<i32> {
         Some(of_process)
     }
+
+    fn is_counted_here(&self) -> bool {
+        false
+    }
+
+    fn over(&mut self) -> Option<Bound> {
+        let mut word = [0];
+        // It has ended: what it had to say is there.
+        let read = self.line.read(&mut word).ok()?;
+        OVER.into_iter().find(|(byte, _)| word[..read] == [*byte]).map(|(_, bound)| bound)
+    }
 }
 
 /// The life of a supervisor: gives its exit status, which passes on the step's.
-fn supervise(command: &StepCommand, tree: &Path, output: OwnedFd, mut line: UnixStream) -> i32 {
-    close_inherited(&[output.as_fd(), line.as_fd()]);
+fn supervise(command: &StepCommand, tree: &Path, given: Given, mut line: UnixStream) -> i32 {
+    let Given { terms, output, cgroup } = given;
+    let kept = [Some(output.as_fd()), Some(line.as_fd()), cgroup.as_ref().map(AsFd::as_fd)];
+    close_inherited(&kept.into_iter().flatten().collect::<Vec<_>>());
     let begun = set_child_subreaper(Some(getpid())).map_err(io::Error::from).and_then(|()| {
-        let main = start(command, tree, output)?;
+        let main = start(command, tree, output, cgroup)?;
         Ok((main, pidfd_open(main, PidfdFlags::empty())?))
     });
     let (main, watch) = match begun {
@@ -120,14 +138,18 @@ fn supervise(command: &StepCommand, tree: &Path, output: OwnedFd, mut line: Unix
         }
     };
     let told = line.write_all(&[STARTED]);
-    let status = if told.is_ok() { attend(main, &watch, &mut line) } else { None };
+    let status = if told.is_ok() { attend(main, &watch, &mut line, &terms) } else { None };
     let at_the_end = end_all(main);
     status.or(at_the_end).unwrap_or(128 + Signal::KILL.as_raw())
 }
 
-fn start(command: &StepCommand, tree: &Path, output: OwnedFd) -> io::Result<Pid> {
+fn start(command: &StepCommand, tree: &Path, output: OwnedFd, cgroup: Option<OwnedFd>) -> io::Result<Pid> {
     let (program, args) = command.argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let child = Command::new(program)
+    let mut child = Command::new(program);
+    if let Some(entry) = cgroup {
+        enter_before(&mut child, entry);
+    }
+    let child = child
         .args(args)
         .env_clear()
         .envs(&command.env)
@@ -140,12 +162,19 @@ fn start(command: &StepCommand, tree: &Path, output: OwnedFd) -> io::Result<Pid>
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("a process without an id"))
 }
 
-/// Until the step's first process ends (its status) or the holder wants it ended or is gone (`None`).
-fn attend(main: Pid, watch: &OwnedFd, line: &mut UnixStream) -> Option<i32> {
-    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// Until the step's first process ends (its status), the step passes a bound, or the holder wants it ended or is gone (`None`).
+fn attend(main: Pid, watch: &OwnedFd, line: &mut UnixStream, terms: &Terms) -> Option<i32> {
     loop {
         let mut fds = [watch.as_fd(), line.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        match poll(&mut fds, Some(&second)) {
+        match poll(&mut fds, Some(&LOOK_EVERY)) {
+            Ok(0) => {
+                let over = Processes::look().used_by(getpid()).over(terms);
+                if let Some((word, _)) = OVER.into_iter().find(|(_, bound)| over == Some(*bound)) {
+                    // A holder that is gone needs no word.
+                    let _ = line.write_all(&[word]);
+                    return None;
+                }
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return None,
         }
@@ -202,63 +231,10 @@ fn reap(main: Pid) -> Reaped {
 
 /// Everything whose chain of parents leads here. As a subreaper we are the parent of what lost its own.
 fn signal_descendants(signal: Signal) {
-    let parents = parents();
-    for process in descendants(getpid().as_raw_nonzero().get(), &parents) {
+    for process in Processes::look().below(getpid().as_raw_nonzero().get()) {
         if let Some(process) = Pid::from_raw(process) {
             // An error means that it ended in between.
             let _ = kill_process(process, signal);
         }
-    }
-}
-
-fn parents() -> HashMap<i32, i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
-    entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| {
-            let process = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read(entry.path().join("stat")).ok()?;
-            Some((process, parent(&stat)?))
-        })
-        .collect()
-}
-
-/// The parent in a line of `/proc/PID/stat`. The name before it is in brackets and may hold brackets and spaces.
-fn parent(stat: &[u8]) -> Option<i32> {
-    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-fn descendants(root: i32, parents: &HashMap<i32, i32>) -> Vec<i32> {
-    let mut found = vec![root];
-    let mut seen = 0;
-    while seen < found.len() {
-        let of = found[seen];
-        found.extend(parents.iter().filter(|(_, parent)| **parent == of).map(|(process, _)| *process));
-        seen += 1;
-    }
-    found.split_off(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::{descendants, parent};
-
-    #[test]
-    fn the_parent_follows_the_last_bracket() {
-        assert_eq!(parent(b"12 (sh) S 7 12 12 0 -1"), Some(7));
-        assert_eq!(parent(b"12 (a) S 1 b) R 9 12"), Some(9));
-        assert_eq!(parent(b"nonsense"), None);
-    }
-
-    #[test]
-    fn descendants_are_found_through_generations() {
-        let parents = HashMap::from([(2, 1), (3, 2), (4, 3), (5, 1), (6, 9)]);
-        let mut found = descendants(2, &parents);
-        found.sort_unstable();
-        assert_eq!(found, [3, 4]);
-        assert!(descendants(6, &parents).is_empty());
     }
 }

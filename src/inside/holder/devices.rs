@@ -1,4 +1,4 @@
-//! The /dev that steps see: harmless devices, shared memory, terminals of their own.
+//! The /dev that steps see: harmless devices, shared memory (a quarter of the machine's at most), terminals of their own.
 //!
 //! Made once a build; bubblewrap's own `--dev` would make it anew, a millisecond for each step.
 
@@ -37,6 +37,6 @@ pub(super) fn make() -> io::Result<()> {
         fs::create_dir(dev.join(dir))?;
     }
     mount("devpts", dev.join("pts"), "devpts", flags, Some(c"newinstance,ptmxmode=0666,mode=620"))?;
-    mount("tmpfs", dev.join("shm"), "tmpfs", flags | MountFlags::NODEV, Some(c"mode=1777"))?;
+    mount("tmpfs", dev.join("shm"), "tmpfs", flags | MountFlags::NODEV, Some(c"mode=1777,size=25%"))?;
     Ok(())
 }

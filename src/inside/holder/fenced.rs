@@ -1,21 +1,23 @@
 //! A step under bubblewrap, inside the holder's namespaces.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, fcntl_setfl, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
 
 use super::door;
+use super::processes;
 use super::root;
-use super::serve::{Launch, Signalled, StepNet};
-use crate::confine::bubblewrap::{Status, arguments, options};
+use super::serve::{Given, Launch, Signalled, StepNet};
+use crate::confine::bubblewrap::{Descriptors, Status, arguments, options};
+use crate::confine::launch::{self, Job};
 use crate::confine::wire::Netns;
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
@@ -23,11 +25,62 @@ use crate::domain::view::View;
 /// Starts steps under bubblewrap.
 pub(super) struct Launcher {
     bubblewrap: Option<PathBuf>,
+    /// This binary, which starts the step inside. Opened before the view covers where it lies.
+    exe: File,
+    /// The holder's own namespaces.
+    outer: Vec<(String, String)>,
+    network: String,
+    /// What a step may not write of its `/proc`.
+    covered: Vec<&'static str>,
+}
+
+/// The kernel's own switches, the machine's and not the namespace's. Their files belong to root, and where the agent is
+/// root, so is a step in the kernel's eyes: it needs no capability to write them. bubblewrap covers none of the folders,
+/// because none can be written itself.
+const SWITCHES: [&str; 10] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/acpi",
+    "/proc/scsi",
+    "/proc/driver",
+    "/proc/mtrr",
+    "/proc/pressure",
+];
+
+/// Whether this process is root outside of its user namespace (`0 OUTER 1` in its map).
+fn is_root_outside() -> io::Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    Ok(map.split_ascii_whitespace().nth(1) == Some("0"))
 }
 
 impl Launcher {
-    pub(super) fn new() -> Self {
-        Self { bubblewrap: std::env::var_os("PATH").and_then(|path| find("bwrap", &path)) }
+    pub(super) fn new() -> io::Result<Self> {
+        let own = |kind: &str| Ok((kind.to_owned(), launch::namespace(kind)?));
+        Ok(Self {
+            bubblewrap: std::env::var_os("PATH").and_then(|path| find("bwrap", &path)),
+            exe: File::from(rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
+            outer: launch::OWN.into_iter().map(own).collect::<io::Result<_>>()?,
+            network: launch::namespace(launch::NETWORK)?,
+            covered: match is_root_outside()? {
+                true => SWITCHES.into_iter().filter(|path| Path::new(path).exists()).collect(),
+                false => Vec::new(),
+            },
+        })
+    }
+
+    /// What the launcher is told.
+    fn job(&self, command: &StepCommand, netns: Netns, given: &Given) -> Job {
+        let network = (netns != Netns::Host).then(|| (launch::NETWORK.to_owned(), self.network.clone()));
+        Job {
+            argv: command.argv.clone(),
+            env: command.env.clone(),
+            landlock: given.terms.landlock,
+            seccomp: given.terms.seccomp,
+            outer: self.outer.iter().cloned().chain(network).collect(),
+        }
     }
 }
 
@@ -38,36 +91,56 @@ impl Launch for Launcher {
         root::build(&view, self.bubblewrap.as_deref())
     }
 
-    fn start(&mut self, command: &StepCommand, net: StepNet, output: OwnedFd) -> io::Result<Fence> {
+    fn in_memory(&self) -> u64 {
+        processes::in_memory(Path::new("/dev/shm"))
+    }
+
+    fn start(&mut self, command: &StepCommand, net: StepNet, given: Given) -> io::Result<Fence> {
         let program = self.bubblewrap.as_ref().ok_or_else(|| io::Error::other("bwrap is not on the agent's PATH"))?;
         let netns = match &net {
             StepNet::Host => Netns::Host,
             StepNet::Own => Netns::Own,
             StepNet::Door(..) => Netns::Door,
         };
-        let options = in_memory(&options(command, netns))?;
+        let options = in_memory(c"bubblewrap-options", &options(command, netns, &self.covered))?;
+        let job = in_memory(c"step", &serde_json::to_vec(&self.job(command, netns, &given))?)?;
         let (status, status_write) = io::pipe()?;
-        fcntl_setfl(&status, OFlags::NONBLOCK)?;
-        // Both are for bubblewrap, which closes them to the step. Nothing else is started in between: one thread.
-        for fd in [options.as_fd(), status_write.as_fd()] {
+        let (refusal, refusal_write) = io::pipe()?;
+        let exe = self.exe.try_clone()?;
+        for read in [&status, &refusal] {
+            fcntl_setfl(read, OFlags::NONBLOCK)?;
+        }
+        // For bubblewrap and the launcher, which close them to the step. Nothing else is started in between: one thread.
+        for fd in [options.as_fd(), status_write.as_fd(), exe.as_fd(), job.as_fd(), refusal_write.as_fd()] {
             fcntl_setfd(fd, FdFlags::empty())?;
         }
         limit_processes(command.processes)?;
         let mut bubblewrap = Command::new(program);
+        if let Some(entry) = given.cgroup {
+            enter_before(&mut bubblewrap, entry);
+        }
         if let StepNet::Door(socket, doors) = net {
             door::before(&mut bubblewrap, socket, doors);
         }
+        let fds = Descriptors {
+            options: options.as_raw_fd(),
+            status: status_write.as_raw_fd(),
+            launcher: exe.as_raw_fd(),
+            job: job.as_raw_fd(),
+            refusal: refusal_write.as_raw_fd(),
+        };
         let child = bubblewrap
-            .args(arguments(options.as_raw_fd(), status_write.as_raw_fd(), command))
+            .args(arguments(fds))
             .env_clear()
             .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
+            .stdout(given.output.try_clone()?)
+            .stderr(given.output)
             .process_group(0)
             .spawn()?;
         let monitor = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let monitor = monitor.ok_or_else(|| io::Error::other("a process without an id"))?;
-        Ok(Fence { monitor, status: File::from(OwnedFd::from(status)), said: Vec::new() })
+        let [status, refusal] = [status, refusal].map(|read| File::from(OwnedFd::from(read)));
+        Ok(Fence { monitor, status, refusal, said: Vec::new() })
     }
 }
 
@@ -76,6 +149,8 @@ pub(super) struct Fence {
     monitor: Pid,
     /// Where bubblewrap tells of its child and of the command's end.
     status: File,
+    /// Where the launcher says why it starts nothing.
+    refusal: File,
     said: Vec<u8>,
 }
 
@@ -115,6 +190,12 @@ impl Signalled for Fence {
     }
 
     fn status(&mut self, of_process: i32) -> Option<i32> {
+        let mut why = Vec::new();
+        // Nothing there to read is an error too: it does not block.
+        let _ = self.refusal.read_to_end(&mut why);
+        if !why.is_empty() {
+            return None;
+        }
         match self.said() {
             Status { exit_code: Some(code), .. } => Some(code),
             // Killed before it could tell.
@@ -122,6 +203,18 @@ impl Signalled for Fence {
             Status { exit_code: None, .. } => None,
         }
     }
+
+    fn is_counted_here(&self) -> bool {
+        true
+    }
+}
+
+/// Has the command's process enter a control group before it becomes the program.
+pub(super) fn enter_before(command: &mut Command, entry: OwnedFd) {
+    let entry = File::from(entry);
+    // SAFETY: the holder has one thread, so in its forked child no lock is held by another one; the closure takes
+    // none and writes one byte.
+    unsafe { command.pre_exec(move || (&entry).write_all(b"0")) };
 }
 
 /// The limit becomes that of the user namespace which bubblewrap makes, so it counts a build's processes and not
@@ -134,8 +227,8 @@ fn limit_processes(processes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn in_memory(bytes: &[u8]) -> io::Result<File> {
-    let mut file = File::from(memfd_create(c"bubblewrap-options", MemfdFlags::CLOEXEC)?);
+fn in_memory(name: &CStr, bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file)

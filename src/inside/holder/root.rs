@@ -13,6 +13,7 @@ use rustix::process::{chdir, pivot_root};
 
 use super::bind::{Access, NEW_ROOT, bind, by_descriptor, open, under};
 use super::{devices, etc};
+use crate::confine::FRESH_PROC;
 use crate::domain::view::{BUILD_DIR, HOME_DIR, Stack, View};
 
 /// What a step may read of the host, where it exists: programs and libraries. Never /home, /root, /var, /run, /srv.
@@ -57,6 +58,9 @@ pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String
     for (path, fd) in &readable {
         show(fd, path).map_err(|error| format!("show {} to steps: {error}", path.display()))?;
     }
+    // For bubblewrap, which covers it with one for the step.
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", under(Path::new("proc")), "proc", flags, None).map_err(|error| format!("{FRESH_PROC}: {error}"))?;
     enter().map_err(|error| format!("enter the root for steps: {error}"))
 }
 
@@ -118,8 +122,6 @@ fn make_dirs() -> io::Result<()> {
 /// Makes the new root the root, leaves nothing of the old one, and closes it to writes.
 fn enter() -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    // For bubblewrap, which covers it with one for the step.
-    mount("proc", under(Path::new("proc")), "proc", flags | MountFlags::NOEXEC, None)?;
     chdir(NEW_ROOT)?;
     // The old root comes to lie over the new one (pivot_root(2), NOTES), from where it is taken away.
     pivot_root(".", ".")?;

@@ -141,7 +141,28 @@ fn what_is_made_or_not() -> Vec<Case> {
             nothing(),
             "queued pull_request member",
         ),
-        case(ForkWaits, "a fork's", arrival(forks), nothing(), "waiting pull_request fork"),
+        case(ForkWaits, "a fork's", arrival(forks.clone()), nothing(), "waiting pull_request fork"),
+        case(
+            ForkWaits,
+            "a fork's commit that was built before: the pull request was closed and opened again",
+            arrival(forks.clone()),
+            same(by_request(finished(3, 'a', Outcome::Passed))),
+            "waiting pull_request fork",
+        ),
+        case(
+            ForkIsBuilt,
+            "a fork's, where forks are built",
+            ruled(forks.clone(), |rules| rules.forks = Forks::Build),
+            nothing(),
+            "queued pull_request fork",
+        ),
+        case(
+            NewestPushWins,
+            "a fork's next commit, where forks are built: it makes room, as on a branch",
+            ruled(forks, |rules| rules.forks = Forks::Build),
+            older([known(3, 'c', State::Running)]),
+            "queued pull_request fork · ends #3: Superseded by aaaaaaa, pushed 40s later",
+        ),
     ]
 }
 
@@ -448,6 +469,8 @@ fn every_rule_of_the_intake_by_its_name() {
     }
     // These act where a person, a clock or an agent does, not a delivery.
     let elsewhere = [
+        Rule::ForkApproved,
+        Rule::ApprovalHolds,
         Rule::RerunIsANewBuild,
         Rule::CancelledByPerson,
         Rule::NobodyApproved,

@@ -129,7 +129,7 @@ impl<'a> Package<'a> {
         let installs = |tool: &str| tool == self.manager.tool();
         let by_script = self.scene.projects.iter().any(|one| one.dir == self.dir && one.installed_by.is_some());
         let by_step = || self.scene.installs.iter().any(|step| step.dir == self.dir && installs(&step.tool));
-        let runs = self.scene.steps.settings.scripts && (by_script || by_step());
+        let runs = self.scene.steps.settings.scripts.run_own() && (by_script || by_step());
         // yarn 2 and later run `prepare` when they pack, not when they install.
         let names: &[&str] = if self.manager == Manager::YarnModern {
             &["preinstall", "install", "postinstall"]

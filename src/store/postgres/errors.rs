@@ -1,5 +1,9 @@
 //! What PostgreSQL says when it will not, in words that name the fix.
 
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
 use sqlx::postgres::PgDatabaseError;
 
 use super::OLDEST;
@@ -35,6 +39,15 @@ pub enum PostgresError {
         url: PostgresUrl,
         /// What failed.
         source: sqlx::Error,
+    },
+    /// A certificate or key that its address names can't be read.
+    NoFile {
+        /// Its address.
+        url: PostgresUrl,
+        /// The file.
+        file: PathBuf,
+        /// The system's word.
+        source: io::Error,
     },
     /// The role may not do what we need.
     NoRights {
@@ -106,6 +119,7 @@ impl PostgresError {
             Self::Denied { url, source } => format!("{url} refuses this user: {source}"),
             Self::Missing { url, source } => format!("{url}: {source}"),
             Self::Untrusted { url, source } => format!("{url} can't be trusted: {source}"),
+            Self::NoFile { url, file, source } => format!("{} of {url} can't be read: {source}", file.display()),
             Self::NoRights { url, why } => format!("{url}: this user may not make or change tables there ({why})"),
             Self::NoSchema { url } => format!("{url}: no schema of this user's search_path is there"),
             Self::Standby { url } => format!("{url} is a standby, which only reads"),
@@ -136,6 +150,7 @@ impl PostgresError {
                 "name the authority of its certificate (sslrootcert=FILE after ? in [store] url), or ask for less \
                  (sslmode=require encrypts without asking who answers)"
             }
+            Self::NoFile { .. } => "correct sslrootcert, sslcert or sslkey in [store] url, or who may read the file",
             Self::NoRights { .. } => {
                 "make it the owner: ALTER DATABASE database OWNER TO user, ALTER SCHEMA public OWNER TO user"
             }
@@ -163,11 +178,23 @@ impl PostgresError {
                 Some(code) if code.starts_with("57P") || code.starts_with("53") => Self::Unreachable { url, source },
                 _ => Self::Failed { url, source },
             },
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Self::Unreachable { url, source },
+            sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                Self::Untrusted { url, source }
+            }
+            sqlx::Error::Io(_) => match unreadable(&url) {
+                Some((file, source)) => Self::NoFile { url, file, source },
+                None => Self::Unreachable { url, source },
+            },
+            sqlx::Error::PoolTimedOut => Self::Unreachable { url, source },
             sqlx::Error::Tls(_) => Self::Untrusted { url, source },
             _ => Self::Failed { url, source },
         }
     }
+}
+
+/// sqlx does not say whose file it could not read.
+fn unreadable(url: &PostgresUrl) -> Option<(PathBuf, io::Error)> {
+    url.files().into_iter().find_map(|file| File::open(&file).err().map(|error| (file, error)))
 }
 
 /// True for errors that are not the statement's own: they may pass by themselves or by somebody's hand, and the same

@@ -34,7 +34,9 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, sql: include_str!("migrations/0006_outbox.sql") },
     Migration { version: 7, sql: include_str!("migrations/0007_rulings_and_turns.sql") },
     Migration { version: 8, sql: include_str!("migrations/0008_agents.sql") },
+    Migration { version: 9, sql: include_str!("migrations/0009_audit.sql") },
     Migration { version: 11, sql: include_str!("migrations/0011_reached.sql") },
+    Migration { version: 13, sql: include_str!("migrations/0013_agents_disk.sql") },
 ];
 
 /// Whether the schema that we write to holds tables at all, ours or somebody else's.

@@ -247,6 +247,15 @@ impl<'r> Field<'r> for i64 {
     }
 }
 
+/// True where it is the disk of the database that has no room.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(database) = error else { return false };
+    match database.try_downcast_ref::<PgDatabaseError>() {
+        Some(postgres) => postgres.code() == "53100",
+        None => sqlite::is_full(&**database),
+    }
+}
+
 /// True for errors that may pass, so that the same request will do another time.
 pub(super) fn is_outage(error: &sqlx::Error) -> bool {
     match error {

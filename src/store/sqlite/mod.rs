@@ -30,7 +30,9 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, sql: include_str!("migrations/0006_outbox.sql") },
     Migration { version: 7, sql: include_str!("migrations/0007_rulings_and_turns.sql") },
     Migration { version: 8, sql: include_str!("migrations/0008_agents.sql") },
+    Migration { version: 9, sql: include_str!("migrations/0009_audit.sql") },
     Migration { version: 11, sql: include_str!("migrations/0011_reached.sql") },
+    Migration { version: 13, sql: include_str!("migrations/0013_agents_disk.sql") },
 ];
 
 /// Whether the database holds tables at all, ours or somebody else's.
@@ -77,6 +79,8 @@ pub(super) async fn readers(path: &Path) -> Result<Readers, sqlx::Error> {
         .map(Readers::Sqlite)
 }
 
+const FULL: i32 = 13;
+
 /// True for errors that are the machine's and may pass: no space, a failing disk, a lock that was not given.
 /// SQLite may have rolled the whole transaction back when one of them is reported
 /// (<https://www.sqlite.org/lang_transaction.html>, section 2.4).
@@ -88,12 +92,20 @@ pub(super) fn is_outage(error: &dyn sqlx::error::DatabaseError) -> bool {
     const INTERRUPT: i32 = 9;
     const IOERR: i32 = 10;
     const CORRUPT: i32 = 11;
-    const FULL: i32 = 13;
     const CANTOPEN: i32 = 14;
     const NOTADB: i32 = 26;
-    // The extended code carries the primary one in its low byte.
-    let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
+    let code = primary_code(error);
     [BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB].contains(&code)
+}
+
+/// True where there is no room for it on the disk.
+pub(super) fn is_full(error: &dyn sqlx::error::DatabaseError) -> bool {
+    primary_code(error) == FULL
+}
+
+/// The extended code carries the primary one in its low byte.
+fn primary_code(error: &dyn sqlx::error::DatabaseError) -> i32 {
+    error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff
 }
 
 /// Bounds the database's size; beyond it, writes answer as if the disk were full.

@@ -15,6 +15,10 @@ impl Tables {
         let facts = self.facts(arrival);
         let delivery = &arrival.delivery;
         let decision = intake::decide(arrival, &facts);
+        let late = matches!(decision, Decision::Repeat { .. } | Decision::Behind { .. } | Decision::Outrun { .. });
+        if let Some(about) = intake::about(arrival).filter(|_| !late) {
+            self.heads.insert(about.head.to_string(), about.sha);
+        }
         let mut answer = Accepted {
             delivery: delivery.id.clone(),
             builds: Vec::new(),
@@ -71,7 +75,7 @@ impl Tables {
         answer
     }
 
-    /// Where the refs stand is not kept here: only what a sweep finds asks for that, and nothing here is found by one.
+    /// No decision here asks where the refs stand: only what a sweep finds does, and nothing here is found by one.
     fn facts(&self, arrival: &Arrival) -> Facts {
         let about = intake::about(arrival);
         let about = about.as_ref();

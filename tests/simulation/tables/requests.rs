@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use hookmill::config::server::Forks;
 use hookmill::domain::build::{BuildId, Cause, State};
 use hookmill::domain::outcome::Outcome;
+use hookmill::domain::repo::CommitId;
 use hookmill::domain::status::{Status, StatusState};
-use hookmill::domain::trust::Trust;
-use hookmill::store::{CancelAnswer, NewBuild, RerunAnswer};
+use hookmill::domain::trust::{APPROVAL_HOLDS, Trust};
+use hookmill::store::{Approval, ApproveAnswer, CancelAnswer, HeadMoved, NewBuild, Rerun, RerunAnswer};
 
 use super::{Now, Tables};
 
@@ -48,7 +50,41 @@ impl Tables {
         self.end(End { build, reason, sentence, superseded_by: None }, now)
     }
 
-    pub(crate) fn rerun(&mut self, id: BuildId, use_cache: bool, by: &str, now: Now) -> RerunAnswer {
+    pub(crate) fn approve(&mut self, id: BuildId, sha: Option<&CommitId>, by: &str, now: Now) -> ApproveAnswer {
+        let Some(row) = self.builds.get(&id) else { return ApproveAnswer::NotFound };
+        if sha.is_some_and(|sha| *sha != row.new.sha) {
+            return ApproveAnswer::OtherCommit(row.new.sha.clone());
+        }
+        let waits = row.state == State::Waiting;
+        let lapsed = row.new.trust == Trust::Fork && row.state == State::Finished && row.started_at.is_none();
+        if (waits || lapsed)
+            && let Some(moved) = self.moved(id)
+        {
+            return ApproveAnswer::HeadMoved(moved);
+        }
+        if !waits {
+            return ApproveAnswer::NotNeeded;
+        }
+        let row = self.builds.get_mut(&id).expect("it was there");
+        (row.state, row.reason) = (State::Queued, None);
+        row.new.approval = Some(Approval { by: by.to_owned(), at: now.wall });
+        let sha = row.new.sha.clone();
+        self.say_own(id, StatusState::Pending, &format!("Queued, approved by {by}"), now.steady);
+        ApproveAnswer::Approved(sha)
+    }
+
+    /// Every ref that has a build was heard of, so there is always a last word.
+    fn moved(&self, id: BuildId) -> Option<HeadMoved> {
+        let new = &self.builds.get(&id)?.new;
+        match self.heads.get(new.git_ref.as_str()).expect("heard of") {
+            Some(sha) if *sha == new.sha => None,
+            Some(sha) => Some(HeadMoved::To(sha.clone())),
+            None => Some(HeadMoved::Closed),
+        }
+    }
+
+    pub(crate) fn rerun(&mut self, id: BuildId, asked: Rerun, by: &str, now: Now) -> RerunAnswer {
+        let use_cache = asked.use_cache;
         let Some(old) = self.builds.get(&id) else { return RerunAnswer::NotFound };
         if old.state != State::Finished {
             return RerunAnswer::NotFinished;
@@ -61,7 +97,13 @@ impl Tables {
         }
         let attempts = self.of_commit(&old.new.git_ref, &old.new.sha).map(|row| row.attempt);
         let attempt = attempts.max().unwrap_or(0) + 1;
-        let unapproved = old.new.trust == Trust::Fork && old.new.approved_by.is_none();
+        let free = old.new.trust != Trust::Fork || asked.forks == Forks::Build;
+        if !free && let Some(moved) = self.moved(id) {
+            return RerunAnswer::HeadMoved(moved);
+        }
+        let holds = |approval: &Approval| now.wall.since(approval.at) < APPROVAL_HOLDS;
+        let approval = old.new.approval.clone().filter(holds).filter(|_| !free);
+        let unapproved = !free && approval.is_none();
         let short = old.new.sha.short();
         let new = NewBuild {
             state: if unapproved { State::Waiting } else { State::Queued },
@@ -76,6 +118,7 @@ impl Tables {
                 },
             },
             cause: Cause::Rerun,
+            approval,
             rerun_of: Some(id),
             use_cache,
             ..old.new.clone()

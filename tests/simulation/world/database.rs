@@ -1,10 +1,11 @@
 //! The way to the database and back: requests are late or lost, answers too, and each operation is whole or not at all.
 
+use hookmill::config::server::Forks;
 use hookmill::domain::build::BuildId;
 use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::Verdict;
 use hookmill::domain::status::Status;
-use hookmill::store::{Accepted, Claim, OutboxItem, Settled};
+use hookmill::store::{Accepted, Claim, OutboxItem, Rerun, Settled};
 
 use super::super::ledger::Broken;
 use super::super::payloads::FORGE;
@@ -124,7 +125,7 @@ impl World {
                 Answer::Done
             }
             Op::Rerun(build) => {
-                self.tables.rerun(build, true, "jane", now);
+                self.tables.rerun(build, Rerun { use_cache: true, forks: Forks::Approve }, "jane", now);
                 self.wake_all();
                 Answer::Done
             }

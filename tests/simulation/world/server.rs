@@ -101,10 +101,14 @@ impl World {
             (Purpose::Door(delivery), Answer::Accepted(answer)) => self.acknowledge(delivery, &answer)?,
             (Purpose::Take(asked), Answer::Taken(items)) => {
                 self.servers[who].taking = false;
+                // Nothing was due: it looks again when something changes, or after a while.
+                let more = !items.is_empty();
                 for item in items {
                     self.post(who, item, asked);
                 }
-                self.take_statuses(who);
+                if more {
+                    self.take_statuses(who);
+                }
             }
             (Purpose::Settle, _) => self.settled(who),
             _ => {}
@@ -157,7 +161,9 @@ impl World {
     /// `None`: no answer came in time.
     fn judged(&mut self, who: usize, post: u64, judgement: Option<Result<Accepted, PostError>>) {
         let Some(Post { item, begun }) = self.servers[who].posts.remove(&post) else { return };
-        let nothing = || PostError::Retry { after: None, scope: Scope::Forge, why: "no answer in time".to_owned() };
+        // Silence says nothing of whether it was heard.
+        let silence = if self.lacks(Without::DoubtAfterSilence) { Scope::Unheard } else { Scope::Forge };
+        let nothing = || PostError::Retry { after: None, scope: silence, why: "no answer in time".to_owned() };
         let result = judgement.unwrap_or_else(|| Err(nothing()));
         let asked = Asked { at: begun, answered: self.instant(), luck: self.rng.f64() };
         let settled = self.servers[who].course.judge(&item, &result, asked, &Pace::default());

@@ -1,0 +1,42 @@
+//! What a holder hands to the launcher, which bubblewrap starts in a step's place and which becomes the step.
+//!
+//! It goes through a file in memory and not through bubblewrap: the argument list is for everybody to read, and a
+//! repository's `LD_PRELOAD` would load into the launcher itself, before the layers are on.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What the launcher is to become, and what it does to itself before.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Program and arguments; the program is looked up on the step's own `PATH`.
+    pub argv: Vec<String>,
+    /// The step's whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Landlock, or nothing is started.
+    pub landlock: bool,
+    /// The seccomp filters, or nothing is started.
+    pub seccomp: bool,
+    /// The holder's own namespaces, as `/proc/self/ns` names them. The step must be in none of them: else what calls
+    /// itself bubblewrap has built no fence.
+    pub outer: Vec<(String, String)>,
+}
+
+/// What a refusal for want of Landlock begins with.
+pub const LANDLOCK: &str = "Landlock could not be put on";
+/// The same for the filters.
+pub const SECCOMP: &str = "seccomp could not be put on";
+
+/// The namespaces that every step has of its own.
+pub const OWN: [&str; 5] = ["user", "pid", "mnt", "ipc", "uts"];
+/// The one that steps with an open network share with the host.
+pub const NETWORK: &str = "net";
+
+/// The name of one of this process' namespaces.
+///
+/// # Errors
+/// Where there is no `/proc`, or the kernel has no such namespace.
+pub fn namespace(kind: &str) -> std::io::Result<String> {
+    Ok(std::fs::read_link(format!("/proc/self/ns/{kind}"))?.to_string_lossy().into_owned())
+}

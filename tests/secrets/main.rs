@@ -1,0 +1,27 @@
+//! What a build may know and what is shown of it: `[[repo.secret]]`, what is hidden in logs, and what is in no build's reach.
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/events.rs"]
+mod events;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/forge.rs"]
+mod forge;
+#[expect(dead_code, reason = "each file of tests steers another part")]
+#[path = "../support/git_http.rs"]
+mod git_http;
+#[path = "../support/managers.rs"]
+mod managers;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/registry.rs"]
+mod registry;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/server.rs"]
+mod server;
+
+mod given;
+mod reach;
+mod scripts;
+mod traces;

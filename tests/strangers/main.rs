@@ -1,0 +1,98 @@
+//! Strangers' code against the running server: hostile repositories, hostile forges, and a program that looks for a way
+//! out of every place where a repository's code runs. All of it as root and as an ordinary user.
+//!
+//! Which behaviour is proven where (`A…` as in the requirements; *child*: by the real child process, without a server):
+//!
+//! | | here, against the running server | and |
+//! |---|---|---|
+//! | A25 branches that look like commands | `trees::a_branch_is_a_name` | `push_to_status.rs`, `checkout.rs` (child) |
+//! | A26 `.git/config`, `..`, absolute paths | `trees::names_that_lead_elsewhere_fail_the_commit` | `hostile_trees.rs` (child), `checkout/names.rs` |
+//! | A27 `package.json` → `/etc/passwd` | `trees::links_out_show_nothing_and_reach_nothing` | `hostile_trees.rs` (child), `poisoning/links.rs` |
+//! | A28 `dist` → a folder of the host's | `trees::links_out_show_nothing_and_reach_nothing` | `artifacts.rs`, `hostile_trees.rs` (child) |
+//! | A29 submodules with commands and schemes | `trees::submodules_and_lfs_pointers_have_words` | `hostile_trees.rs`, `checkout_parts.rs` (child) |
+//! | A30 Git LFS pointers | `trees::submodules_and_lfs_pointers_have_words` | `checkout_parts.rs` (child) |
+//! | A31 a redirect elsewhere | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout_network.rs` (child) |
+//! | A32 a bad certificate | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout_network.rs` (child) |
+//! | A33 a server that hangs, or drips | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout_network.rs` (child) |
+//! | A34 a commit that is gone | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout.rs` (child) |
+//! | A35 no token in `.git`, processes, environment | `forges::the_token_is_in_nobodys_sight_during_and_after` | `push_to_status.rs` |
+//! | A36 only the documented environment | `probe` (each way in) | `push_to_status.rs` |
+//! | bombs, depth, size, refs, differences | `bombs` | `hostile_trees.rs` (child) |
+//! | files, processes, sockets, devices, privileges | `probe` | `confine/` |
+
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/forge.rs"]
+mod forge;
+#[expect(dead_code, reason = "each file of tests steers another part")]
+#[path = "../support/git_http.rs"]
+mod git_http;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/server.rs"]
+mod server;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/way_out.rs"]
+mod way_out;
+
+mod bombs;
+mod forges;
+mod memory;
+mod objects;
+mod probe;
+mod traces;
+mod trees;
+
+use std::process::Command;
+
+use forge::{Moved, Repo};
+use objects::Id;
+use server::{Server, Settings};
+
+/// A commit id that stands for none.
+const NOTHING: &str = "0000000000000000000000000000000000000000";
+
+/// A server without bower, which nothing here needs: an ordinary user can't install it where the tests keep theirs.
+fn settings() -> Settings {
+    Settings { slots: 4, path: std::env::var("PATH").ok(), ..Settings::default() }
+}
+
+/// Lets a branch of the forge stand at a commit that was written by hand, and delivers that; the build.
+fn pushed(server: &Server, repo: &Repo, branch: &str, commit: Id) -> i64 {
+    let after = hex::encode(commit);
+    let git_ref = format!("refs/heads/{branch}");
+    let file = repo.bare.join(&git_ref);
+    std::fs::create_dir_all(file.parent().expect("inside")).expect("a folder");
+    std::fs::write(file, format!("{after}\n")).expect("a ref");
+    let moved =
+        Moved { git_ref, before: NOTHING.to_owned(), after, forced: false, message: "A friendly change".into() };
+    server.deliver(&repo.pushed(&moved)).build()
+}
+
+/// root may do what others may not, and others may not do what root may: both have to be safe.
+#[test]
+fn all_of_this_as_an_ordinary_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let ordinary = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+        command
+    };
+    let this = std::env::current_exe().expect("this test");
+    for program in [this.as_path(), std::path::Path::new(server::EXE)] {
+        if !ordinary().args(["test", "-x"]).arg(program).status().expect("setpriv runs").success() {
+            eprintln!("NOT TRIED: an ordinary user can't run {}", program.display());
+            return;
+        }
+    }
+    let told = ordinary()
+        .arg(&this)
+        .args(["--skip", "as_an_ordinary_user", "--test-threads", "2"])
+        .current_dir("/")
+        .env_remove("TMPDIR")
+        .env("HOME", "/nonexistent")
+        .output()
+        .expect("setpriv runs");
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
+}
