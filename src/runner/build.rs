@@ -232,6 +232,7 @@ fn bounds(course: &Course<'_>, file: &RepoFile) -> Vec<(String, String)> {
     let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
     [
         ("sandbox", parts.layers.name()),
+        ("what may be reached", text(&(&job.sandbox.install_hosts, job.sandbox.reports))),
         ("limits", text(&job.limits)),
         ("[budget]", text(&file.budget)),
         ("[artifacts]", text(&file.artifacts)),

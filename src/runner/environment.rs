@@ -329,6 +329,9 @@ impl Environment {
             self.set(&format!("{manager}_{tls}"), door.as_str());
         }
         self.set("npm_config_noproxy", direct);
+        if !facts.outfit.modules.is_empty() {
+            self.set("NODE_OPTIONS", format!("--require {}", facts.place.home.join(home::GATE).display()));
+        }
         let names: Vec<String> =
             rules.registries_of_names().iter().map(|url| format!("{door}{}", names_path(url))).collect();
         let is_set = |name: &String| name.to_ascii_lowercase().starts_with("bower_registry");

@@ -368,10 +368,10 @@ slots = {slots}
 drain_timeout = "30s"
 {agent}
 
+{sandbox}
 [toolchain]
 node = "{node}"
 
-{sandbox}
 {tables}
 "#,
         node = node_major(),

@@ -52,11 +52,14 @@ pub struct Settings {
 /// The file of HOME that holds the system's authorities with `network.ca_file` added.
 pub const AUTHORITIES: &str = ".certificates.pem";
 
+/// The file of HOME that node loads first where something in it knows no proxy.
+pub const GATE: &str = ".gate.cjs";
+
 /// Where git's `store` helper looks tokens up by address (git-credential-store(1)).
 const CREDENTIALS: &str = ".git-credentials";
 
 /// Every file that this module may write.
-const FILES: [&str; 6] = [".npmrc", ".yarnrc", ".yarnrc.yml", ".gitconfig", CREDENTIALS, AUTHORITIES];
+const FILES: [&str; 7] = [".npmrc", ".yarnrc", ".yarnrc.yml", ".gitconfig", CREDENTIALS, AUTHORITIES, GATE];
 
 impl Settings {
     /// Whether the files of a stage that installs are not those of others.
@@ -101,6 +104,9 @@ impl Settings {
         }
         if let Some(authorities) = &self.authorities {
             files.push((AUTHORITIES, authorities.clone()));
+        }
+        if self.gated && installs {
+            files.push((GATE, include_str!("gate.cjs").to_owned()));
         }
         files.retain(|(_, text)| !text.is_empty());
         files

@@ -231,6 +231,11 @@ fn through_a_gate() {
     assert_eq!(without_names["NO_PROXY"], "localhost,127.0.0.1,::1", "it has a door of its own");
     assert_eq!(install["npm_config_noproxy"], install["no_proxy"]);
     assert_eq!(install["bower_registry__search"], "[http://127.0.0.1:3128/names.example]");
+    let resolving = made(&step(StepKind::Install, "bower"), |given| {
+        given.gate = rules(&[]);
+        given.outfit.modules = vec!["/tools/a/node_modules".into()];
+    });
+    assert_eq!(resolving["NODE_OPTIONS"], "--require /home/build/.gate.cjs", "bower's resolvers know no proxy");
     let bundle = made(&step(StepKind::Bundle, "bundle"), |given| given.gate = rules(&["fonts.example:443"]));
     assert_eq!(
         (bundle["HTTP_PROXY"].as_str(), bundle["NO_PROXY"].as_str()),

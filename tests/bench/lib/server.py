@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 
 from . import machine, processes, push
@@ -91,6 +92,7 @@ drain_timeout = "5s"
 {toolchain}
 [sandbox]
 require = "{sandbox}"
+install_hosts = {json.dumps(["npm", "yarn", "bower", "node", *self._git_hosts(repos)])}
 
 [statuses]
 context = "{context}"
@@ -104,6 +106,11 @@ token_file = "forge-token"
 {blocks}""",
             encoding="utf-8",
         )
+
+    @staticmethod
+    def _git_hosts(repos):
+        """Where bower finds the samples' components: the forge's git."""
+        return sorted({urllib.parse.urlsplit(url).netloc for url in repos.values()})
 
     @property
     def database(self):
