@@ -50,6 +50,9 @@ const SWITCHES: [&str; 10] = [
     "/proc/pressure",
 ];
 
+/// Those of which some are open to every user: triggers on pressure, and `ns_last_pid`, whose writing the kernel refuses later.
+const OPEN_TO_ALL: [&str; 2] = ["/proc/sys", "/proc/pressure"];
+
 /// Whether this process is root outside of its user namespace (`0 OUTER 1` in its map).
 fn is_root_outside() -> io::Result<bool> {
     let map = std::fs::read_to_string("/proc/self/uid_map")?;
@@ -64,9 +67,9 @@ impl Launcher {
             exe: File::from(rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
             outer: launch::OWN.into_iter().map(own).collect::<io::Result<_>>()?,
             network: launch::namespace(launch::NETWORK)?,
-            covered: match is_root_outside()? {
-                true => SWITCHES.into_iter().filter(|path| Path::new(path).exists()).collect(),
-                false => Vec::new(),
+            covered: {
+                let switches: &[&str] = if is_root_outside()? { &SWITCHES } else { &OPEN_TO_ALL };
+                switches.iter().copied().filter(|path| Path::new(path).exists()).collect()
             },
         })
     }
