@@ -535,11 +535,7 @@ fn init_for_github_needs_two_answers() {
 #[test]
 fn what_is_not_built_is_known_and_refused() {
     let dir = folder(&[]);
-    for args in [
-        ["forge", "add", "github"].as_slice(),
-        &["hook", "add", "acme/shop"],
-        &["hook", "test", "acme/shop"],
-    ] {
+    for args in [["forge", "add", "github"].as_slice(), &["hook", "add", "acme/shop"], &["hook", "test", "acme/shop"]] {
         let (code, out, err) = hookmill(dir.path(), args);
         assert!(code == 2 && out.is_empty() && err.contains("not built yet"), "{args:?}: {err}");
     }

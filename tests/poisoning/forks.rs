@@ -1,6 +1,9 @@
 //! What a fork's pull request leaves is read by no build but those of the same pull request. A fork's build waits for a
 //! maintainer at the server, so these are the runner's own.
 
+use std::sync::Arc;
+
+use hookmill::config::server::InstallHost;
 use hookmill::domain::build::BuildId;
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::repo::RefName;
@@ -15,7 +18,7 @@ use crate::shop::{Evil, files};
 /// A repository and the folder of the agent that builds it.
 struct Bench {
     dir: TempDir,
-    _registry: Registry,
+    registry: Registry,
     files: Vec<(String, String)>,
     builds: i64,
 }
@@ -39,7 +42,7 @@ impl Bench {
     fn new() -> Bench {
         let registry = Registry::start();
         let files = files(Manager::Npm, &registry, None);
-        Bench { dir: tempfile::tempdir().expect("a folder"), _registry: registry, files, builds: 0 }
+        Bench { dir: tempfile::tempdir().expect("a folder"), registry, files, builds: 0 }
     }
 
     /// Builds a commit of a ref, and keeps what it leaves.
@@ -52,12 +55,16 @@ impl Bench {
         files.push(("src/words.js", &words));
         files.extend(evil.map(|evil| ("evil", evil.word())));
         let git_ref: RefName = git_ref.parse().expect("legal");
+        // The operator's word: a fork's own `.npmrc` opens no registry.
+        let url = self.registry.url();
+        let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
         let ran = build_in(self.dir.path(), None, &files, trust, |job| {
             job.build.id = BuildId(id);
             job.build.branch = git_ref.as_branch().map(str::to_owned);
             job.build.git_ref = git_ref;
             job.build.base_branch = Some("main".to_owned());
             job.build.use_cache = true;
+            Arc::make_mut(&mut job.sandbox).install_hosts.push(InstallHost::Host(host));
         })
         .await;
         assert_eq!(ran.built.verdict.outcome, Outcome::Passed, "{}: {}", ran.built.verdict.reason, ran.log);
