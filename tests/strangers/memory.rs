@@ -16,7 +16,7 @@ pub(crate) struct Watch {
     looking: JoinHandle<Peak>,
 }
 
-/// Ticks of a second in `stat` (proc_pid_stat(5)): a hundred to every program, whatever the kernel counts by.
+/// Ticks of a second in `stat` (`proc_pid_stat(5)`): a hundred to every program, whatever the kernel counts by.
 const TICKS: u64 = 100;
 
 /// The most that was seen.

@@ -151,7 +151,7 @@ impl Holder {
 
     /// Starts a step in a network of its own that holds nothing but listening sockets: who accepts on them decides what the
     /// step reaches. The first one is at [`DOOR`](crate::confine::DOOR), the others at those of `doors`, all of its loopback,
-    /// that could be had there; at most [`DOORS`](crate::confine::DOORS). `None` where the host gives no network namespaces.
+    /// that could be had there; at most [`DOORS`]. `None` where the host gives no network namespaces.
     ///
     /// # Errors
     /// As [`start`](Self::start); and when the step's network could not be made.

@@ -124,7 +124,7 @@ pub fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// Sends some of `bytes` and, beside the first of them, up to [`BESIDE`] descriptors. Gives how many bytes went.
+/// Sends some of `bytes` and, beside the first of them, up to `BESIDE` descriptors. Gives how many bytes went.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BESIDE))];
     let mut beside = SendAncillaryBuffer::new(&mut space);

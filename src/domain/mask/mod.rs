@@ -1,6 +1,6 @@
 //! Hides secrets in what programs print and in what is said about it.
 //!
-//! A mask knows every [form](forms) in which a secret is usually written (as it is, base64, URL-encoded, as JSON, in
+//! A mask knows every form in which a secret is usually written (as it is, base64, URL-encoded, as JSON, in
 //! hexadecimal digits, a line of it), and puts [`HIDDEN`] in its place. It is a net under the tightrope, not the rope: a
 //! program that wants to print a secret prints it backwards. What must not be printed must not be given to it.
 
