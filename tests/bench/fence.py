@@ -48,7 +48,7 @@ class _Holder:
         command |= {"processes": 512, "memory": 4 << 30}
         terms = walls | {"cgroup": False, "memory": 4 << 30, "processes": 512}
         begun = time.perf_counter_ns()
-        self._send({"start": {"id": self.number, "command": command, "netns": "own", "terms": terms}}, writing)
+        self._send({"start": {"id": self.number, "command": command, "netns": "own", "doors": [], "terms": terms}}, writing)
         os.close(writing)
         while os.read(reading, 4096):
             pass
