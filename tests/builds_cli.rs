@@ -6,8 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 
-use hookmill::domain::build::{Build, Step, StepKind, StepState};
+use hookmill::domain::build::Build;
 use hookmill::domain::outcome::Outcome;
+use hookmill::domain::step::{Step, StepKind, StepState};
 use serde_json::{Value, json};
 
 /// A server that answers one connection after the other.

@@ -18,8 +18,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hookmill::config::server::{Access, Network as Outside, Registry as Configured};
-use hookmill::domain::build::StepKind;
 use hookmill::domain::spec::{Network, StepSpec};
+use hookmill::domain::step::StepKind;
 use hookmill::domain::trust::Trust;
 use hookmill::runner::downloads::{self, DOWNLOADS, Kept, Lockfiles};
 use hookmill::runner::environment::home::Settings;

@@ -10,11 +10,12 @@ use fake::{Event, Events, Got, Memory, NOON, Server, Setup, TOKEN, build, finish
 use hookmill::blobs::{Artifacts, BuildLog, Logs, StepLog};
 use hookmill::config::server::Read;
 use hookmill::domain::agent::{Agent, Order, Standing};
-use hookmill::domain::build::{Build, BuildId, CacheUse, Cause, KeptLevel, State, Step, StepKind};
+use hookmill::domain::build::{Build, BuildId, Cause, KeptLevel, State};
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::snapshot::Level;
 use hookmill::domain::spec::{Decision, Explanation};
+use hookmill::domain::step::{CacheUse, Step, StepKind};
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use serde_json::json;

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use bucket::Bucket;
 use hookmill::blobs::{Artifacts, BuildLog, Cursor, Depot, Entry, Fetcher, Logs, Presence, Shipper, StepLog};
 use hookmill::config::load;
-use hookmill::domain::build::{BuildId, Step, StepKind};
+use hookmill::domain::build::BuildId;
 use hookmill::domain::log::Happening;
+use hookmill::domain::step::{Step, StepKind};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

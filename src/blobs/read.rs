@@ -6,8 +6,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use crate::domain::build::{Build, BuildId, State, Step};
+use crate::domain::build::{Build, BuildId, State};
 use crate::domain::log::{Happening, LogLine};
+use crate::domain::step::Step;
 
 use super::journal::{Cursor, Kind, MAGIC, RECORD, Record};
 use super::{JOURNAL, Logs, TEXTS, step_file_name};

@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicUsize;
 
-use crate::domain::build::{Step, StepKind};
 use crate::domain::log::Happening;
+use crate::domain::step::{Step, StepKind};
 
 use super::*;
 

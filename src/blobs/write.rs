@@ -11,8 +11,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::domain::build::{Build, Step};
+use crate::domain::build::Build;
 use crate::domain::log::LINE_MAX;
+use crate::domain::step::Step;
 use crate::domain::time::Timestamp;
 
 use super::journal::{Kind, MAGIC, Record};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::domain::build::{Step, StepState};
 use crate::domain::outcome::Outcome;
+use crate::domain::step::{Step, StepState};
 
 /// How often a lane's clock is drawn.
 const TICK: Duration = Duration::from_millis(100);

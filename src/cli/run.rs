@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::domain::build::{Build, State, StepState};
+use crate::domain::build::{Build, State};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::spec::{Decision, NOBODY, Plan};
+use crate::domain::step::StepState;
 use crate::process::Lines;
 use crate::runner::build::Built;
 use crate::runner::{self, Happening, Job, Parts, Stop, Tell};

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::build::{Build, Step};
+use super::build::Build;
+use super::step::Step;
 use super::time::Timestamp;
 
 /// The longest line that is shown live; longer ones come in pieces of at most this many bytes.

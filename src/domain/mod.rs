@@ -27,6 +27,7 @@ pub mod sentence;
 pub mod snapshot;
 pub mod spec;
 pub mod status;
+pub mod step;
 pub mod time;
 pub mod trust;
 pub mod view;

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::build::StepKind;
 use super::cache_note::Earlier;
 use super::repo::CommitId;
+use super::step::StepKind;
 use super::time::brief;
 
 /// The longest description that every forge takes, in characters (GitHub's limit).

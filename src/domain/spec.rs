@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::build::StepKind;
+use super::step::StepKind;
 
 /// What a step may reach over the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,9 +6,9 @@ use super::account::Account;
 use super::manifest::{LIFECYCLE, Manifest};
 use super::roots::{self, Project, install_lines};
 use super::{BadPlan, Steps, inside, scripts, versions, words};
-use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
 use crate::domain::spec::{StepSpec, Wanted};
+use crate::domain::step::StepKind;
 
 /// Resolvers that the agent can bring along. Another one is found only where the repository holds it.
 const RESOLVERS: [&str; 4] =

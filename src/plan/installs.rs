@@ -10,11 +10,11 @@ use super::manifest::Manifest;
 use super::roots::{self, Project};
 use super::wishes::folder;
 use super::{BadPlan, InstallWish, Steps, inside};
-use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
 use crate::domain::lockfile::Format;
 use crate::domain::scripts::Scripts;
 use crate::domain::spec::StepSpec;
+use crate::domain::step::StepKind;
 
 /// An install for each project, then lets the wishes replace and add.
 pub(super) fn plan(

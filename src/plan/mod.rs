@@ -25,10 +25,10 @@ mod workspaces;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
 use crate::domain::scripts::Scripts;
 use crate::domain::spec::{Network, Plan, Stage, StepSpec, Wanted};
+use crate::domain::step::StepKind;
 
 pub use wishes::{After, BundleWish, CheckWish, InstallWish, Wishes};
 

@@ -8,10 +8,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::config::repo_file::{self, Budget, Measure, RepoFile};
-use crate::domain::build::StepKind;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence::{self, size};
 use crate::domain::spec::Plan;
+use crate::domain::step::StepKind;
 use crate::tree::{self, Dir, Kind, Visit};
 
 /// Where bundlers write when nobody says where, the usual one first.

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::repo_file::RepoFile;
 use crate::confine::Holder;
-use crate::domain::build::{CacheUse, Cause, KeptLevel, Step, StepKind, StepState};
+use crate::domain::build::{Cause, KeptLevel};
 use crate::domain::cache_note::{self, Earlier, Off};
 use crate::domain::lockfile;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence::{self, Good};
 use crate::domain::snapshot::Record;
 use crate::domain::spec::{Plan, StepSpec};
+use crate::domain::step::{CacheUse, Step, StepKind, StepState};
 use crate::domain::time::Timestamp;
 use crate::outside;
 use crate::tree;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::checkout::client;
 use crate::checkout::{self, Base, Budget, Credential, Done, Local, Remote};
-use crate::domain::build::{Step, StepKind, StepState};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
+use crate::domain::step::{Step, StepKind, StepState};
 use crate::domain::time::brief;
 use crate::domain::trust::Trust;
 

@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use crate::config::server::{Access, Registry};
 use crate::confine::{Holder, Seen};
-use crate::domain::build::{Build, CacheUse, Cause, Step, StepKind, StepState};
+use crate::domain::build::{Build, Cause};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::spec::{Plan, Stage, StepSpec};
+use crate::domain::step::{CacheUse, Step, StepKind, StepState};
 use crate::egress::Rules;
 
 use super::build::{no_home, now};

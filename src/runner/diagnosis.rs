@@ -26,10 +26,10 @@ mod siblings;
 mod webpack;
 
 use crate::config::server::Registry;
-use crate::domain::build::StepKind;
 use crate::domain::outcome::Outcome;
 use crate::domain::sentence::one_line;
 use crate::domain::spec::Network;
+use crate::domain::step::StepKind;
 use crate::domain::trust::Trust;
 use crate::egress::Visit;
 use crate::process::Bound;

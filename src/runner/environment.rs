@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::server;
 use crate::confine::DOOR;
-use crate::domain::build::{Build, StepKind};
+use crate::domain::build::Build;
 use crate::domain::repo::RefName;
 use crate::domain::spec::{Network, StepSpec};
+use crate::domain::step::StepKind;
 use crate::domain::time::Timestamp;
 use crate::egress::{Rules, names_path};
 use crate::toolchain::Outfit;

@@ -40,11 +40,12 @@ use crate::cache::Cache;
 use crate::config::secret::Secret;
 use crate::config::server::{self, Network, Registry};
 use crate::confine::Layers;
-use crate::domain::build::{Build, BuildId, Step};
+use crate::domain::build::{Build, BuildId};
 use crate::domain::mask::Mask;
 use crate::domain::repo::CommitId;
 use crate::domain::scripts::Scripts;
 use crate::domain::spec::{Decision, Limits};
+use crate::domain::step::Step;
 use crate::live::cache_tally::CacheTally;
 
 pub use environment::home::GitAccess;

@@ -10,8 +10,8 @@ use std::path::Path;
 use url::Url;
 
 use crate::config::server::{InstallHost, Sandbox};
-use crate::domain::build::StepKind;
 use crate::domain::spec::{Network, StepSpec};
+use crate::domain::step::StepKind;
 use crate::domain::trust::Trust;
 use crate::egress::Rules;
 use crate::toolchain::BowerPlaces;

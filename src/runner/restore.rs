@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use crate::cache::Held;
 use crate::cache::inputs::{self, Cleaned, Facts, Written};
 use crate::confine::Joining;
-use crate::domain::build::{CacheUse, Cause, StepKind};
+use crate::domain::build::Cause;
 use crate::domain::cache_note::{self, Earlier, Off};
 use crate::domain::snapshot::{Inputs, Level, Lineage, Place, Record};
 use crate::domain::spec::StepSpec;
+use crate::domain::step::{CacheUse, StepKind};
 
 use super::flat::{Lent, Way};
 use super::keeping::EDITED;

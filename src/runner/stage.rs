@@ -3,8 +3,7 @@
 //! One place starts them and the same place joins them. When one fails, its siblings are stopped and shown as
 //! *cancelled*; what was stopped never counts as a failure of its own.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,26 +14,24 @@ use tokio::time::Instant;
 
 use crate::config::server::Registry;
 use crate::confine::{Holder, HolderError};
-use crate::domain::build::{CacheUse, Reached, Step, StepState};
-use crate::domain::mask::{Mask, Masked};
+use crate::domain::mask::Mask;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Network, StepCommand, StepSpec};
+use crate::domain::step::{CacheUse, Reached, Step, StepState};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
 use crate::egress::{Gate, Rules, Visit};
-use crate::process::{Bound, Event, Exit, Running};
+use crate::process::{Bound, Exit, Running};
 use crate::tree::Dir;
 
-use super::diagnosis::{self, Finished, HEAD_BYTES, TAIL_BYTES};
+use super::diagnosis::{self, Finished};
 use super::reach::Reach;
 use super::{Happening, Parts, Stop, Tell};
 
-/// From TERM to KILL.
-const GRACE: Duration = Duration::from_secs(10);
+mod watch;
 
-/// After so much silence what was held back of a step's output is shown, if it can be.
-const PAUSE: Duration = Duration::from_millis(200);
+use watch::{Cut, watch};
 
 /// How often an outage (never a failure of the repository's) is tried in all.
 const TRIES: u32 = 3;
@@ -362,112 +359,6 @@ fn names(sources: &Path, folder: &str) -> Vec<String> {
     names.unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok()).collect()
 }
 
-/// Why a step was ended before it ended itself.
-enum Cut {
-    Timeout,
-    Stop,
-}
-
-struct Watched {
-    exit: Option<Exit>,
-    cut: Option<Cut>,
-    output: Remembered,
-}
-
-/// Listens to a step until its output has ended; stops it at its deadline or when asked.
-async fn watch(scene: &Scene<'_>, place: usize, running: &mut Running, stop: &Stop, deadline: Instant) -> Watched {
-    let mut watched = Watched { exit: None, cut: None, output: Remembered::default() };
-    let mut output = Printed { scene, place, masked: scene.mask.stream() };
-    loop {
-        let pause = output.masked.can_pause();
-        tokio::select! {
-            biased;
-            () = stop.cancelled(), if watched.cut.is_none() && watched.exit.is_none() => {
-                watched.cut = Some(Cut::Stop);
-                running.stop(GRACE);
-            }
-            () = tokio::time::sleep_until(deadline), if watched.cut.is_none() && watched.exit.is_none() => {
-                watched.cut = Some(Cut::Timeout);
-                running.stop(GRACE);
-            }
-            event = running.next() => match event {
-                Some(Event::Output(bytes)) => output.take(bytes, &mut watched.output).await,
-                Some(Event::Exited(exit)) => watched.exit = Some(exit),
-                Some(Event::Ended { leaked }) => {
-                    output.finish(&mut watched.output).await;
-                    if leaked {
-                        let note = "\n== a process it left behind held its output open and was ended ==\n";
-                        scene.tell.that(Happening::Output(place, Bytes::from_static(note.as_bytes()))).await;
-                    }
-                }
-                None => return watched,
-            },
-            // Who looks on sees a prompt that ends like the beginning of a secret.
-            () = tokio::time::sleep(PAUSE), if pause => output.pause(&mut watched.output).await,
-        }
-    }
-}
-
-/// What a step prints on its way to the listener: nobody but this has seen it before secrets are hidden.
-struct Printed<'a> {
-    scene: &'a Scene<'a>,
-    place: usize,
-    masked: Masked,
-}
-
-impl Printed<'_> {
-    async fn take(&mut self, bytes: Bytes, remembered: &mut Remembered) {
-        let shown = match self.masked.push(&bytes) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(shown) => Some(Bytes::from(shown)),
-        };
-        self.show(shown.unwrap_or(bytes), remembered).await;
-    }
-
-    async fn pause(&mut self, remembered: &mut Remembered) {
-        let shown = self.masked.pause();
-        self.show(shown.into(), remembered).await;
-    }
-
-    async fn finish(&mut self, remembered: &mut Remembered) {
-        let shown = self.masked.finish();
-        self.show(shown.into(), remembered).await;
-    }
-
-    async fn show(&self, bytes: Bytes, remembered: &mut Remembered) {
-        remembered.remember(&bytes);
-        self.scene.tell.output(self.place, bytes).await;
-    }
-}
-
-/// The beginning and the end of an output, which is where causes stand.
-#[derive(Default)]
-struct Remembered {
-    head: Vec<u8>,
-    tail: VecDeque<u8>,
-    /// Something between the two is not remembered.
-    dropped: bool,
-}
-
-impl Remembered {
-    fn remember(&mut self, bytes: &[u8]) {
-        let room = HEAD_BYTES.saturating_sub(self.head.len()).min(bytes.len());
-        let (first, rest) = bytes.split_at(room);
-        self.head.extend_from_slice(first);
-        self.dropped |= self.tail.len() + rest.len() > TAIL_BYTES;
-        let rest = &rest[rest.len().saturating_sub(TAIL_BYTES)..];
-        let too_many = (self.tail.len() + rest.len()).saturating_sub(TAIL_BYTES);
-        self.tail.drain(..too_many);
-        self.tail.extend(rest);
-    }
-
-    fn text(&self) -> String {
-        let (front, back) = self.tail.as_slices();
-        let gap: &[u8] = if self.dropped { b"\n" } else { b"" };
-        String::from_utf8_lossy(&[&self.head, gap, front, back].concat()).into_owned()
-    }
-}
-
 fn stopped() -> Verdict {
     Verdict::new(Outcome::Cancelled, "stopped")
 }
@@ -487,22 +378,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_beginning_and_the_end_are_remembered() {
-        let mut output = Remembered::default();
-        output.remember(b"first\n");
-        for _ in 0..100 {
-            output.remember(&[b'x'; 4096]);
-        }
-        output.remember(b"\nlast");
-        let text = output.text();
-        assert!(text.starts_with("first\n") && text.ends_with("\nlast"));
-        assert!(text.len() <= HEAD_BYTES + TAIL_BYTES + 1);
-    }
-
-    #[test]
     fn a_stage_fails_for_its_first_real_failure() {
         let ended = |name: &str, outcome, allow_failure| Ended {
-            step: Step::queued(name, crate::domain::build::StepKind::Install),
+            step: Step::queued(name, crate::domain::step::StepKind::Install),
             allow_failure,
             verdict: Verdict::new(outcome, name),
         };

@@ -4,8 +4,9 @@ use super::news::Topic;
 use super::queue::Claim;
 use super::sql::{self, Connection, QueryBuilder, Row};
 use super::{Store, StoreError, explanations, row};
-use crate::domain::build::{Build, BuildId, Reached, Step};
+use crate::domain::build::{Build, BuildId};
 use crate::domain::spec::Explanation;
+use crate::domain::step::{Reached, Step};
 
 impl Store {
     /// Writes the plan's steps, in order, and why they are as they are, in place of what was there. False: the claim is

@@ -6,12 +6,13 @@ use axum::http::{HeaderMap, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::blobs::{Artifact, Snapshot, StepTail};
-use crate::domain::build::{Build, BuildId, CacheUse, State, Step, StepState};
+use crate::domain::build::{Build, BuildId, State};
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::RepoId;
 use crate::domain::rule::Ruling;
 use crate::domain::sentence::size;
 use crate::domain::spec::Decision;
+use crate::domain::step::{CacheUse, Step, StepState};
 use crate::domain::time::{Timestamp, brief};
 
 use super::ansi::{Painter, Run, shown, shown_lines};

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 use crate::blobs::{BuildLog, StepLog};
 use crate::config::server::StatusMode;
 use crate::domain::audit::{Act, Actor, Deed};
-use crate::domain::build::{Build, State, Step, StepKind, StepState};
+use crate::domain::build::{Build, State};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::Explanation;
 use crate::domain::status::{Status, StatusState};
+use crate::domain::step::{Step, StepKind, StepState};
 use crate::runner::Happening;
 use crate::store::{Claim, Claimed, StoreError};
 

@@ -1,7 +1,7 @@
 //! What is installed, and by which manager.
 
-use hookmill::domain::build::StepKind;
 use hookmill::domain::scripts::Scripts;
+use hookmill::domain::step::StepKind;
 use hookmill::plan::{InstallWish, PlanSettings, Wishes, plan};
 
 use super::{BOWER, JQUERY, REACT, check, settings, told, tree};

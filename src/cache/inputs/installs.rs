@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::manifests::{self, Package};
 use super::sources::{Sources, inside, upwards};
 use super::{Facts, Group, NotKept, UNLOCKED, bower, scripts, settings};
-use crate::domain::build::StepKind;
 use crate::domain::snapshot::{Inputs, Level};
 use crate::domain::spec::StepSpec;
+use crate::domain::step::StepKind;
 
 /// The groups of a plan's installs; one without steps is left out.
 pub fn installs(facts: &Facts<'_>) -> Vec<Group> {

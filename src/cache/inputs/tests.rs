@@ -9,9 +9,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
 use crate::domain::spec::{Network, Plan, Stage, StepSpec};
+use crate::domain::step::StepKind;
 
 /// A small repository with a build of it.
 struct Repository {

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::sources::Sources;
 use super::{Facts, NotKept, manifests};
-use crate::domain::build::StepKind;
 use crate::domain::snapshot::Inputs;
+use crate::domain::step::StepKind;
 
 /// Fields of a manifest that no bundler, compiler or linter reads.
 const UNREAD: [&str; 9] =

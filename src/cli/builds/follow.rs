@@ -9,8 +9,9 @@ use super::screen::Screen;
 use super::show;
 use crate::cli::output::Out;
 use crate::cli::server::{CallError, Server};
-use crate::domain::build::{Build, State, Step};
+use crate::domain::build::{Build, State};
 use crate::domain::outcome::Outcome;
+use crate::domain::step::Step;
 
 /// How long a server may be away before it is given up: a restart may wait for running builds.
 const AWAY: Duration = Duration::from_secs(15 * 60);

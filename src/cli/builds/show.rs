@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::super::table::{age, aligned, headings, width};
 use super::screen::{Screen, one_line};
-use crate::domain::build::{Build, State, Step};
+use crate::domain::build::{Build, State};
 use crate::domain::outcome::Outcome;
+use crate::domain::step::Step;
 use crate::domain::time::{Timestamp, brief};
 
 /// A list of builds: aligned and cut to the terminal, or columns with tabs between for another program.

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use crate::domain::build::{Build, BuildId, Step};
+use crate::domain::build::{Build, BuildId};
+use crate::domain::step::Step;
 
 /// What is heard of a build.
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::domain::build::{Build, CacheUse, Step, StepKind};
+use crate::domain::build::Build;
 use crate::domain::outcome::Outcome;
+use crate::domain::step::{CacheUse, Step, StepKind};
 
 use super::forge::{Answer, Pushed, Received};
 use super::prerequisites::{Item, Missing};

@@ -2,6 +2,7 @@
 
 pub mod bubblewrap;
 mod cgroup;
+mod conversation;
 mod holder;
 pub mod launch;
 mod probe;

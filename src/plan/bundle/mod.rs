@@ -11,9 +11,9 @@ use super::account::Account;
 use super::roots::{self, Project};
 use super::wishes::folder;
 use super::{BadPlan, BundleWish, Steps, inside, words};
-use crate::domain::build::StepKind;
 use crate::domain::listing::Listing;
 use crate::domain::spec::StepSpec;
+use crate::domain::step::StepKind;
 
 /// A command that bundles, and where it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

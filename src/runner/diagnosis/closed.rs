@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::{Diagnosis, Finished, mend, outage};
-use crate::domain::build::StepKind;
 use crate::domain::spec::{Network, StepSpec};
+use crate::domain::step::StepKind;
 use crate::domain::trust::Trust;
 use crate::egress::{Closed, Visit};
 

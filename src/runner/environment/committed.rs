@@ -12,8 +12,8 @@ use serde_json::Value;
 use url::Url;
 
 use crate::config::server::{Access, Registry};
-use crate::domain::build::StepKind;
 use crate::domain::spec::StepSpec;
+use crate::domain::step::StepKind;
 use crate::tree::Dir;
 
 /// Files in which a manager replaces `${NAME}` by a variable, or that send it to further files.
