@@ -121,7 +121,7 @@ pub fn make(facts: &Facts<'_>) -> BTreeMap<String, String> {
         None => env.straight_out(facts),
     }
     if let Some(options) = facts.node_options {
-        env.set("NODE_OPTIONS", options);
+        env.add(&BTreeMap::from([("NODE_OPTIONS".to_owned(), options.to_owned())]));
     }
     for (name, value) in facts.committed {
         env.0.entry(name.clone()).or_insert_with(|| value.clone());
@@ -315,8 +315,9 @@ impl Environment {
         let direct: Vec<&str> = LOOPBACK.into_iter().filter(|host| !has_names || !rules.opens_some_of(host)).collect();
         let direct = direct.join(",");
         self.proxy(&door, &direct);
-        // node 24 and later: its own fetch goes by the proxy too.
+        // node 24 and later: its own fetch goes by the proxy too. For what asks in an earlier one, and knows no proxy: the gate's file.
         self.set("NODE_USE_ENV_PROXY", "1");
+        self.set("NODE_OPTIONS", format!("--require {}", facts.place.home.join(home::GATE).display()));
         if facts.step.kind != StepKind::Install {
             return;
         }
@@ -330,9 +331,6 @@ impl Environment {
             self.set(&format!("{manager}_{tls}"), door.as_str());
         }
         self.set("npm_config_noproxy", direct);
-        if !facts.outfit.modules.is_empty() {
-            self.set("NODE_OPTIONS", format!("--require {}", facts.place.home.join(home::GATE).display()));
-        }
         let names: Vec<String> =
             rules.registries_of_names().iter().map(|url| format!("{door}{}", names_path(url))).collect();
         let is_set = |name: &String| name.to_ascii_lowercase().starts_with("bower_registry");

@@ -35,6 +35,12 @@ impl Refused {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    /// The answer to who would see deliveries, the outbox or the audit without the right to change things.
+    pub(super) fn for_maintainers() -> Self {
+        let message = "this is shown only with the admin token (Authorization: Bearer …), or in a signed-in session";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }

@@ -216,7 +216,7 @@ pub(super) fn accepted(build: BuildId) -> Response {
 /// `GET /api/v1/deliveries`
 pub(super) async fn deliveries(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Result<Response, Refused> {
     if !pages.site().may_see_deliveries(&headers) {
-        return Err(Refused::forbidden());
+        return Err(Refused::for_maintainers());
     }
     let deliveries = pages.records.deliveries(DELIVERIES).await?;
     Ok(Json(json!({"deliveries": deliveries, "refusals": (pages.refusals)()})).into_response())

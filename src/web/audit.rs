@@ -58,7 +58,7 @@ pub(super) async fn document(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     if !pages.site().may_see_deliveries(&headers) {
-        return Err(Refused::forbidden());
+        return Err(Refused::for_maintainers());
     }
     let filter = filter(query.as_deref().unwrap_or_default()).map_err(Refused::bad_request)?;
     let (entries, next) = page_of_entries(&pages, filter).await?;
@@ -163,7 +163,7 @@ pub(super) async fn page(
     let shown = async {
         let site = pages.site();
         if !site.may_see_deliveries(&headers) {
-            return Err(Refused::forbidden());
+            return Err(Refused::for_maintainers());
         }
         // A form sends its empty fields too.
         let given: Vec<(String, String)> = form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes())

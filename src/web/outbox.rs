@@ -24,7 +24,7 @@ use super::view::{Frame, Moment, now};
 /// `GET /api/v1/outbox`
 pub(super) async fn document(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Result<Json<Outbox>, Refused> {
     if !pages.site().may_see_deliveries(&headers) {
-        return Err(Refused::forbidden());
+        return Err(Refused::for_maintainers());
     }
     Ok(Json(pages.records.outbox().await?))
 }

@@ -35,19 +35,22 @@ const PROBE: &str = r#"
 const http = require('http');
 const proxy = new URL(process.env.HTTP_PROXY);
 const ask = (url, by, hops = 3) => new Promise(done => {
-  const options = by ? { host: proxy.hostname, port: proxy.port, path: url } : new URL(url);
-  const request = http.get(options, answer => {
+  const to = new URL(url);
+  const here = { host: to.hostname, port: to.port, path: to.pathname };
+  const ways = { proxy: { host: proxy.hostname, port: proxy.port, path: url }, straight: { ...here, agent: false }, plainly: here };
+  const request = http.get(ways[by], answer => {
     if (answer.statusCode === 302 && hops) return ask(answer.headers.location, by, hops - 1).then(done);
     let text = '';
     answer.on('data', data => (text += data)).on('end', () => done(`${answer.statusCode} ${text.trim()}`));
   });
-  request.on('error', error => done(error.code)).setTimeout(3000, () => request.destroy(new Error('no answer')));
+  request.on('error', error => done(`${error.code} ${error.message}`)).setTimeout(3000, () => request.destroy(new Error('no answer')));
 });
 (async () => {
   const found = {};
   for (const url of process.argv.slice(3)) {
-    found[url] = await ask(url, true);
-    found[`directly ${url}`] = await ask(url, false);
+    found[url] = await ask(url, 'proxy');
+    found[`directly ${url}`] = await ask(url, 'straight');
+    found[`plainly ${url}`] = await ask(url, 'plainly');
   }
   require('fs').writeFileSync(process.argv[2], JSON.stringify(found));
   console.log('found ' + JSON.stringify(found));
@@ -142,6 +145,12 @@ fn what_an_install_reaches_of_a_whole_network() {
     for url in &urls {
         let answer = found[format!("directly {url}")].as_str().unwrap_or_default();
         assert!(!answer.starts_with("200"), "past the proxy {url}: {answer}");
+    }
+    // A program that knows no proxy is led through it, and hears what is closed.
+    check("plainly http://cdn.test/font", &format!("200 the secret of {PUBLIC}"));
+    check("plainly http://cdn.test/away", "ECONNREFUSED closed.test:80: the proxy answered 403");
+    for closed in ["http://closed.test/", "http://rebound.test:5432/", "http://metadata.test/"] {
+        check(&format!("plainly {closed}"), "ECONNREFUSED ");
     }
     let reached = step(&run, "npm")["reached"].as_array().expect("a list");
     let closed = |host: &str| {

@@ -60,13 +60,32 @@ pub(super) fn instead(step: &Finished<'_>, found: Option<Diagnosis>, output: &st
         Some(found) => match (refused(step).next(), away(step)) {
             (Some(visit), _) => Some(visited(step, visit)),
             (None, Some((host, why))) => Some(registry_away(&found, host, why).unwrap_or(found)),
-            (None, None) => {
-                Some(loopback(output).map_or(found, |address| to(step, &address, std::slice::from_ref(&address))))
-            }
+            (None, None) => Some(
+                past_the_gate(step, output)
+                    .or_else(|| loopback(output).map(|address| to(step, &address, std::slice::from_ref(&address))))
+                    .unwrap_or(found),
+            ),
         },
-        // A script that asks for a name without the proxy gets no answer.
-        None => outage::unresolved_host(output).map(|host| to(step, host, &[format!("{host}:443")])),
+        None => past_the_gate(step, output),
     }
+}
+
+/// A script of an install that asked for a name without the proxy: in a network that has nothing but the gate, no name is
+/// ever answered.
+pub(super) fn past_the_gate(step: &Finished<'_>, output: &str) -> Option<Diagnosis> {
+    if step.network != Network::Registries {
+        return None;
+    }
+    let host = outage::unresolved_host(output)?;
+    let address = format!("{host}:443");
+    let is_open = step.install_hosts.contains(&address)
+        || step.visits.iter().any(|visit| visit.bytes > 0 && visit.host == address);
+    if is_open {
+        return Some(Diagnosis::theirs(format!(
+            "{host} is open to this step, but was asked for without HTTPS_PROXY, the only way out of an install"
+        )));
+    }
+    Some(to(step, host, &[address]))
 }
 
 /// A host that is open and was not reached.
@@ -269,6 +288,27 @@ mod tests {
             assert!(found.reason.starts_with("127.0.0.1:4873 is closed to this step; allow it"), "{found:?}");
             assert!(!found.retry);
         }
+    }
+
+    #[test]
+    fn a_repositorys_own_script_that_goes_past_the_proxy_is_told_too() {
+        let output = "> shop@1.0.0 postinstall\n> node fetch.js\n\nError: getaddrinfo EAI_AGAIN cdn.example\nnpm error code 1\n\
+                      npm error path /build\nnpm error command failed\nnpm error command sh -c node fetch.js\n";
+        let found = diagnose(&install(output, &[], &[]));
+        assert!(found.reason.starts_with("cdn.example is closed to this step; allow it: install_hosts"), "{found:?}");
+        let open = ["cdn.example:443".to_owned()];
+        let found = diagnose(&install(output, &[], &open));
+        assert!(
+            found.reason.starts_with("cdn.example is open to this step, but was asked for without HTTPS_PROXY"),
+            "{found:?}"
+        );
+        let dependency = output
+            .replace("path /build", "path /build/node_modules/gifsicle")
+            .replace("node fetch.js\n\nError", "node fetch.js\n\nnpm error Error")
+            .replace("npm error code 1\n", "");
+        let dependency = format!("npm error code 1\n{dependency}npm error Error: getaddrinfo EAI_AGAIN cdn.example\n");
+        let found = diagnose(&install(&dependency, &[], &[]));
+        assert!(!found.retry && found.reason.starts_with("cdn.example is closed to this step"), "{found:?}");
     }
 
     #[test]

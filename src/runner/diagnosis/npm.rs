@@ -1,7 +1,7 @@
 //! npm, from version 6 (`npm ERR!`) to 11 (`npm error`).
 
 use super::registry::Refusal;
-use super::{Diagnosis, Finished, MAX_REASON, after, binary, mend, node, outage};
+use super::{Diagnosis, Finished, MAX_REASON, after, binary, closed, mend, node, outage};
 use crate::domain::sentence::one_line;
 
 const REGISTRY: &str = "the npm registry";
@@ -137,7 +137,9 @@ fn script(step: &Finished<'_>, output: &str, report: &[&str], code: &str) -> Opt
             Some(found) => {
                 Diagnosis { reason: one_line(&format!("{of_package}: {}", found.reason), MAX_REASON), ..found }
             }
-            None => Diagnosis::theirs(format!("{of_package} ended with {code}{said}")),
+            // Its own words stand above npm's.
+            None => closed::past_the_gate(step, output)
+                .unwrap_or_else(|| Diagnosis::theirs(format!("{of_package} ended with {code}{said}"))),
         });
     };
     Some(

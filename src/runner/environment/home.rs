@@ -105,7 +105,7 @@ impl Settings {
         if let Some(authorities) = &self.authorities {
             files.push((AUTHORITIES, authorities.clone()));
         }
-        if self.gated && installs {
+        if self.gated {
             files.push((GATE, include_str!("gate.cjs").to_owned()));
         }
         files.retain(|(_, text)| !text.is_empty());

@@ -236,12 +236,18 @@ fn through_a_gate() {
         given.outfit.modules = vec!["/tools/a/node_modules".into()];
     });
     assert_eq!(resolving["NODE_OPTIONS"], "--require /home/build/.gate.cjs", "bower's resolvers know no proxy");
+    assert_eq!(install["NODE_OPTIONS"], resolving["NODE_OPTIONS"], "nor do many scripts");
     let bundle = made(&step(StepKind::Bundle, "bundle"), |given| given.gate = rules(&["fonts.example:443"]));
     assert_eq!(
         (bundle["HTTP_PROXY"].as_str(), bundle["NO_PROXY"].as_str()),
         ("http://127.0.0.1:3128", "localhost,127.0.0.1,::1")
     );
     assert!(!bundle.contains_key("npm_config_proxy"), "what a bundle starts has its own settings");
+    let observed = made(&step(StepKind::Bundle, "bundle"), |given| {
+        given.gate = rules(&["fonts.example:443"]);
+        given.node_options = Some("--require /opt/observer.cjs");
+    });
+    assert_eq!(observed["NODE_OPTIONS"], "--require /home/build/.gate.cjs --require /opt/observer.cjs");
 }
 
 #[test]
