@@ -7,6 +7,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -199,14 +200,17 @@ pub(super) async fn rerun(
     body: Body,
 ) -> Result<Response, Refused> {
     let by = asker.may_change(&pages, None)?;
+    let Rerun { cache } = asked(body, r#"{"cache": true}"#).await?;
+    let id = build_id(&id).ok_or_else(Refused::not_found)?;
+    Ok(accepted(pages.records.rerun(id, cache, by).await??))
+}
+
+/// What a change is asked to be, in JSON; an empty body is all defaults. A refusal shows the `example`.
+pub(super) async fn asked<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Refused> {
     let body =
         to_bytes(body, BODY_MAX).await.map_err(|_| Refused::bad_request("the body is too long or was cut off"))?;
     let body = if body.trim_ascii().is_empty() { b"{}" } else { &body[..] };
-    let fault =
-        |error: serde_json::Error| Refused::bad_request(format!(r#"send {{"cache": true}} or nothing: {error}"#));
-    let Rerun { cache } = serde_json::from_slice(body).map_err(fault)?;
-    let id = build_id(&id).ok_or_else(Refused::not_found)?;
-    Ok(accepted(pages.records.rerun(id, cache, by).await??))
+    serde_json::from_slice(body).map_err(|error| Refused::bad_request(format!("send {example} or nothing: {error}")))
 }
 
 pub(super) fn accepted(build: BuildId) -> Response {
