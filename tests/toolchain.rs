@@ -3,24 +3,29 @@
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/registry.rs"]
 mod registry;
+#[expect(dead_code, reason = "each file of tests needs another way out")]
+#[path = "support/way_out.rs"]
+mod way_out;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hookmill::config::secret::Secret;
 use hookmill::config::server::{Access, Network, Registry as Configured};
 use hookmill::config::surroundings::Surroundings;
 use hookmill::domain::spec::Wanted;
-use hookmill::toolchain::{Outfit, Supply, Toolchain, Unmet};
+use hookmill::toolchain::{self, Outfit, Supply, Toolchain, Unmet};
 use registry::{Package, Registry};
 use serde_json::json;
 use sha2::{Digest, Sha224, Sha512};
 use tempfile::TempDir;
 use url::Url;
+use way_out::Proxy;
 
 /// What node's binaries are called for this machine.
 fn platform() -> String {
@@ -444,13 +449,18 @@ async fn an_agent_without_npm_says_what_it_needs() {
     assert!(unmet.starts_with("npm is not installed on the agent"), "{unmet}");
 }
 
+/// A supply from the registry that npm is configured for here.
+async fn real_supply(tools: &Path) -> Supply {
+    let network = Surroundings::of_this_process().expect("an environment").network();
+    let toolchain = Toolchain::look(&std::env::var_os("PATH").expect("a PATH")).await;
+    Supply::new(Arc::new(toolchain), tools.to_owned(), None, &network, &[])
+}
+
 /// The registry that npm is configured for here, and real tools of it.
 #[tokio::test]
 async fn real_tools_run() {
     let dir = tempfile::tempdir().expect("a folder");
-    let network = Surroundings::of_this_process().expect("an environment").network();
-    let toolchain = Toolchain::look(&std::env::var_os("PATH").expect("a PATH")).await;
-    let supply = Supply::new(Arc::new(toolchain), dir.path().join("tools"), None, &network, &[]);
+    let supply = real_supply(&dir.path().join("tools")).await;
     let wishes = [
         wanted("node", "18.20.8"),
         Wanted {
@@ -471,4 +481,93 @@ async fn real_tools_run() {
         let version = &outfit.given.iter().find(|given| given.tool == manager).expect("given").version;
         assert_eq!(&says(&outfit, manager, &["--version"]), version);
     }
+}
+
+/// `host:port` that a program of an outfit wants to reach first. It knows nobody's settings, only a proxy that answers
+/// nothing.
+fn goes_first_to(outfit: &Outfit, program: &[&str]) -> String {
+    let (proxy, home) = (Proxy::to(&[]), tempfile::tempdir().expect("a folder"));
+    // bower takes the folder's name for the project's, and is strict with names.
+    let project = home.path().join("shop");
+    fs::create_dir(&project).and_then(|()| fs::write(project.join("package.json"), "{}")).expect("a project");
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("-i").arg(format!("PATH={}", std::env::join_paths(&outfit.path).expect("a PATH").to_string_lossy()));
+    command.arg(format!("HOME={}", home.path().display())).arg(format!("https_proxy={}", proxy.url()));
+    command.args(program).current_dir(&project).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut going = command.spawn().expect("env is there");
+    let patience = Instant::now() + Duration::from_secs(60);
+    let asked = loop {
+        let first = proxy.asked().first().cloned();
+        let ended = going.try_wait().expect("a child");
+        match first {
+            Some(asked) => break asked,
+            None if ended.is_some() || Instant::now() > patience => panic!("{program:?} asked nobody: {ended:?}"),
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    going.kill().and_then(|()| going.wait()).expect("it ends");
+    asked.strip_prefix("CONNECT ").expect("https").to_owned()
+}
+
+/// As a proxy is asked for it.
+fn host(url: &Url) -> String {
+    format!("{}:{}", url.host_str().expect("a host"), url.port_or_known_default().expect("https"))
+}
+
+#[tokio::test]
+async fn yarn_1_says_which_registry_its_lockfiles_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let supply = real_supply(dir.path()).await;
+    let own = toolchain::yarns_own_registry(&supply).await.expect("the registry has yarn");
+    for version in ["1.22.22", "1.0.2"] {
+        let outfit = supply.outfit(&[wanted("yarn", version)]).await.unwrap_or_else(|unmet| panic!("{unmet}"));
+        assert_eq!(goes_first_to(&outfit, &["yarn", "add", "tiny"]), host(&own), "yarn {version}");
+    }
+}
+
+#[tokio::test]
+async fn yarn_1_is_asked_without_anybodys_settings_and_no_later_yarn_is() {
+    let agent = Agent::new();
+    agent.program("yarn", &format!("env > {}/asked; echo https://yarn.test", agent.dir.path().display()));
+    let manifest = agent.own().parent().expect("a prefix").join("package.json");
+    fs::write(&manifest, r#"{"name": "yarn", "version": "1.22.19"}"#).expect("a manifest");
+    let own = toolchain::yarns_own_registry(&agent.supply(None).await).await;
+    assert_eq!(own.map(String::from).as_deref(), Some("https://yarn.test/"));
+    let asked = fs::read_to_string(agent.dir.path().join("asked")).expect("it was asked");
+    let of_the_shell = ["PWD=", "OLDPWD=", "SHLVL=", "_="];
+    let mut given: Vec<&str> =
+        asked.lines().filter(|line| !of_the_shell.iter().any(|name| line.starts_with(name))).collect();
+    given.sort_unstable();
+    let ["HOME=/nonexistent", path] = given[..] else { panic!("{given:?}") };
+    assert!(path.starts_with("PATH="), "{path}");
+
+    fs::remove_file(agent.dir.path().join("asked")).expect("it was there");
+    fs::write(&manifest, r#"{"name": "yarn", "version": "4.5.0"}"#).expect("a manifest");
+    assert_eq!(toolchain::yarns_own_registry(&agent.supply(None).await).await, None, "this registry has no yarn");
+    assert!(!agent.dir.path().join("asked").exists());
+}
+
+#[tokio::test]
+async fn bower_is_fetched_to_say_where_it_goes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let supply = real_supply(dir.path()).await;
+    let places = toolchain::bower_places_of(&supply).await.expect("the registry has bower");
+    let outfit = supply.outfit(&[toolchain::bower()]).await.unwrap_or_else(|unmet| panic!("{unmet}"));
+    let install = |what: &str| goes_first_to(&outfit, &["bower", "install", "--allow-root", what]);
+    assert_eq!(install("tiny"), host(&places.registries[0]));
+    assert_eq!(install("acme/tiny"), host(&places.shorthand.expect("its own")));
+}
+
+#[tokio::test]
+async fn node_says_where_its_headers_are() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let here = Toolchain::look(&std::env::var_os("PATH").expect("a PATH")).await;
+    let Some(headers) = here.node_headers() else {
+        eprintln!("NOT TRIED, this node's headers are a package of its distribution");
+        return;
+    };
+    let npm = here.require("npm").unwrap_or_else(|missing| panic!("{missing}")).path.canonicalize().expect("npm's");
+    let gyp = npm.ancestors().nth(2).expect("a package").join("node_modules/node-gyp/bin/node-gyp.js");
+    let outfit = real_supply(dir.path()).await.outfit(&[]).await.unwrap_or_else(|unmet| panic!("{unmet}"));
+    assert_eq!(goes_first_to(&outfit, &["node", &gyp.to_string_lossy(), "install"]), host(headers));
 }

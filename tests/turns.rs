@@ -1,4 +1,5 @@
-//! A long queue: repositories take turns, and a server that starts with ten thousand queued builds is ready at once.
+//! A long queue: repositories take turns, a mirror does not grow with its builds, and a server that starts with ten
+//! thousand queued builds is ready at once.
 
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/forge.rs"]
@@ -52,6 +53,32 @@ fn one_with_many_builds_starves_no_other() {
     assert_eq!((before(&one), before(&other)), (1, 2), "one of the many, then one of the few");
     let order: Vec<String> = many.iter().map(|id| started(*id)).collect();
     assert!(order.is_sorted(), "its own in the order in which they came: {order:?}");
+    forge.finish();
+}
+
+/// The packs of the one mirror of a server.
+fn packs(server: &Server) -> usize {
+    let mirrors = std::fs::read_dir(server.data().join("mirrors")).expect("the folder of mirrors").flatten();
+    let mirror = mirrors.map(|entry| entry.path()).find(|path| path.is_dir()).expect("one mirror");
+    let files = std::fs::read_dir(mirror.join("objects/pack")).expect("its packs").flatten();
+    files.filter(|file| file.path().extension().is_some_and(|extension| extension == "pack")).count()
+}
+
+#[test]
+fn a_mirror_does_not_grow_with_its_builds() {
+    const BUILDS: usize = 80;
+    let forge = Forge::start();
+    let server = Server::start(&forge);
+    let builds = queue(&server, &forge.repo("acme/shop"), BUILDS);
+    for id in &builds {
+        let build = server.finished(*id);
+        assert_eq!(build["outcome"], "passed", "{build:#}");
+    }
+    // Each left a pack of its own; the round that looks at all mirrors comes only after minutes.
+    forge.wait(|| (packs(&server) <= 50).then_some(()), || format!("{} packs", packs(&server)));
+    let first = server.post(&format!("/api/v1/builds/{}/rerun", builds[0]), "");
+    let again = server.finished(first.build());
+    assert_eq!(again["outcome"], "passed", "nothing of it is lost: {again:#}");
     forge.finish();
 }
 

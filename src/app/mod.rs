@@ -167,6 +167,7 @@ async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signa
     tasks.spawn(wake_followers(sweeper.store.clone(), hub.clone(), doors.clone()));
     tasks.spawn(sweeper.clone().run(doors.clone()));
     tasks.spawn(sweeper.clone().keep_room(doors.clone()));
+    tasks.spawn(sweeper.clone().keep_mirrors(doors.clone()));
     if let Some(shipper) = shipper {
         tasks.spawn(shipper.run(last_words.clone()));
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::blobs::{Artifacts, Depot, Logs, Shipper};
 use crate::cache::Cache;
@@ -101,6 +101,7 @@ impl Parts {
         let tools = Toolbox::default();
         let shipper = depot.clone().map(|depot| Shipper::new(logs.clone(), artifacts.clone(), depot));
         let busy = Arc::<AtomicUsize>::default();
+        let crowded = Arc::<Notify>::default();
         let roll = roll(store, &server, layers, identity, (&busy, &disk));
         let sweeper = Sweeper {
             agent: roll.as_ref().map(|_| server.agent.name.clone()),
@@ -113,6 +114,7 @@ impl Parts {
             cache: cache.clone(),
             tally: caches.clone(),
             disk: disk.clone(),
+            crowded: Arc::clone(&crowded),
             retention: retention_seen,
         };
         let worker = Worker {
@@ -135,6 +137,7 @@ impl Parts {
                 cache: cache.clone(),
                 tally: caches.clone(),
                 pending: Pending::default(),
+                crowded,
                 permits: Arc::new(Semaphore::new(steps_at_once(server.agent.slots))),
             },
             logs: logs.clone(),

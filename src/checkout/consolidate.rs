@@ -44,10 +44,15 @@ impl Pack {
     }
 }
 
-/// The mirrors in the folder of mirrors that [`consolidate`] would make faster. Looks at names and sizes only.
+/// The mirrors in the folder of mirrors that are crowded.
 pub fn crowded(mirrors: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(mirrors).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|mirror| !small_packs(mirror).is_empty()).collect()
+    entries.map(|entry| entry.path()).filter(|mirror| is_crowded(mirror)).collect()
+}
+
+/// Whether [`consolidate`] would make a mirror faster. Looks at names and sizes only, so it may be asked after each fetch.
+pub fn is_crowded(mirror: &Path) -> bool {
+    !small_packs(mirror).is_empty()
 }
 
 /// Makes one pack of the small ones of a mirror that has many, and forgets refs that are long unused. Answers with the
@@ -56,7 +61,7 @@ pub fn crowded(mirrors: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// When the mirror can't be read or written. All objects are there then, too.
 pub fn consolidate(path: &Path) -> Result<usize, Refusal> {
-    if small_packs(path).is_empty() {
+    if !is_crowded(path) {
         return Ok(0);
     }
     let Some(_locked) = mirror::lock_if_free(path)? else { return Ok(0) };
@@ -90,6 +95,12 @@ fn smallest(mut packs: Vec<Pack>) -> Vec<Pack> {
         sum = sum.saturating_add(pack.bytes);
         sum <= LARGEST
     });
+    sum = packs.iter().map(|pack| pack.bytes).sum();
+    // One that is larger than twice the others together was made of as many before: without it the work grows with what
+    // is new, not with what is there (git's geometric repacking).
+    while let Some(pack) = packs.pop_if(|pack| pack.bytes > 2 * (sum - pack.bytes)) {
+        sum -= pack.bytes;
+    }
     if packs.len() < FEWEST {
         packs.clear();
     }
@@ -177,5 +188,9 @@ mod tests {
         check(&[4 << 20; 60], 0);
         check(&[1 << 20; 60], 32);
         check(&[1; 9], 0);
+        // What became one before, beside new ones.
+        check(&[[1000; 50].as_slice(), &[20 << 20, 200_000]].concat(), 50);
+        check(&[[1000; 50].as_slice(), &[20 << 20, 90_000]].concat(), 51);
+        check(&[[1000; 50].as_slice(), &[1]].concat(), 51);
     }
 }

@@ -46,7 +46,7 @@ mod writer;
 
 pub use budget::Budget;
 pub use collect::{CollectedMirrors, collect, mirrored_bytes};
-pub use consolidate::{consolidate, crowded};
+pub use consolidate::{consolidate, crowded, is_crowded};
 pub use guard::{prepare, prepare_unattended};
 pub use heads::{AskHeads, Heads, heads};
 pub use job::{Answer, Base, Credential, Done, Job, Local, Needless, Network, Remote, Source};

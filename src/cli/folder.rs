@@ -107,6 +107,7 @@ impl Folder {
             cache: Cache::new(&cache),
             tally: CacheTally::default(),
             pending: Pending::default(),
+            crowded: Arc::default(),
             permits: Arc::new(Semaphore::new(around.cores.max(2))),
         };
         let job = Job {

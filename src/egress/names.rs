@@ -63,10 +63,7 @@ impl Answered {
             true => learned.0.open_inside(url),
             false => learned.0.open(url),
         }
-        if url.host_str() == Some("github.com") {
-            // bower fetches an archive, for which GitHub sends it there.
-            learned.0.open(&Url::parse("https://codeload.github.com").expect("a constant that parses"));
-        }
+        learned.0.open_archives_of(url);
     }
 }
 

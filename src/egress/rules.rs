@@ -63,6 +63,14 @@ impl Rules {
         self.open.extend(host_of(url).and_then(|host| rule(&host, true)));
     }
 
+    /// Opens where a forge has the archives of the repositories at an address. Of GitHub's, bower fetches archives instead
+    /// of cloning (its `GitHubResolver`), and GitHub sends it elsewhere for them, which nobody sees in TLS.
+    pub fn open_archives_of(&mut self, url: &Url) {
+        if url.host_str() == Some("github.com") {
+            self.open.extend(rule("codeload.github.com:443", false));
+        }
+    }
+
     /// Opens a registry that answers names with the addresses of git repositories, as bower's does; what it answers with
     /// is open from then on. The step asks for it at the gate itself, at [`names_path`], which hands the answer on.
     pub fn names(&mut self, url: Url) {

@@ -1,6 +1,7 @@
 //! The checkout as a step: the first of every build, in a child process of its own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,7 +80,12 @@ async fn attempts(job: &Job, parts: &Parts, workspace: &Workspace, tell: &Tell, 
     let mut tries = 0;
     loop {
         let error = match client::run(&parts.exe, &order, job.limits.step_timeout, stop.clone()).await {
-            Ok(done) => return Ok(done),
+            Ok(done) => {
+                if !done.mirror_had_it {
+                    tell_if_crowded(order.mirror, parts);
+                }
+                return Ok(done);
+            }
             Err(error) => error,
         };
         tries += 1;
@@ -99,6 +105,16 @@ async fn attempts(job: &Job, parts: &Parts, workspace: &Workspace, tell: &Tell, 
             () = stop.cancelled() => return Err(Verdict::new(Outcome::Cancelled, "stopped")),
         }
     }
+}
+
+/// Every fetch leaves a pack, and many of them make the next checkout slower. The build does not wait for the look.
+fn tell_if_crowded(mirror: PathBuf, parts: &Parts) {
+    let crowded = Arc::clone(&parts.crowded);
+    tokio::task::spawn_blocking(move || {
+        if checkout::is_crowded(&mirror) {
+            crowded.notify_one();
+        }
+    });
 }
 
 fn order(job: &Job, parts: &Parts, workspace: &Workspace) -> checkout::Job {

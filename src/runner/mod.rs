@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Artifacts;
@@ -131,6 +131,8 @@ pub struct Parts {
     pub tally: CacheTally,
     /// Who keeps something of which repository just now.
     pub pending: Pending,
+    /// Told when a fetch left the mirror of a repository with so many packs that they should become one.
+    pub crowded: Arc<Notify>,
     /// Bounds the steps that run at once, over all builds of this agent.
     pub permits: Arc<Semaphore>,
 }

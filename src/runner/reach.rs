@@ -19,13 +19,6 @@ use crate::toolchain::BowerPlaces;
 use super::course::Course;
 use super::environment::committed;
 
-/// Whatever yarn 1 was told: its lockfiles name this registry, and it takes them at their word.
-const YARNS_OWN: &str = "https://registry.yarnpkg.com/";
-/// Where node-gyp fetches headers, unless node comes from a mirror.
-const NODES_OWN: &str = "https://nodejs.org/";
-/// GitHub has the archives there that bower fetches instead of cloning.
-const GITHUBS_ARCHIVES: &str = "https://codeload.github.com/";
-
 /// What the steps of a build may reach.
 pub(super) struct Reach {
     /// Whether this host has networks to keep steps in.
@@ -60,13 +53,17 @@ impl Reach {
 }
 
 async fn of_installs(course: &Course<'_>, steps: &[&StepSpec]) -> Rules {
-    let (job, parts, tools) = (course.job, course.parts, course.tools);
+    let (job, tools) = (course.job, course.tools);
     let has_bower = course.tree.done.listing.paths.iter().any(|path| path.rsplit('/').next() == Some("bower.json"));
-    let wants_bower = has_bower && job.sandbox.install_hosts.contains(&InstallHost::Bower);
-    let bower = if wants_bower { Some(parts.tools.bower_places(&parts.tools_dir()).await) } else { None };
+    let lists = |host: &InstallHost| job.sandbox.install_hosts.contains(host);
+    let wants_bower = has_bower && lists(&InstallHost::Bower);
+    let (bower, yarn) = tokio::join!(async { if wants_bower { tools.bower_places().await } else { None } }, async {
+        if lists(&InstallHost::Yarn) { tools.yarns_own_registry(steps).await } else { None }
+    },);
     let agents = Agents {
         registry: tools.registry.as_deref().and_then(|registry| Url::parse(registry).ok()),
-        node_mirror: parts.toolchain.node_mirror.clone(),
+        yarn,
+        node: course.parts.toolchain.node_mirror.clone().or_else(|| tools.node_headers.clone()),
         bower: bower.as_deref(),
         env: &job.env,
     };
@@ -83,8 +80,9 @@ async fn of_installs(course: &Course<'_>, steps: &[&StepSpec]) -> Rules {
     if let Some(own) = own {
         own.addresses.iter().for_each(|url| rules.open(url));
     }
-    if let Some(bower) = bower {
-        names.unwrap_or_else(|| bower.registries.clone()).into_iter().for_each(|registry| rules.names(registry));
+    if wants_bower {
+        let agents = || bower.map(|bower| bower.registries.clone()).unwrap_or_default();
+        names.unwrap_or_else(agents).into_iter().for_each(|registry| rules.names(registry));
     }
     rules
 }
@@ -92,7 +90,10 @@ async fn of_installs(course: &Course<'_>, steps: &[&StepSpec]) -> Rules {
 /// Where the agent's own tools go.
 struct Agents<'a> {
     registry: Option<Url>,
-    node_mirror: Option<Url>,
+    /// The registry that lockfiles of yarn 1 name; `None` for a build without that yarn.
+    yarn: Option<Url>,
+    /// Where node comes from, or else its headers.
+    node: Option<Url>,
     /// `None` for a build without bower.
     bower: Option<&'a BowerPlaces>,
     /// `env` of the server's configuration.
@@ -104,24 +105,17 @@ fn listed(sandbox: &Sandbox, agents: &Agents<'_>) -> Rules {
     let written = sandbox.install_hosts.iter().filter(|host| matches!(host, InstallHost::Host(_)));
     let mut rules = Rules::new(written.map(InstallHost::as_str));
     // Their own defaults are settings like any other: nobody else could have written them.
-    let own = |text: &str| Url::parse(text).expect("a constant that parses");
     for host in &sandbox.install_hosts {
         match host {
             InstallHost::Packages(_) => agents.registry.iter().for_each(|url| rules.open_inside(url)),
             InstallHost::Yarn => {
-                agents.registry.iter().for_each(|url| rules.open_inside(url));
-                rules.open_inside(&own(YARNS_OWN));
+                agents.registry.iter().chain(&agents.yarn).for_each(|url| rules.open_inside(url));
             }
-            InstallHost::Node => match &agents.node_mirror {
-                Some(mirror) => rules.open_inside(mirror),
-                None => rules.open_inside(&own(NODES_OWN)),
-            },
+            InstallHost::Node => agents.node.iter().for_each(|url| rules.open_inside(url)),
             InstallHost::Bower => {
                 for url in agents.bower.iter().flat_map(|bower| bower.registries.iter().chain(&bower.shorthand)) {
                     rules.open_inside(url);
-                    if url.host_str() == Some("github.com") {
-                        rules.open_inside(&own(GITHUBS_ARCHIVES));
-                    }
+                    rules.open_archives_of(url);
                 }
             }
             InstallHost::Host(_) => {}
@@ -167,30 +161,36 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    fn opened(hosts: &[InstallHost], bower: Option<&BowerPlaces>, env: &[(&str, &str)]) -> String {
+    fn opened(hosts: &[InstallHost], yarn: Option<&str>, bower: Option<&BowerPlaces>, env: &[(&str, &str)]) -> String {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let agents = Agents {
             registry: Some(url("http://npm.lan:4873/")),
-            node_mirror: Some(url("https://node.lan/dist")),
+            yarn: yarn.map(url),
+            node: Some(url("https://node.lan/dist")),
             bower,
             env: &env,
         };
         let sandbox = Sandbox { require: Require::Available, install_hosts: hosts.to_vec(), reports: false };
         let rules = listed(&sandbox, &agents);
-        let known =
-            ["npm.lan", "node.lan", "nodejs.org", "registry.yarnpkg.com", "registry.bower.io", "github.com", "x.lan"];
+        let known = ["npm.lan", "node.lan", "yarn.lan", "bower.lan", "github.com", "codeload.github.com", "x.lan"];
         known.into_iter().filter(|host| rules.opens_some_of(host)).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn a_tools_name_is_where_it_goes() {
-        let bower = BowerPlaces::default();
-        assert_eq!(opened(&[InstallHost::Packages("npm")], Some(&bower), &[]), "npm.lan");
-        assert_eq!(opened(&[InstallHost::Yarn], Some(&bower), &[]), "npm.lan registry.yarnpkg.com");
-        assert_eq!(opened(&[InstallHost::Node], Some(&bower), &[]), "node.lan");
-        assert_eq!(opened(&[InstallHost::Bower], Some(&bower), &[]), "registry.bower.io github.com");
-        assert_eq!(opened(&[InstallHost::Bower], None, &[]), "", "nobody starts bower");
-        assert_eq!(opened(&[InstallHost::Host("x.lan:443".to_owned())], None, &[]), "x.lan");
+        let bower = BowerPlaces {
+            registries: vec![url("https://bower.lan/")],
+            shorthand: Some(url("https://github.com/{{owner}}/{{package}}.git")),
+        };
+        let check = |host, yarn, bower, expected: &str| assert_eq!(opened(&[host], yarn, bower, &[]), expected);
+        check(InstallHost::Packages("npm"), Some("https://yarn.lan"), Some(&bower), "npm.lan");
+        check(InstallHost::Yarn, Some("https://yarn.lan"), Some(&bower), "npm.lan yarn.lan");
+        check(InstallHost::Yarn, None, None, "npm.lan");
+        check(InstallHost::Node, None, Some(&bower), "node.lan");
+        check(InstallHost::Bower, None, Some(&bower), "bower.lan github.com codeload.github.com");
+        // Nobody starts bower.
+        check(InstallHost::Bower, Some("https://yarn.lan"), None, "");
+        check(InstallHost::Host("x.lan:443".to_owned()), None, None, "x.lan");
     }
 
     #[test]
@@ -200,6 +200,6 @@ mod tests {
             ("API", "http://npm.lan/"),
             ("npm_config_proxy", "http://node.lan/"),
         ];
-        assert_eq!(opened(&[], None, &env), "x.lan");
+        assert_eq!(opened(&[], None, None, &env), "x.lan");
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
+use url::Url;
 
 use crate::config::server::{Network, Registry};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Decision, Plan, StepSpec, Wanted};
 use crate::outside;
-use crate::toolchain::{self, BowerPlaces, Outfit, Supply, TOOLS, Toolchain, Unmet};
+use crate::toolchain::{self, BowerPlaces, Given, Outfit, Supply, TOOLS, Toolchain, Unmet};
 
 use super::downloads::Lockfiles;
 use super::environment::Certificates;
@@ -25,6 +26,7 @@ use super::{Happening, Job, Parts, Tell};
 pub struct Toolbox {
     looked: Arc<Mutex<Option<Arc<Toolchain>>>>,
     bower: Arc<Mutex<Option<Arc<BowerPlaces>>>>,
+    yarns_own: Arc<Mutex<Option<Url>>>,
 }
 
 impl Toolbox {
@@ -42,20 +44,23 @@ impl Toolbox {
         let mut looked = self.looked.lock().await;
         Arc::clone(looked.insert(Arc::new(look().await)))
     }
-}
 
-impl Toolbox {
-    /// Where bower goes, asked once. While there is none, where one that nobody configured would go.
-    pub(super) async fn bower_places(&self, tools: &Path) -> Arc<BowerPlaces> {
-        let toolchain = self.toolchain().await;
+    /// Where bower goes, asked once of the agent's own, which is fetched for that if need be.
+    async fn bower_places(&self, supply: &Supply) -> Option<Arc<BowerPlaces>> {
         let mut known = self.bower.lock().await;
-        if let Some(places) = &*known {
-            return Arc::clone(places);
+        if known.is_none() {
+            *known = toolchain::bower_places_of(supply).await.map(Arc::new);
         }
-        match toolchain::bower_places(&toolchain, tools).await {
-            Some(places) => Arc::clone(known.insert(Arc::new(places))),
-            None => Arc::default(),
+        known.clone()
+    }
+
+    /// The registry that yarn 1 is made with, asked once.
+    async fn yarns_own_registry(&self, supply: &Supply) -> Option<Url> {
+        let mut known = self.yarns_own.lock().await;
+        if known.is_none() {
+            *known = toolchain::yarns_own_registry(supply).await;
         }
+        known.clone()
     }
 }
 
@@ -73,6 +78,10 @@ pub(super) struct Tools {
     pub(super) certificates: Certificates,
     /// Where the agent's own npm goes.
     pub(super) registry: Option<String>,
+    /// Where the agent's node says that its headers are.
+    pub(super) node_headers: Option<Url>,
+    toolbox: Toolbox,
+    supply: Supply,
 }
 
 impl Tools {
@@ -102,7 +111,30 @@ impl Tools {
         readable.extend(tools.is_dir().then_some(tools));
         readable.extend(certificates.readable());
         let outfits = sets.into_iter().zip(outfits).collect();
-        Ok(Self { outfits, readable, certificates, registry: toolchain.registry().map(str::to_owned) })
+        Ok(Self {
+            outfits,
+            readable,
+            certificates,
+            registry: toolchain.registry().map(str::to_owned),
+            node_headers: toolchain.node_headers().cloned(),
+            toolbox: parts.tools.clone(),
+            supply,
+        })
+    }
+
+    /// Where the agent's bower goes; `None` where there is none to be had, and so no step that could start it.
+    pub(super) async fn bower_places(&self) -> Option<Arc<BowerPlaces>> {
+        self.toolbox.bower_places(&self.supply).await
+    }
+
+    /// The registry that the lockfiles of yarn 1 name; `None` where none of these steps is given that yarn.
+    pub(super) async fn yarns_own_registry(&self, steps: &[&StepSpec]) -> Option<Url> {
+        let is_yarn_1 =
+            |given: &Given| given.tool == "yarn" && ["0.", "1."].iter().any(|major| given.version.starts_with(major));
+        if !steps.iter().any(|step| self.of(step).given.iter().any(is_yarn_1)) {
+            return None;
+        }
+        self.toolbox.yarns_own_registry(&self.supply).await
     }
 
     /// What a step of the plan is given that was gathered for; `PATH` stands behind the tree's own.

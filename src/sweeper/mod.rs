@@ -4,17 +4,18 @@
 pub mod missed;
 
 mod disk;
+mod mirrors;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{Artifacts, Depot, Logs};
 use crate::cache::Cache;
-use crate::checkout::{self, client};
+use crate::checkout;
 use crate::config::server::Retention;
 use crate::disk::Disk;
 use crate::domain::build::BuildId;
@@ -35,10 +36,6 @@ pub const UNUSED_SNAPSHOT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const ENDED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How far back in every round.
 const ENDED_LATELY: Duration = Duration::from_secs(10 * 60);
-/// How many rounds pass between two looks at the mirrors: five minutes, in which few get many packs.
-const ROUNDS_PER_CONSOLIDATION: u64 = 20;
-/// How long the packs of one mirror may take; a fetch into it waits meanwhile.
-const CONSOLIDATION: Duration = Duration::from_secs(60);
 
 /// The part that repairs.
 #[derive(Clone)]
@@ -63,6 +60,8 @@ pub struct Sweeper {
     pub tally: CacheTally,
     /// How much room there is on the disk of the data directory.
     pub disk: Disk,
+    /// Told when a build's fetch left a mirror crowded.
+    pub crowded: Arc<Notify>,
     /// How long things are kept.
     pub retention: watch::Receiver<Arc<Retention>>,
 }
@@ -128,9 +127,6 @@ impl Sweeper {
             if let Err(error) = self.round(round.is_multiple_of(ROUNDS_PER_RETENTION)).await {
                 tracing::error!(%error, "the sweep could not be finished");
             }
-            if round.is_multiple_of(ROUNDS_PER_CONSOLIDATION) {
-                self.consolidate_mirrors().await;
-            }
             round += 1;
             tokio::select! {
                 () = tokio::time::sleep(ROUND) => {}
@@ -158,17 +154,6 @@ impl Sweeper {
             self.remove_old(now).await?;
         }
         Ok(())
-    }
-
-    async fn consolidate_mirrors(&self) {
-        let mirrors = self.data_dir.join("mirrors");
-        let crowded = tokio::task::spawn_blocking(move || checkout::crowded(&mirrors)).await.unwrap_or_default();
-        for mirror in crowded {
-            match client::consolidate(&self.exe, &mirror, CONSOLIDATION).await {
-                Ok(packs) => tracing::info!(mirror = %mirror.display(), packs, "packs of a mirror became one"),
-                Err(error) => tracing::warn!(mirror = %mirror.display(), %error, "a mirror keeps its many packs"),
-            }
-        }
     }
 
     /// Brings mirrors under a quota: the least recently used go.

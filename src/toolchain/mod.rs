@@ -20,14 +20,18 @@ mod unmet;
 mod unpack;
 mod versions;
 mod wish;
+mod yarn;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use bower::{BowerPlaces, places as bower_places};
+use url::Url;
+
+pub use bower::{BowerPlaces, places as bower_places, places_of as bower_places_of};
 pub use search::{find, folders_of, readable};
 pub use supply::{Given, Headers, Outfit, Supply, UNUSED, bower, collect};
 pub use unmet::Unmet;
+pub use yarn::own_registry as yarns_own_registry;
 
 /// The programs that steps may need from the agent. The first is what the others run on.
 pub const TOOLS: [&str; 9] = ["node", "npm", "npx", "yarn", "pnpm", "bun", "bower", "git", "corepack"];
@@ -63,6 +67,7 @@ pub struct Toolchain {
     path: Vec<PathBuf>,
     readable: Vec<PathBuf>,
     registry: Option<String>,
+    node_headers: Option<Url>,
 }
 
 impl Toolchain {
@@ -103,7 +108,8 @@ impl Toolchain {
             .collect();
         search::outermost(&mut readable);
         search::in_order_once(&mut path);
-        Self { searched, tools, path, readable, registry }
+        let node_headers = node.and_then(|node| node.headers);
+        Self { searched, tools, path, readable, registry, node_headers }
     }
 
     /// A tool, if it is there.
@@ -148,6 +154,12 @@ impl Toolchain {
     /// A step has a HOME of its own and would not see the agent's `.npmrc`.
     pub fn registry(&self) -> Option<&str> {
         self.registry.as_deref()
+    }
+
+    /// Where node says that its headers are published: node-gyp fetches them there, for a native module. A node that its
+    /// distribution built may not say it; its headers are a package of the distribution.
+    pub fn node_headers(&self) -> Option<&Url> {
+        self.node_headers.as_ref()
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
+use url::Url;
 
 /// A tool that does not answer within this time is taken as one without a version.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,12 +18,20 @@ pub(super) struct Node {
     pub(super) version: String,
     /// Its own file, also where what was found is a version manager's script.
     pub(super) program: PathBuf,
+    /// Where its headers are published.
+    pub(super) headers: Option<Url>,
 }
 
 pub(super) async fn node(program: Option<&PathBuf>, path: &OsStr) -> Option<Node> {
-    let said = ask(program?, &["-p", "process.version + '\\n' + process.execPath"], path).await?;
-    let (version, program) = said.split_once('\n')?;
-    Some(Node { version: version.trim_start_matches('v').to_owned(), program: PathBuf::from(program.trim()) })
+    const ASK: &str = "[process.version, process.execPath, process.release.headersUrl].join('\\n')";
+    let said = ask(program?, &["-p", ASK], path).await?;
+    let mut lines = said.lines().map(str::trim);
+    let (version, program) = (lines.next()?, lines.next()?);
+    Some(Node {
+        version: version.trim_start_matches('v').to_owned(),
+        program: PathBuf::from(program),
+        headers: lines.next().and_then(|address| Url::parse(address).ok()),
+    })
 }
 
 /// The first word with a digit first of what `program --version` prints.
@@ -35,17 +44,22 @@ pub(super) async fn asked(program: Option<&PathBuf>, path: &OsStr) -> Option<Str
 /// Where npm is configured to go, by the configuration files and variables of the agent's own user.
 pub(super) async fn registry(npm: Option<&PathBuf>, path: &OsStr) -> Option<String> {
     let said = ask(npm?, &["config", "get", "registry"], path).await?;
-    let mut address = url::Url::parse(said.trim()).ok()?;
+    let mut address = Url::parse(said.trim()).ok()?;
     // A password in it is the operator's, not the steps'.
     address.set_username("").ok()?;
     address.set_password(None).ok()?;
     Some(address.into())
 }
 
-/// Runs a tool of the agent's in `/`: in any other folder it might find a configuration to heed.
 async fn ask(program: &Path, arguments: &[&str], path: &OsStr) -> Option<String> {
     let mut command = Command::new(program);
-    command.args(arguments).current_dir("/").env("PATH", path).env_remove("NODE_OPTIONS");
+    command.args(arguments).env("PATH", path);
+    answer(command).await
+}
+
+/// Runs a tool of the agent's in `/`: in any other folder it might find a configuration to heed.
+pub(super) async fn answer(mut command: Command) -> Option<String> {
+    command.current_dir("/").env_remove("NODE_OPTIONS");
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;

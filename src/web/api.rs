@@ -7,6 +7,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -18,7 +19,7 @@ use super::answer::Refused;
 use super::asker::Asker;
 use super::elsewhere::why_it_waits;
 use super::records::{BuildFilter, Told};
-use super::{BODY_MAX, Pages};
+use super::{BODY_MAX, Pages, paging};
 
 /// What is shown of deliveries when nobody says how much.
 const DELIVERIES: u32 = 200;
@@ -46,49 +47,34 @@ pub(super) async fn page_of_builds(
     pages: &Pages,
     mut filter: BuildFilter,
 ) -> Result<(Vec<Build>, Option<BuildId>), Refused> {
-    let wanted = filter.limit as usize;
+    let wanted = filter.limit;
     filter.limit += 1;
-    let mut builds = pages.records.builds(filter).await?;
-    let more = builds.len() > wanted;
-    builds.truncate(wanted);
-    let next = builds.last().filter(|_| more).map(|build| build.id);
-    Ok((builds, next))
+    let (builds, next) = paging::page(pages.records.builds(filter).await?, wanted, |build| build.id.0);
+    Ok((builds, next.map(BuildId)))
 }
 
 /// Reads `repo`, `branch`, `state`, `outcome`, `limit`, `before`; anything else is refused by name.
 pub(super) fn filter(query: &str) -> Result<BuildFilter, String> {
     let mut filter = BuildFilter::default();
-    let mut seen = Vec::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let fault = |why: &str| format!("{name}={value}: {why}");
-        match &*name {
-            "repo" => filter.repo = Some(value.parse().map_err(|_| fault("write forge/owner/name"))?),
-            "branch" if value.is_empty() => return Err(fault("name a branch")),
-            "branch" => filter.branch = Some(value.to_string()),
+    paging::each_parameter(query, "repo, branch, state, outcome, limit, before", |name, value| {
+        match name {
+            "repo" => filter.repo = Some(value.parse().map_err(|_| "write forge/owner/name")?),
+            "branch" if value.is_empty() => return Err("name a branch".to_owned()),
+            "branch" => filter.branch = Some(value.to_owned()),
             "state" => {
-                filter.state = Some(value.parse().map_err(|_| fault("one of waiting, queued, running, finished"))?);
+                let words = "one of waiting, queued, running, finished";
+                filter.state = Some(value.parse().map_err(|_| words)?);
             }
             "outcome" => {
                 let words = "one of passed, skipped, failed, timed_out, cancelled, broken";
-                filter.outcome = Some(value.parse().map_err(|_| fault(words))?);
+                filter.outcome = Some(value.parse().map_err(|_| words)?);
             }
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=200).contains(limit));
-                filter.limit = limit.ok_or_else(|| fault("a number from 1 to 200"))?;
-            }
-            "before" => {
-                let before = value.parse().ok().filter(|&before| before > 0);
-                filter.before = Some(BuildId(before.ok_or_else(|| fault("a build's number"))?));
-            }
-            _ => {
-                return Err(format!("unknown parameter {name}; known are repo, branch, state, outcome, limit, before"));
-            }
+            "limit" => filter.limit = paging::limit(value)?,
+            "before" => filter.before = Some(BuildId(paging::before(value, "a build")?)),
+            _ => return Ok(false),
         }
-        if seen.contains(&name) {
-            return Err(format!("{name} is given twice"));
-        }
-        seen.push(name);
-    }
+        Ok(true)
+    })?;
     Ok(filter)
 }
 
@@ -199,14 +185,17 @@ pub(super) async fn rerun(
     body: Body,
 ) -> Result<Response, Refused> {
     let by = asker.may_change(&pages, None)?;
+    let Rerun { cache } = asked(body, r#"{"cache": true}"#).await?;
+    let id = build_id(&id).ok_or_else(Refused::not_found)?;
+    Ok(accepted(pages.records.rerun(id, cache, by).await??))
+}
+
+/// What a change is asked to be, in JSON; an empty body is all defaults. A refusal shows the `example`.
+pub(super) async fn asked<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Refused> {
     let body =
         to_bytes(body, BODY_MAX).await.map_err(|_| Refused::bad_request("the body is too long or was cut off"))?;
     let body = if body.trim_ascii().is_empty() { b"{}" } else { &body[..] };
-    let fault =
-        |error: serde_json::Error| Refused::bad_request(format!(r#"send {{"cache": true}} or nothing: {error}"#));
-    let Rerun { cache } = serde_json::from_slice(body).map_err(fault)?;
-    let id = build_id(&id).ok_or_else(Refused::not_found)?;
-    Ok(accepted(pages.records.rerun(id, cache, by).await??))
+    serde_json::from_slice(body).map_err(|error| Refused::bad_request(format!("send {example} or nothing: {error}")))
 }
 
 pub(super) fn accepted(build: BuildId) -> Response {

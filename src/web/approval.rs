@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -13,13 +13,13 @@ use serde_json::json;
 use crate::domain::build::Build;
 use crate::domain::repo::CommitId;
 
+use super::Pages;
 use super::answer::Refused;
-use super::api::{build_id, parameter};
+use super::api::{asked, build_id, parameter};
 use super::asker::Asker;
 use super::auth::Site;
 use super::forms::{back_to_build, form_of_change};
 use super::view::path_encoded;
-use super::{BODY_MAX, Pages};
 
 /// The body of an approval; an empty one approves the commit of the build that the address names.
 #[derive(Deserialize)]
@@ -38,13 +38,7 @@ pub(super) async fn approve(
     body: Body,
 ) -> Result<Response, Refused> {
     let by = asker.may_change(&pages, None)?;
-    let body =
-        to_bytes(body, BODY_MAX).await.map_err(|_| Refused::bad_request("the body is too long or was cut off"))?;
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { &body[..] };
-    let fault = |error: serde_json::Error| {
-        Refused::bad_request(format!(r#"send {{"sha": "<the whole name of the commit>"}} or nothing: {error}"#))
-    };
-    let Approve { sha } = serde_json::from_slice(body).map_err(fault)?;
+    let Approve { sha } = asked(body, r#"{"sha": "<the whole name of the commit>"}"#).await?;
     let id = build_id(&id).ok_or_else(Refused::not_found)?;
     let sha = pages.records.approve(id, sha, by).await??;
     pages.hub.publish(id);

@@ -14,11 +14,12 @@ use crate::domain::audit::{Act, Actor, AuditEntry};
 use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 
-use super::Pages;
 use super::answer::Refused;
 use super::pages::{html, message};
+use super::paging::Given;
 use super::records::AuditFilter;
 use super::view::{Frame, Moment, now};
+use super::{Pages, paging};
 
 /// An entry, as the API shows it.
 #[derive(Serialize)]
@@ -68,42 +69,27 @@ pub(super) async fn document(
 
 /// One page of entries, and the number before which the next page begins.
 async fn page_of_entries(pages: &Pages, mut filter: AuditFilter) -> Result<(Vec<AuditEntry>, Option<i64>), Refused> {
-    let wanted = filter.limit as usize;
+    let wanted = filter.limit;
     filter.limit += 1;
-    let mut entries = pages.records.audit(filter).await?;
-    let more = entries.len() > wanted;
-    entries.truncate(wanted);
-    let next = entries.last().filter(|_| more).map(|entry| entry.id);
-    Ok((entries, next))
+    Ok(paging::page(pages.records.audit(filter).await?, wanted, |entry| entry.id))
 }
 
 /// Reads `repo`, `since`, `limit`, `before`; anything else is refused by name.
 fn filter(query: &str) -> Result<AuditFilter, String> {
     let mut filter = AuditFilter::default();
-    let mut seen = Vec::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let fault = |why: &str| format!("{name}={value}: {why}");
-        match &*name {
-            "repo" => filter.repo = Some(value.parse().map_err(|_| fault("write forge/owner/name"))?),
+    paging::each_parameter(query, "repo, since, limit, before", |name, value| {
+        match name {
+            "repo" => filter.repo = Some(value.parse().map_err(|_| "write forge/owner/name")?),
             "since" => {
-                let at = humantime::parse_rfc3339(&value).map_err(|_| fault("write 2026-01-31T00:00:00Z"))?;
+                let at = humantime::parse_rfc3339(value).map_err(|_| "write 2026-01-31T00:00:00Z")?;
                 filter.since = Some(at.into());
             }
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=200).contains(limit));
-                filter.limit = limit.ok_or_else(|| fault("a number from 1 to 200"))?;
-            }
-            "before" => {
-                let before = value.parse().ok().filter(|&before| before > 0);
-                filter.before = Some(before.ok_or_else(|| fault("an entry's number"))?);
-            }
-            _ => return Err(format!("unknown parameter {name}; known are repo, since, limit, before")),
+            "limit" => filter.limit = paging::limit(value)?,
+            "before" => filter.before = Some(paging::before(value, "an entry")?),
+            _ => return Ok(false),
         }
-        if seen.contains(&name) {
-            return Err(format!("{name} is given twice"));
-        }
-        seen.push(name);
-    }
+        Ok(true)
+    })?;
     Ok(filter)
 }
 
@@ -165,21 +151,11 @@ pub(super) async fn page(
         if !site.may_see_deliveries(&headers) {
             return Err(Refused::for_maintainers());
         }
-        // A form sends its empty fields too.
-        let given: Vec<(String, String)> = form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes())
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect();
-        let words =
-            |pairs: &[(String, String)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        let filter = filter(&words(&given)).map_err(Refused::bad_request)?;
+        let given = Given::in_query(query.as_deref());
+        let filter = filter(&given.query()).map_err(Refused::bad_request)?;
         let repo = filter.repo.as_ref().map(|repo| super::ansi::shown(&repo.to_string())).unwrap_or_default();
         let (entries, next) = page_of_entries(&pages, filter).await?;
-        let older = next.map(|next| {
-            let mut given: Vec<_> = given.iter().filter(|(name, _)| name != "before").cloned().collect();
-            given.push(("before".to_owned(), next.to_string()));
-            format!("?{}", words(&given))
-        });
+        let older = next.map(|next| given.older(next));
         let now = now();
         let frame = Frame::new(&site, &headers, &uri, "Audit · Hookmill");
         let rows = entries.iter().map(|entry| Row::new(entry, now)).collect();

@@ -24,6 +24,7 @@ pub mod listener;
 mod log;
 mod outbox;
 mod pages;
+mod paging;
 mod ranged;
 mod records;
 mod stream;

@@ -17,6 +17,7 @@ use super::api::{build_id, filter, page_of_builds, parameter, readable};
 use super::approval::Question;
 use super::asset::short_hash;
 use super::elsewhere::why_it_waits;
+use super::paging::Given;
 use super::records::BuildFilter;
 use super::view::{
     Frame, KeptFiles, Lane, Mark, Moment, Moved, OtherBuild, Reasoned, Summary, lanes, now, path_encoded,
@@ -117,14 +118,8 @@ async fn list_page(
     if !site.may_read_all(headers) {
         return Err(Refused::not_found());
     }
-    // A form sends its empty fields too.
-    let given: Vec<(String, String)> = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    let words =
-        |pairs: &[(String, String)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let mut filter = filter(&words(&given)).map_err(Refused::bad_request)?;
+    let given = Given::in_query(query);
+    let mut filter = filter(&given.query()).map_err(Refused::bad_request)?;
     if repo.is_some() {
         if filter.repo.is_some() {
             return Err(Refused::bad_request("the address names the repository already"));
@@ -132,11 +127,7 @@ async fn list_page(
         filter.repo.clone_from(&repo);
     }
     let (builds, next) = page_of_builds(pages, filter.clone()).await?;
-    let older = next.map(|next| {
-        let mut given: Vec<_> = given.iter().filter(|(name, _)| name != "before").cloned().collect();
-        given.push(("before".to_owned(), next.to_string()));
-        format!("?{}", words(&given))
-    });
+    let older = next.map(|next| given.older(next.0));
     let now = now();
     let title = repo.as_ref().map_or("Builds · Hookmill".to_owned(), |repo| format!("{repo} · Hookmill"));
     let page = ListPage {

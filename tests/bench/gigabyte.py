@@ -1,10 +1,12 @@
-"""N10: a step that prints 1 GB in lines, against `cat > /dev/null` reading the same pipe.
+"""N10: a step that prints 1 GB in lines, against `cat > /dev/null` reading the same pipe. `--masking`: against itself with
+nothing to mask, its secrets being too short to be hidden.
 
 Ours is the step's own time, from its start to its finish as the API tells it, the fence's set-up included. What the agent
 grows is the highest resident set of the server during the build less the one before (VmHWM, which misses no moment), and
 the resident sets of all processes of the binary, sampled.
 """
 
+import contextlib
 import subprocess
 import threading
 import time
@@ -16,11 +18,14 @@ from lib.server import Server, instant, require
 NEEDS_BINARY = True
 NAME = "acme/loud"
 _PATIENCE = 300
+# Under eight bytes nothing is hidden.
+_SHORT = b"seven77"
 _LINE = "webpack 5.97.1 compiled: asset main.js 312 KiB [emitted] [minimized] (name: main) in 7123 ms"
 
 
 def options(parser):
     parser.add_argument("--bytes", type=int, default=1_000_000_000, help="how much the step prints (1 000 000 000)")
+    parser.add_argument("--masking", action="store_true", help="against itself without anything to mask")
     parser.add_argument("--sandbox", choices=["available", "none"], default="available", help="sandbox.require of the server")
 
 
@@ -79,18 +84,38 @@ def run(options, folder):
         repository = forge.repository(NAME)
         config = f'[bundle]\ncommand = ["sh", "-c", "{_script(options.bytes)}"]\n'
         commit = repository.commit({".hookmill.toml": config.encode()})
-        server = Server(options.binary, folder / "hookmill", forge.api_url, {NAME: repository.url}, sandbox=options.sandbox, cache=False)
-        with server:
-            _cat(options.bytes)
-            _step(server, forge, commit, 0)
-            table, grown, both = pairs.Table("hookmill", "cat", "s", digits=3), [], []
-            numbers = iter(range(1, count + 1))
-            for _, ours, theirs in pairs.interleave(
-                count, lambda: _step(server, forge, commit, next(numbers)), lambda: _cat(options.bytes)
-            ):
-                table.add(ours[0], theirs)
-                grown.append(ours[1])
-                both.append(ours[2])
+
+        def one(name, **more):
+            return Server(options.binary, folder / name, forge.api_url, {NAME: repository.url}, sandbox=options.sandbox,
+                          cache=False, **more)
+
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(one("hookmill"))
+            numbers = iter(range(3 * count + 3))
+            grown, both = [], []
+
+            def ours():
+                seconds, by_itself, with_children = _step(server, forge, commit, next(numbers))
+                grown.append(by_itself)
+                both.append(with_children)
+                return seconds
+
+            def theirs():
+                return _cat(options.bytes)
+
+            if options.masking:
+                short = stack.enter_context(one("unmasked", secret=_SHORT, token=_SHORT.decode()))
+
+                def theirs():
+                    return _step(short, forge, commit, next(numbers))[0]
+
+            ours()
+            theirs()
+            grown.clear()
+            both.clear()
+            table = pairs.Table("hookmill", "unmasked" if options.masking else "cat", "s", digits=3)
+            for _, mine, other in pairs.interleave(count, ours, theirs):
+                table.add(mine, other)
     table.close(goal=1.3)
     print(f"  the server grew by {pairs.spread(grown, ' MB', 1)}")
     print(f"  all processes of the binary by {pairs.spread(both, ' MB', 1)}")

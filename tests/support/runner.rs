@@ -102,6 +102,7 @@ pub(crate) async fn parts_in(data: &Path, network: Option<Network>) -> Parts {
         cache: Cache::new(data),
         tally: CacheTally::default(),
         pending: Pending::default(),
+        crowded: Arc::default(),
         permits: Arc::new(Semaphore::new(2)),
     }
 }

@@ -38,8 +38,10 @@ class Server:
     """
 
     def __init__(self, binary, folder, api_url, repos, slots=1, sandbox="available", context="hookmill",
-                 environment=None, limits="", measured=False, user=None, cache=True, store="sqlite://./data/hookmill.db", role="serve", agent=""):
+                 environment=None, limits="", measured=False, user=None, cache=True, store="sqlite://./data/hookmill.db", role="serve", agent="",
+                 secret=SECRET, token=_TOKEN):
         self.store, self.role, self.agent = store, role, agent
+        self.secret, self.token = secret, token
         self.binary, self.folder = Path(binary), Path(folder)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -59,7 +61,7 @@ class Server:
                 shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
 
     def _write(self, api_url, repos, slots, sandbox, context, limits, cache):
-        for name, content in (("hook-secret", SECRET), ("forge-token", _TOKEN.encode())):
+        for name, content in (("hook-secret", self.secret), ("forge-token", self.token.encode())):
             (self.folder / name).write_bytes(content)
             (self.folder / name).chmod(0o600)
         blocks = "".join(
@@ -211,7 +213,7 @@ token_file = "forge-token"
     def delivery(self, repo, ref, before, after, size=7000, delivery=None):
         """The bytes of a signed push, ready to be sent."""
         body = push.payload(repo, ref, before, after, size)
-        return push.request(f"/hooks/{FORGE}/{repo}", body, SECRET, delivery)
+        return push.request(f"/hooks/{FORGE}/{repo}", body, self.secret, delivery)
 
     def deliver(self, raw):
         """Sends a delivery that must make a build. Returns the build's id."""
