@@ -48,8 +48,8 @@ fn built(forge: &Forge, tables: &str, path: String, files: &[(&str, &str)]) -> (
     (build, log)
 }
 
-/// Installs `@acme/ui` from `url` with these tables of the configuration.
-fn installs(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]) {
+/// Installs `@acme/ui` from `url` with these tables of the configuration; the build and its log.
+fn installing(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]) -> (Value, String) {
     let tables = format!("{tables}\n[[registry]]\nurl = {url:?}\nscopes = [\"@acme\"]\nrepos = [\"acme/*\"]\n");
     let manifest = json!({"name": "shop", "version": "1.0.0", "private": true, "dependencies": {"@acme/ui": "1.0.0"}});
     let file = format!(
@@ -62,7 +62,12 @@ fn installs(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]
         let whitelist = "unsafeHttpWhitelist: [127.0.0.1, npm.acme.test]\nnodeLinker: node-modules\nenableImmutableInstalls: false\n";
         files.push((".yarnrc.yml", whitelist));
     }
-    let (build, log) = built(&Forge::start(), &tables, path_with(manager), &files);
+    built(&Forge::start(), &tables, path_with(manager), &files)
+}
+
+/// The same, and it passes.
+fn installs(tables: &str, url: &str, manager: &str, tool: &str, command: &[&str]) {
+    let (build, log) = installing(tables, url, manager, tool, command);
     assert_eq!(build["outcome"], "passed", "{manager}: {build:#}\n{log}");
 }
 
@@ -84,6 +89,39 @@ fn with_a_private_authority(manager: &str, tool: &str, command: &[&str]) {
     let tables = format!("{}[network]\nca_file = {:?}\n", reaching(&[address.to_string()]), authority());
     installs(&tables, &door.url(), manager, tool, command);
     assert!(registry.times("/@acme/ui") > 0);
+}
+
+/// The proxy itself is spoken to by TLS, with a certificate that only the company knows, and wants a user; behind it
+/// are a plain registry and one with TLS of its own.
+#[test]
+fn npm_through_a_proxy_that_speaks_tls() {
+    let (registry, address) = registry();
+    let door = TlsDoor::before(address);
+    let network = |proxy: &Proxy, more: &str| {
+        // The registry names its archives by its own address.
+        let (sandbox, proxy) = (reaching(&[address.to_string()]), proxy.url_as("ci:hunter2%21@"));
+        format!("{sandbox}[network]\nproxy = {proxy:?}\nno_proxy = [\"127.0.0.1\"]\n{more}")
+    };
+    for (url, to) in [("http://npm.acme.test/", address), ("https://npm.acme.test/", door.address())] {
+        let proxy = Proxy::by_tls(&[("npm.acme.test", to)]);
+        installs(&network(&proxy, &format!("ca_file = {:?}\n", authority())), url, "npm", "npm", &NPM);
+        let heads = proxy.heads();
+        // `ci:hunter2!`
+        let user = "Proxy-Authorization: Basic Y2k6aHVudGVyMiE=\r\n";
+        assert!(!heads.is_empty() && heads.iter().all(|head| head.contains(user)), "{heads:#?}");
+        let asked = proxy.asked();
+        assert!(asked.iter().all(|line| line.starts_with("CONNECT ") == url.starts_with("https")), "{asked:#?}");
+        assert!(registry.times("/@acme/ui") > 0);
+    }
+    // Whoever does not trust the proxy says nothing to it, and who is to mend that is told how.
+    let proxy = Proxy::by_tls(&[("npm.acme.test", address)]);
+    let once = [&NPM[..], &["--fetch-retries=0"]].concat();
+    let (build, log) = installing(&network(&proxy, ""), "http://npm.acme.test/", "npm", "npm", &once);
+    assert_eq!(build["outcome"], "broken", "{build:#}\n{log}");
+    let reason = build["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("the certificate of network.proxy is not trusted"), "{build:#}\n{log}");
+    assert!(!log.contains("hunter2") && !reason.contains("hunter2"), "{log}");
+    assert!(proxy.heads().is_empty(), "{:#?}", proxy.heads());
 }
 
 const NPM: [&str; 3] = ["npm", "install", "--no-package-lock"];

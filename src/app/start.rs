@@ -57,7 +57,10 @@ pub(super) fn depot(server: &Server) -> Result<Option<Depot>, ServeError> {
 
 pub(super) async fn layers(exe: &Path, server: &Server) -> Arc<Layers> {
     let layers = match server.sandbox.require {
-        Require::None => Layers::none("[sandbox] require = \"none\"").on(&server.data_dir),
+        Require::None => {
+            let probed = confine::probe_bare(exe, &server.data_dir, "[sandbox] require = \"none\"").await;
+            probed.unwrap_or_else(|error| Layers::none(&format!("the host could not be probed: {error}")))
+        }
         Require::Available | Require::Full => {
             // Before anything is started that would have to move along.
             let cgroup = confine::take_cgroup();

@@ -17,6 +17,14 @@ pub async fn probe(_exe: &Path, dir: &Path) -> io::Result<Layers> {
     Ok(Layers::none("namespaces are a matter of Linux").on(dir))
 }
 
+/// As [`probe`], for another reason.
+///
+/// # Errors
+/// Never.
+pub async fn probe_bare(_exe: &Path, dir: &Path, why: &str) -> io::Result<Layers> {
+    Ok(Layers::none(why).on(dir))
+}
+
 /// Always the same.
 ///
 /// # Errors

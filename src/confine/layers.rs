@@ -18,6 +18,8 @@ pub struct Layers {
     pub bubblewrap: Result<String, Missing>,
     /// A network namespace for steps that may not reach out.
     pub netns: Result<(), Missing>,
+    /// A socket that listens in such a network and is served from outside of it.
+    pub door: Result<(), Missing>,
     /// Landlock, on top of the view: the version of its interface.
     pub landlock: Result<u32, Missing>,
     /// Filters of system calls that no build needs.
@@ -82,7 +84,8 @@ pub enum Mode {
         /// A step with a closed network gets a network namespace; else it can reach whatever the agent can.
         netns: bool,
     },
-    /// As plain processes of the agent's own user. The view's stacks must have no layers.
+    /// As processes of the agent's own user, with nothing around them but Landlock and seccomp where there are those. The
+    /// view's stacks must have no layers.
     Bare,
 }
 
@@ -129,6 +132,7 @@ impl Layers {
             overlay: Err(missing()),
             bubblewrap: Err(missing()),
             netns: Err(missing()),
+            door: Err(missing()),
             landlock: Err(missing()),
             seccomp: Err(missing()),
             cgroup: Err(missing()),
@@ -208,7 +212,7 @@ impl Layers {
     /// One line for the build page, the log's first line and `/readyz`.
     pub fn name(&self) -> String {
         let (overlay, netns) = match self.mode() {
-            Mode::Bare => return format!("NONE: {}", self.first_missing()),
+            Mode::Bare => return self.bare_name(),
             Mode::Confined { overlay, netns } => (overlay, netns),
         };
         let mut name = "userns+mount+pid".to_owned();
@@ -232,6 +236,15 @@ impl Layers {
             name.push_str(" (DEGRADED: no network namespace, every step can reach the network)");
         }
         name
+    }
+
+    /// What steps have around them without a fence is named last: it is no fence.
+    fn bare_name(&self) -> String {
+        let landlock = self.landlock.as_ref().ok().map(|version| format!("landlock{version}"));
+        let seccomp = self.seccomp.as_ref().ok().map(|()| "seccomp".to_owned());
+        let walls: Vec<String> = landlock.into_iter().chain(seccomp).collect();
+        let behind = if walls.is_empty() { String::new() } else { format!(" (each step behind {})", walls.join("+")) };
+        format!("NONE: {}{behind}", self.first_missing())
     }
 
     /// What to do about each missing layer, a sentence each; empty when none is missing.
@@ -271,11 +284,17 @@ impl Layers {
         );
         let proxy = "a step that may reach some hosts has one socket in a network of its own";
         let netns = "allow them to the agent's user (`sysctl user.max_net_namespaces`)";
+        let door = match &self.netns {
+            Ok(()) => {
+                "let the agent's user raise the loopback of a network namespace of its own (`unshare -rn ip link set lo up`)"
+            }
+            Err(_) => "it stands in a network namespace",
+        };
         let mut table = vec![
             core(userns),
             core(bubblewrap),
             core(layer("network namespaces", &self.netns, |()| "bundles have none but their own".to_owned(), netns)),
-            layer("proxy", &self.netns, |()| proxy.to_owned(), "it stands in a network namespace"),
+            layer("proxy", &self.door, |()| proxy.to_owned(), door),
             layer(
                 "overlay",
                 &self.overlay,
@@ -289,7 +308,14 @@ impl Layers {
             layer(
                 "landlock",
                 &self.landlock,
-                |version| format!("version {version}: steps write below /build, /home/build and /tmp only"),
+                |version| match self.mode() {
+                    Mode::Confined { .. } => {
+                        format!("version {version}: steps write below /build, /home/build and /tmp only")
+                    }
+                    Mode::Bare => format!(
+                        "version {version}: steps read the machine's programs and what is their build's own, and write that"
+                    ),
+                },
                 "a kernel of 5.19 or later that has it in `lsm=` of its command line (/sys/kernel/security/lsm)",
             ),
             layer(
@@ -360,6 +386,7 @@ mod tests {
             overlay: Ok(()),
             bubblewrap: Ok("0.8.0".into()),
             netns: Ok(()),
+            door: Ok(()),
             landlock: Ok(7),
             seccomp: Ok(()),
             cgroup: Ok(cgroup),
@@ -394,8 +421,14 @@ mod tests {
              reach the network)",
             2,
         );
-        check(Layers { bubblewrap: Err(missing()), ..full() }, "NONE: no bubblewrap: not here", 1);
+        check(
+            Layers { bubblewrap: Err(missing()), ..full() },
+            "NONE: no bubblewrap: not here (each step behind landlock7+seccomp)",
+            1,
+        );
         check(Layers::none("not here"), "NONE: no user namespaces: not here", 1);
+        let behind = Layers { landlock: Ok(7), seccomp: Ok(()), ..Layers::none("not here") };
+        check(behind, "NONE: no user namespaces: not here (each step behind landlock7+seccomp)", 1);
     }
 
     #[test]

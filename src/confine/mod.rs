@@ -3,7 +3,8 @@
 //! One **holder** process a build owns the namespaces and the joined view and starts every step in it, so that two
 //! steps see one tree and the holder's end, however it comes, is the end of everything that a step ever started.
 //! [`probe`] tries on this very host which layers it gives; [`Layers`] names them, and what is missing, for pages
-//! and logs. Where the host gives none, the same holder runs the same steps without a fence, and says so.
+//! and logs. Where the host gives none, the same holder runs the same steps without a fence, each behind what it can put
+//! around itself, and says so.
 //!
 //! The other side of the fence is `inside::holder`: the same binary, entered as `hookmill internal holder`.
 
@@ -15,10 +16,10 @@ mod elsewhere;
 mod linux;
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Holder, look_for_cgroup, probe, take_cgroup};
+pub use elsewhere::{Holder, look_for_cgroup, probe, probe_bare, take_cgroup};
 pub use layers::{Cgroup, Joining, Layer, Layers, Missing, Mode, Seen};
 #[cfg(target_os = "linux")]
-pub use linux::{Holder, bubblewrap, launch, look_for_cgroup, probe, take_cgroup, wire};
+pub use linux::{Holder, bubblewrap, launch, look_for_cgroup, probe, probe_bare, take_cgroup, wire};
 
 /// What a holder could not do where parts of this host's `/proc` are covered: the kernel then mounts no other one.
 pub const FRESH_PROC: &str = "mount a fresh /proc";

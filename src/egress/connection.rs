@@ -5,15 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use url::Url;
 
 use super::Post;
 use super::ledger::Closed;
 use super::names::{self, Question};
+use super::proxy::{Proxy, Stream};
 use super::request::{self, Asked, Request};
 use super::rules::Opened;
 use crate::outside;
@@ -33,7 +32,7 @@ enum Refused {
 
 /// The far side of a connection.
 struct Far {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     /// What it hears first.
     first: Vec<u8>,
 }
@@ -125,8 +124,9 @@ async fn look_up(near: &mut TcpStream, path: &str, post: &Post) -> io::Result<()
 async fn carry(mut near: TcpStream, mut far: Far, bytes: &AtomicU64) -> io::Result<()> {
     bytes.fetch_add(far.first.len() as u64, Ordering::Relaxed);
     far.stream.write_all(&far.first).await?;
+    far.stream.flush().await?;
     let (from_near, to_near) = near.split();
-    let (from_far, to_far) = far.stream.split();
+    let (from_far, to_far) = tokio::io::split(far.stream);
     tokio::try_join!(pass_on(from_near, to_far, bytes), pass_on(from_far, to_near, bytes)).map(|_| ())
 }
 
@@ -137,12 +137,17 @@ async fn pass_on(
 ) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
-        let length = from.read(&mut piece).await?;
+        let length = match from.read(&mut piece).await {
+            // Many proxies end a TLS session without a word. What is in it has ends of its own, which the step looks at.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            read => read?,
+        };
         if length == 0 {
             return to.shutdown().await;
         }
         bytes.fetch_add(length as u64, Ordering::Relaxed);
         to.write_all(&piece[..length]).await?;
+        to.flush().await?;
     }
 }
 
@@ -157,7 +162,12 @@ async fn reach(asked: &Asked, post: &Post) -> Result<Far, Refused> {
         None => return Err(Refused::Closed(Closed::Unlisted)),
     };
     match outside::proxy_for(&post.network, &asked.host) {
-        Some(proxy) => through(proxy, asked).await.map_err(Refused::Unreachable),
+        Some(address) => {
+            let proxy = post.proxy.get_or_init(|| Proxy::of(address, &post.network)).as_ref();
+            let proxy = proxy.map_err(|why| Refused::Unreachable(io::Error::other(why.clone())))?;
+            let (stream, first) = proxy.reach(asked).await.map_err(Refused::Unreachable)?;
+            Ok(Far { stream, first })
+        }
         None => directly(asked, opened, post).await,
     }
 }
@@ -199,58 +209,11 @@ async fn directly(asked: &Asked, opened: Opened, post: &Post) -> Result<Far, Ref
         match timeout(PATIENCE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(Refused::Unreachable)?;
-                return Ok(Far { stream, first: asked.first() });
+                return Ok(Far { stream: Box::new(stream), first: asked.first() });
             }
             Ok(Err(error)) => last = error,
             Err(late) => last = late.into(),
         }
     }
     Err(Refused::Unreachable(last))
-}
-
-/// Through the company's own proxy, which resolves the name itself: by a tunnel, or as it was asked where that was plain.
-async fn through(proxy: &str, asked: &Asked) -> io::Result<Far> {
-    let proxy = Url::parse(proxy).ok().filter(|proxy| proxy.scheme() == "http");
-    let proxy = proxy.ok_or_else(|| broken("network.proxy is not an http one, and steps need one".to_owned()))?;
-    let host = proxy.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = proxy.port_or_known_default().unwrap_or(80);
-    let mut stream = timeout(PATIENCE, TcpStream::connect((host, port))).await??;
-    stream.set_nodelay(true)?;
-    let first = asked.first_for_a_proxy(&credentials(&proxy));
-    if asked.plain.is_some() {
-        return Ok(Far { stream, first });
-    }
-    stream.write_all(&first).await?;
-    let status = timeout(PATIENCE, tunnel_status(&mut stream)).await??;
-    match status {
-        200..300 => Ok(Far { stream, first: asked.rest.clone() }),
-        _ => Err(broken(format!("network.proxy answered {status}"))),
-    }
-}
-
-fn broken(why: String) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionRefused, why)
-}
-
-/// The header line that opens a proxy with a user; else nothing.
-fn credentials(proxy: &Url) -> String {
-    if proxy.username().is_empty() {
-        return String::new();
-    }
-    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let pair = format!("{}:{}", decode(proxy.username()), decode(proxy.password().unwrap_or_default()));
-    format!("Proxy-Authorization: Basic {}\r\n", base64::engine::general_purpose::STANDARD.encode(pair))
-}
-
-/// Reads the head of the proxy's answer, byte by byte from a buffer of one, so that nothing behind it is taken.
-async fn tunnel_status(stream: &mut TcpStream) -> io::Result<u16> {
-    let mut head = Vec::new();
-    let mut reader = BufReader::with_capacity(1, stream.take(16 * 1024));
-    while !head.ends_with(b"\r\n\r\n") {
-        if reader.read_until(b'\n', &mut head).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    let status = head.split(|byte| *byte == b' ').nth(1).and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
-    status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "network.proxy does not speak HTTP"))
 }

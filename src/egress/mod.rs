@@ -13,11 +13,12 @@ mod connection;
 pub mod fuzz;
 mod ledger;
 mod names;
+mod proxy;
 mod request;
 mod rules;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +32,7 @@ pub use rules::{Rules, names_path};
 
 use ledger::Ledger;
 use names::Answered;
+use proxy::Proxy;
 
 /// Connections that one step may have at once; the next ones wait.
 const CONNECTIONS: usize = 256;
@@ -49,6 +51,8 @@ struct Post {
     rules: Rules,
     answered: Answered,
     network: Arc<Network>,
+    /// That of `network`, once it was needed: certificates are read for TLS.
+    proxy: OnceLock<Result<Proxy, String>>,
     ledger: Arc<Ledger>,
 }
 
@@ -69,7 +73,8 @@ impl Gate {
             doors.push((listener, host));
         }
         let ledger = Arc::<Ledger>::default();
-        let post = Arc::new(Post { rules, answered: Answered::default(), network, ledger: Arc::clone(&ledger) });
+        let (answered, proxy) = (Answered::default(), OnceLock::new());
+        let post = Arc::new(Post { rules, answered, network, proxy, ledger: Arc::clone(&ledger) });
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut listening = JoinSet::new();
         for (listener, host) in doors {

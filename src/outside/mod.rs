@@ -4,6 +4,7 @@
 //! so each caller adds its own.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use ureq::config::ConfigBuilder;
@@ -108,6 +109,19 @@ pub fn authorities_pem(network: &Network) -> Result<String, Unusable> {
         text.push_str("-----END CERTIFICATE-----\n");
     }
     Ok(text)
+}
+
+/// TLS as [`client`] speaks it, for a connection that is none of a client's.
+///
+/// # Errors
+/// When `network.ca_file` can't be read.
+pub fn tls(network: &Network) -> Result<rustls::ClientConfig, Unusable> {
+    let mut roots = rustls::RootCertStore::empty();
+    // A system's bundle may hold what rustls does not take; such an authority vouches for nobody.
+    roots.add_parsable_certificates(authorities(network)?.iter().map(|known| known.der().to_vec().into()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(config.expect("ring speaks them").with_root_certificates(roots).with_no_client_auth())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hookmill::confine::{Layers, take_cgroup};
+use hookmill::confine::{Layers, Mode, take_cgroup};
 use hookmill::process::{Bound, Exit};
 
 use super::{Build, PATIENCE, all, bare, confined, until, within};
@@ -19,7 +19,7 @@ async fn in_both(story: impl AsyncFn(&Build)) {
     if let Some(layers) = confined().await {
         story(&Build::new(&layers)).await;
     }
-    story(&Build::new(&bare())).await;
+    story(&Build::new(&bare().await)).await;
 }
 
 #[tokio::test]
@@ -45,12 +45,26 @@ async fn a_step_that_takes_too_much_memory_is_ended_and_nothing_else() {
 #[tokio::test]
 async fn memory_that_no_process_maps_counts_too() {
     let Some(layers) = confined().await else { return };
-    let build = Build::new(&layers);
+    is_too_much(&Build::new(&layers), "head -c 300M /dev/zero > /dev/shm/hidden; sleep 600").await;
+}
+
+/// A file that has no name and is in no file system that anybody mounted.
+#[tokio::test]
+async fn a_file_in_memory_that_no_process_maps_counts_too() {
+    let create = libc::SYS_memfd_create;
+    let script = format!(
+        "perl -e 'my ($name, $all) = (q(hidden), q(x) x (1 << 20)); my $fd = syscall({create}, $name, 0); \
+         open(my $file, q(>&=), $fd) or die; syswrite($file, $all) for 1..300; sleep 600'"
+    );
+    in_both(async |build| is_too_much(build, &script).await).await;
+}
+
+async fn is_too_much(build: &Build, script: &str) {
     let holder = build.open().await;
-    let mut greedy = build.command("head -c 300M /dev/zero > /dev/shm/hidden; sleep 600");
+    let mut greedy = build.command(script);
     greedy.memory = 100 * MIB;
-    let (_, exit, _) = all(holder.start(&greedy).await.expect("started")).await;
-    assert_eq!(exit, Exit::Over(Bound::Memory));
+    let (text, exit, _) = all(holder.start(&greedy).await.expect("started")).await;
+    assert_eq!(exit, Exit::Over(Bound::Memory), "{text}");
     holder.close().await;
 }
 
@@ -58,7 +72,7 @@ async fn memory_that_no_process_maps_counts_too() {
 async fn ten_thousand_processes_are_not_had() {
     in_both(async |build| {
         let is_root = rustix::process::geteuid().is_root();
-        if !is_root && build.layers == bare() {
+        if !is_root && build.layers.mode() == Mode::Bare {
             // The user's own processes count along, which are everybody's here.
             return;
         }
@@ -161,13 +175,9 @@ async fn an_agent_in_a_group() {
     let leaves = || leaves(&cgroup.base);
     assert!(leaves().is_empty(), "{:?}", leaves());
     let Some(confined) = confined().await else { return };
-    for layers in [confined, bare()] {
+    for layers in [confined, bare().await] {
         let layers = Layers { cgroup: Ok(cgroup.clone()), ..layers };
-        assert!(
-            layers.mode() == hookmill::confine::Mode::Bare || layers.name().contains("+cgroup"),
-            "{}",
-            layers.name()
-        );
+        assert!(layers.mode() == Mode::Bare || layers.name().contains("+cgroup"), "{}", layers.name());
         let build = Build::new(&layers);
         let holder = build.open().await;
         let life = build.life_line();

@@ -21,10 +21,10 @@ async fn a_view_that_is_not_there_is_told() {
 
 #[tokio::test]
 async fn a_holder_that_is_no_holder_is_told() {
-    let build = Build::new(&bare());
-    let error = within(Holder::open(Path::new("/nowhere"), &bare(), &build.view)).await.expect_err("not there");
+    let build = Build::new(&bare().await);
+    let error = within(Holder::open(Path::new("/nowhere"), &build.layers, &build.view)).await.expect_err("not there");
     assert!(matches!(error, HolderError::Spawn { .. }), "{error}");
-    let error = within(Holder::open(Path::new("/bin/true"), &bare(), &build.view)).await.expect_err("no holder");
+    let error = within(Holder::open(Path::new("/bin/true"), &build.layers, &build.view)).await.expect_err("no holder");
     assert!(matches!(error, HolderError::Lost), "{error}");
 }
 

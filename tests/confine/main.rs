@@ -1,6 +1,7 @@
 //! Steps behind the fence, and without one: real namespaces, real bubblewrap, real kills.
 #![cfg(target_os = "linux")]
 
+mod bare_steps;
 mod bounds;
 mod fence;
 mod figures;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use hookmill::confine::{Holder, Layers, Mode, Seen, probe};
+use hookmill::confine::{Holder, Layers, Mode, Seen, probe, probe_bare};
 use hookmill::domain::spec::{Network, StepCommand};
 use hookmill::domain::view::{Stack, View};
 use hookmill::process::{Event, Exit, Running};
@@ -176,6 +177,10 @@ async fn confined() -> Option<Layers> {
     Some(layers)
 }
 
-fn bare() -> Layers {
-    Layers::none("a test asks for none")
+/// Steps without a fence, behind what they can put around themselves on this host.
+async fn bare() -> Layers {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layers = within(probe_bare(exe(), dir.path(), "a test asks for none")).await.expect("probed");
+    assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 0, "the trial leaves nothing");
+    layers
 }

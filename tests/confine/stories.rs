@@ -21,7 +21,7 @@ macro_rules! both {
             })*
         }
         mod without_a_fence {
-            $(#[tokio::test] async fn $name() { super::$name(&crate::Build::new(&crate::bare())).await })*
+            $(#[tokio::test] async fn $name() { super::$name(&crate::Build::new(&crate::bare().await)).await })*
         }
     };
 }
@@ -194,7 +194,7 @@ async fn a_killed_agent_ends_all(build: &Build) {
 async fn an_agent_to_be_killed() {
     let view: View = serde_json::from_str(&std::env::var("VIEW").expect("a view")).expect("json");
     let layers = match std::env::var("BARE").as_deref() {
-        Ok("1") => bare(),
+        Ok("1") => bare().await,
         _ => confined().await.expect("asked for"),
     };
     let dir = tempfile::tempdir_in(&view.tmp).expect("a directory that goes with its parent");

@@ -98,7 +98,13 @@ async fn what_is_refused_inside_works_outside() {
         assert!(!outside.contains(other), "{outside}");
     }
 
-    let inside = inside(&layers, &name).await;
+    for layers in [layers, bare().await] {
+        is_refused(&layers, &inside(&layers, &name).await);
+    }
+}
+
+/// What a step of these layers was told.
+fn is_refused(layers: &Layers, inside: &str) {
     if layers.seccomp.is_ok() {
         for refused in ["process_vm_readv", "keyctl", "kcmp", "typing", "unshare"] {
             assert!(inside.contains(&format!("{refused} EPERM\n")), "{refused} inside: {inside}");
@@ -183,8 +189,13 @@ fn a_bubblewrap_that_is_none_starts_nothing() {
 #[tokio::test]
 #[ignore = "run by another test, with another PATH"]
 async fn a_step_with_this_bubblewrap() {
-    let found_before =
-        Layers { userns: Ok(()), overlay: Ok(()), bubblewrap: Ok("0.8.0".to_owned()), netns: Ok(()), ..bare() };
+    let found_before = Layers {
+        userns: Ok(()),
+        overlay: Ok(()),
+        bubblewrap: Ok("0.8.0".to_owned()),
+        netns: Ok(()),
+        ..Layers::none("nothing is there")
+    };
     let build = Build::new(&found_before);
     let holder = within(Holder::open(exe(), &found_before, &build.view)).await.expect("a holder");
     match holder.start(&build.command("echo the step ran")).await {

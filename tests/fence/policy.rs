@@ -132,8 +132,11 @@ fn a_host_without_user_namespaces_is_a_fault_unless_none_are_wanted() {
     for word in ["apparmor", "deploy/pod.yaml", "systempaths=unconfined", "user.max_user_namespaces"] {
         assert!(fix.to_lowercase().contains(word), "{word}: {fix}");
     }
+    let behind = layer(&document, "landlock").clone();
+    assert!(behind["state"] != "good" || behind["detail"].to_string().contains("the machine's programs"), "{behind}");
     let (code, document) = doctor(none, "[sandbox]\nrequire = \"none\"\n");
     assert_eq!(code, Some(0), "{document:#}");
+    assert_eq!(layer(&document, "landlock")["detail"], behind["detail"], "the same without being asked for more");
 }
 
 /// As in a container: parts of `/proc` are covered, and the kernel lets nobody mount a fresh one.

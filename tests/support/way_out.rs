@@ -10,6 +10,8 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 
 /// A connection that nobody uses for so long is given up.
 const IDLE: Duration = Duration::from_secs(20);
@@ -64,36 +66,57 @@ impl Drop for Listening {
 /// A proxy that knows the names of a company's own network, and remembers what was asked for.
 pub(crate) struct Proxy {
     listening: Listening,
-    asked: Arc<Mutex<Vec<String>>>,
+    session: Option<TlsFront>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
     /// Brings a request for one of these hosts to its address; another's connection ends without an answer.
     pub(crate) fn to(hosts: &[(&'static str, SocketAddr)]) -> Proxy {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (remembered, hosts) = (Arc::clone(&asked), hosts.to_vec());
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (remembered, hosts) = (Arc::clone(&heads), hosts.to_vec());
         let listening = Listening::start(move |stream| {
             // A client that goes away in the middle is no fault of the test's.
             let _ = pass(stream, &hosts, &remembered);
         });
-        Proxy { listening, asked }
+        Proxy { listening, session: None, heads }
+    }
+
+    /// The same, spoken to by TLS, with a certificate of [`authority`].
+    pub(crate) fn by_tls(hosts: &[(&'static str, SocketAddr)]) -> Proxy {
+        let plain = Proxy::to(hosts);
+        Proxy { session: Some(TlsFront::before(plain.listening.address)), ..plain }
+    }
+
+    /// Where it is, with this in front of the address: nothing, or `user:password@`.
+    pub(crate) fn url_as(&self, user: &str) -> String {
+        match &self.session {
+            Some(front) => format!("https://{user}{}", front.address),
+            None => format!("http://{user}{}", self.listening.address),
+        }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.listening.address)
+        self.url_as("")
+    }
+
+    /// Whole heads, as they came.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("no panic").clone()
     }
 
     /// First lines, as they came: `CONNECT npm.acme.test:80`, `GET http://npm.acme.test/tiny`.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("no panic").clone()
+        let request = |head: &String| Some(head.lines().next()?.rsplit_once(' ')?.0.to_owned());
+        self.heads().iter().filter_map(request).collect()
     }
 }
 
 /// One request by its absolute form, or the tunnel of a CONNECT (RFC 9110, 9.3.6; RFC 9112, 3.2.2).
-fn pass(mut stream: TcpStream, hosts: &[(&str, SocketAddr)], asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn pass(mut stream: TcpStream, hosts: &[(&str, SocketAddr)], heads: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let head = read_head(&mut stream)?;
     let Some((request, _)) = head.lines().next().and_then(|line| line.rsplit_once(' ')) else { return Ok(()) };
-    asked.lock().expect("no panic").push(request.to_owned());
+    heads.lock().expect("no panic").push(head.clone());
     let Some(&(_, to)) = hosts.iter().find(|(host, _)| request.contains(host)) else { return Ok(()) };
     if !request.starts_with("CONNECT ") {
         let (method, address) = request.split_once(' ').unwrap_or_default();
@@ -147,13 +170,7 @@ pub(crate) struct TlsDoor {
 
 impl TlsDoor {
     pub(crate) fn before(plain: SocketAddr) -> TlsDoor {
-        let chain = vec![CertificateDer::from_pem_file(data("company.pem")).expect("a certificate")];
-        let key = PrivateKeyDer::from_pem_file(data("company.key")).expect("a key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));
-        let config = Arc::new(config.expect("a certificate and its key"));
+        let config = certified();
         let listening = Listening::start(move |stream| {
             let session = ServerConnection::new(Arc::clone(&config)).expect("a session");
             // Who does not trust the certificate hangs up.
@@ -170,6 +187,51 @@ impl TlsDoor {
     /// `https://127.0.0.1:PORT/`.
     pub(crate) fn url(&self) -> String {
         format!("https://{}/", self.listening.address)
+    }
+}
+
+/// With the certificate that the company's authority signed.
+fn certified() -> Arc<ServerConfig> {
+    let chain = vec![CertificateDer::from_pem_file(data("company.pem")).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_file(data("company.key")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));
+    Arc::new(config.expect("a certificate and its key"))
+}
+
+/// Speaks TLS and passes all that comes on to a plain server, until it is dropped.
+struct TlsFront {
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl TlsFront {
+    fn before(plain: SocketAddr) -> TlsFront {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let acceptor = TlsAcceptor::from(certified());
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // Who does not trust the certificate hangs up.
+                    let mut session = acceptor.accept(stream).await?;
+                    let mut onward = tokio::net::TcpStream::connect(plain).await?;
+                    tokio::io::copy_bidirectional(&mut session, &mut onward).await
+                });
+            }
+        });
+        TlsFront { address, runtime: Some(runtime) }
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

@@ -46,12 +46,7 @@ pub(super) fn tools(toolchain: &Toolchain) -> Vec<Finding> {
 pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
     let dir = existing(&settings.data_dir);
     if settings.sandbox.require == Require::None {
-        let why = "steps run as plain processes: [sandbox] require = \"none\"";
-        let joining = Layers::none("asked for").on(&dir).joining();
-        return vec![
-            Finding::warning(SANDBOX, "none", why, "take the line out, unless this is meant"),
-            Finding::good(SANDBOX, "snapshots", joining.to_string()),
-        ];
+        return without_a_fence(exe, &dir).await;
     }
     let insists = settings.sandbox.require == Require::Full;
     // Without the core no fork's build is run, which nobody asked for who did not write "none".
@@ -77,6 +72,27 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
             }
         })
         .collect();
+    findings.push(Finding::good(SANDBOX, "snapshots", layers.joining().to_string()));
+    findings
+}
+
+/// What is left where the configuration asks for no fence.
+async fn without_a_fence(exe: &Path, dir: &Path) -> Vec<Finding> {
+    let why = "steps run as processes of the agent's user: [sandbox] require = \"none\"";
+    let mut findings = vec![Finding::warning(SANDBOX, "none", why, "take the line out, unless this is meant")];
+    let layers = match confine::probe_bare(exe, dir, "asked for").await {
+        Ok(layers) => layers,
+        Err(error) => {
+            let fix = format!("let this user write {}", dir.display());
+            findings.push(Finding::fault(SANDBOX, "layers", format!("could not be tried: {error}"), fix));
+            return findings;
+        }
+    };
+    let walls = layers.table().into_iter().filter(|layer| matches!(layer.name, "landlock" | "seccomp"));
+    findings.extend(walls.map(|Layer { name, state, fix, .. }| match state {
+        Ok(detail) => Finding::good(SANDBOX, name, detail),
+        Err(why) => Finding::warning(SANDBOX, name, why, fix.unwrap_or_default()),
+    }));
     findings.push(Finding::good(SANDBOX, "snapshots", layers.joining().to_string()));
     findings
 }

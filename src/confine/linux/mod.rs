@@ -10,4 +10,4 @@ pub mod wire;
 
 pub use cgroup::{look as look_for_cgroup, take as take_cgroup};
 pub use holder::Holder;
-pub use probe::probe;
+pub use probe::{probe, probe_bare};

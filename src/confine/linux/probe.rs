@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::holder::Holder;
 use super::launch;
-use crate::confine::{HolderError, Layers, Missing};
+use crate::confine::{HolderError, Layers, Missing, Mode};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::{Stack, View};
-use crate::process::{Event, Exit, Spawn, spawn};
+use crate::process::{Event, Exit, Running, Spawn, spawn};
 use crate::tree;
 
 /// Tries every layer for real: `exe` is this binary, `dir` a directory on the file system of the builds
@@ -19,18 +19,34 @@ use crate::tree;
 /// # Errors
 /// Only when `dir` can't be written; a missing layer is an answer, not an error.
 pub async fn probe(exe: &Path, dir: &Path) -> io::Result<Layers> {
-    Ok(fence(exe, dir).await?.on(dir))
+    let trial = Trial::new(dir)?;
+    let mut layers = fence(exe, &trial).await;
+    if layers.mode() == Mode::Bare {
+        try_bare_steps(exe, &mut layers, &trial.flat()).await;
+    }
+    Ok(layers.on(dir))
+}
+
+/// What steps are put under where there is no fence because of `why`; see [`probe`].
+///
+/// # Errors
+/// As [`probe`].
+pub async fn probe_bare(exe: &Path, dir: &Path, why: &str) -> io::Result<Layers> {
+    let trial = Trial::new(dir)?;
+    let mut layers = Layers { landlock: landlock(), seccomp: seccomp(), ..Layers::none(why) };
+    try_bare_steps(exe, &mut layers, &trial.flat()).await;
+    Ok(layers.on(dir))
 }
 
 /// All but the file system.
-async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
-    let trial = Trial::new(dir)?;
+async fn fence(exe: &Path, trial: &Trial) -> Layers {
     let mut layers = Layers {
         userns: Ok(()),
         overlay: Ok(()),
         // Assumed until it is tried; a holder without it could not be asked for namespaces.
         bubblewrap: Ok(String::new()),
         netns: Ok(()),
+        door: Ok(()),
         landlock: landlock(),
         seccomp: seccomp(),
         // Nothing is taken for a trial.
@@ -41,7 +57,9 @@ async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
     let mut holder = match Holder::start_early(exe, &layers).await {
         Ok(holder) => holder,
         Err(error) => {
-            return Ok(Layers { userns: Err(why(&error)), ..Layers::none("not tried without user namespaces") });
+            let Layers { landlock, seccomp, .. } = layers;
+            let untried = Layers::none("not tried without user namespaces");
+            return Layers { userns: Err(why(&error)), landlock, seccomp, ..untried };
         }
     };
     layers.bubblewrap = version().await;
@@ -50,10 +68,9 @@ async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
         Err(error) => {
             layers.overlay = Err(why(&error));
             holder.close().await;
-            let flat = View { tree: Stack::plain(trial.view.tree.joined.clone()), ..trial.view.clone() };
-            match Holder::open(exe, &layers, &flat).await {
+            match Holder::open(exe, &layers, &trial.flat()).await {
                 Ok(holder) => holder,
-                Err(error) => return Ok(Layers { userns: Err(why(&error)), ..layers }),
+                Err(error) => return Layers { userns: Err(why(&error)), ..layers },
             }
         }
     };
@@ -61,25 +78,18 @@ async fn fence(exe: &Path, dir: &Path) -> io::Result<Layers> {
         try_steps(&mut holder, &mut layers, &trial.view).await;
     }
     holder.close().await;
-    Ok(layers)
+    layers
 }
 
 /// The file that the trial's step writes.
 const WRITTEN: &str = "written";
 
-/// A step with a network of its own and, if that fails, one without. A second wall that the launcher can't build is
-/// left out: what is told as there is then insisted on with every step.
+/// A step with a network of its own and, if that fails, one without.
 async fn try_steps(holder: &mut Holder, layers: &mut Layers, view: &View) {
-    layers.netns = loop {
-        match writes(holder, Network::Closed).await {
-            Err(why) if holder.walls.landlock && why.0.contains(launch::LANDLOCK) => {
-                (layers.landlock, holder.walls.landlock) = (Err(why), false);
-            }
-            Err(why) if holder.walls.seccomp && why.0.contains(launch::SECCOMP) => {
-                (layers.seccomp, holder.walls.seccomp) = (Err(why), false);
-            }
-            done => break done,
-        }
+    layers.netns = under_walls(holder, layers, Network::Closed).await;
+    layers.door = match &layers.netns {
+        Ok(()) => opens_a_door(holder).await,
+        Err(missing) => Err(missing.clone()),
     };
     if layers.netns.is_err()
         && let Err(missing) = writes(holder, Network::Open).await
@@ -90,16 +100,65 @@ async fn try_steps(holder: &mut Holder, layers: &mut Layers, view: &View) {
     }
 }
 
-async fn writes(holder: &Holder, network: Network) -> Result<(), Missing> {
-    let command = StepCommand {
+/// A step without a fence. Whatever fails under Landlock there is its fault: its rules may not know where this machine has
+/// its programs.
+async fn try_bare_steps(exe: &Path, layers: &mut Layers, view: &View) {
+    let mut holder = match Holder::open(exe, layers, view).await {
+        Ok(holder) => holder,
+        Err(error) => {
+            (layers.landlock, layers.seccomp) = (Err(why(&error)), Err(why(&error)));
+            return;
+        }
+    };
+    if let Err(missing) = under_walls(&mut holder, layers, Network::Open).await
+        && holder.walls.landlock
+    {
+        layers.landlock = Err(missing);
+    }
+    holder.close().await;
+}
+
+/// A step that writes a file. A second wall that the launcher can't build is left out: what is told as there is then
+/// insisted on with every step.
+async fn under_walls(holder: &mut Holder, layers: &mut Layers, network: Network) -> Result<(), Missing> {
+    loop {
+        match writes(holder, network.clone()).await {
+            Err(why) if holder.walls.landlock && why.0.contains(launch::LANDLOCK) => {
+                (layers.landlock, holder.walls.landlock) = (Err(why), false);
+            }
+            Err(why) if holder.walls.seccomp && why.0.contains(launch::SECCOMP) => {
+                (layers.seccomp, holder.walls.seccomp) = (Err(why), false);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn writing(network: Network) -> StepCommand {
+    StepCommand {
         argv: ["/bin/sh", "-c", &format!(": > {WRITTEN}")].map(str::to_owned).to_vec(),
         env: BTreeMap::new(),
         dir: ".".into(),
         network,
         processes: 512,
         memory: 4 << 30,
-    };
-    let mut running = holder.start(&command).await.map_err(|error| why(&error))?;
+    }
+}
+
+async fn writes(holder: &Holder, network: Network) -> Result<(), Missing> {
+    passes(holder.start(&writing(network)).await.map_err(|error| why(&error))?).await
+}
+
+/// The socket comes from inside before the step is started, so its coming is all that there is to see.
+async fn opens_a_door(holder: &Holder) -> Result<(), Missing> {
+    match holder.start_with_door(&writing(Network::Registries), &[]).await {
+        Ok(Some((running, _doors))) => passes(running).await,
+        Ok(None) => Err(Missing("no network namespaces".into())),
+        Err(error) => Err(why(&error)),
+    }
+}
+
+async fn passes(mut running: Running) -> Result<(), Missing> {
     let (mut said, mut how) = (Vec::new(), Exit::NotStarted);
     while let Some(event) = running.next().await {
         match event {
@@ -187,6 +246,13 @@ impl Trial {
             Stack { lowers: vec![made("lower")?], upper: made("upper")?, work: made("work")?, joined: made("joined")? };
         let view = View { tree, home: made("home")?, in_home: Vec::new(), tmp: made("tmp")?, readable: Vec::new() };
         Ok(Self { dir, view })
+    }
+}
+
+impl Trial {
+    /// The view for a host on which nothing can be stacked.
+    fn flat(&self) -> View {
+        View { tree: Stack::plain(self.view.tree.joined.clone()), ..self.view.clone() }
     }
 }
 

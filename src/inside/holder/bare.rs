@@ -1,27 +1,31 @@
 //! A step without a fence: a supervisor process that adopts whatever the step leaves behind, and ends it.
 //!
 //! The supervisor hears from the holder over a socket. When the holder is gone, however it went, that socket closes
-//! and the supervisor ends the step: an ordinary step leaves nothing. A hostile one can kill its supervisor first,
-//! since both are the same user; that is what the fence is for.
+//! and the supervisor ends the step: an ordinary step leaves nothing. It starts the launcher, as bubblewrap would: each
+//! step is under Landlock and the filters of its own, as far as the kernel has them. Where Landlock keeps no signals in
+//! (before its sixth version) a hostile step can kill its supervisor first, since both are the same user; that, and the
+//! network, is what the fence is for.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, wait,
 };
 
 use super::close_inherited;
-use super::fenced::enter_before;
+use super::fenced::{enter_before, in_memory};
+use super::opened;
 use super::processes::Processes;
 use super::serve::{Given, Launch, Signalled, StepNet};
+use crate::confine::launch::{Job, Opened};
 use crate::confine::wire::Terms;
 use crate::domain::spec::StepCommand;
 use crate::domain::view::View;
@@ -38,28 +42,38 @@ const OVER: [(u8, Bound); 2] = [(b'M', Bound::Memory), (b'P', Bound::Processes)]
 /// How often it looks what the step takes. Each look reads every process of the machine.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
+/// The launcher is this binary.
+const THIS: &str = "/proc/self/exe";
+
 /// Starts steps in the joined tree itself.
 #[derive(Default)]
 pub(super) struct Launcher {
-    tree: Option<PathBuf>,
+    view: Option<Shown>,
+}
+
+/// What a view is without mounts.
+struct Shown {
+    tree: PathBuf,
+    /// What Landlock leaves open.
+    opened: Vec<Opened>,
 }
 
 impl Launch for Launcher {
     type Step = Supervised;
 
     fn mount(&mut self, view: View) -> Result<(), String> {
-        self.tree = Some(view.tree.shown().to_owned());
+        self.view = Some(Shown { tree: view.tree.shown().to_owned(), opened: opened::of_the_machine(&view) });
         Ok(())
     }
 
     fn start(&mut self, command: &StepCommand, _net: StepNet, given: Given) -> io::Result<Supervised> {
-        let tree = self.tree.as_ref().ok_or_else(|| io::Error::other("no view was given"))?;
+        let view = self.view.as_ref().ok_or_else(|| io::Error::other("no view was given"))?;
         let (ours, theirs) = UnixStream::pair()?;
         // SAFETY: the holder has one thread, so no lock can be held by another one for ever.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => {
-                let code = supervise(command, tree, given, theirs);
+                let code = supervise(command, view, given, theirs);
                 // Nothing of the holder that this process is a copy of may run on the way out.
                 // SAFETY: _exit(2) can be called anywhere.
                 unsafe { libc::_exit(code) }
@@ -72,7 +86,7 @@ impl Launch for Launcher {
     }
 }
 
-/// Waits for the supervisor's word that exec(2) went well.
+/// Waits for the supervisor's word that the launcher became the step.
 fn begun(pid: i32, mut line: UnixStream) -> io::Result<Supervised> {
     let supervisor = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a process without an id"))?;
     let mut word = [0; 512];
@@ -121,12 +135,12 @@ impl Signalled for Supervised {
 }
 
 /// The life of a supervisor: gives its exit status, which passes on the step's.
-fn supervise(command: &StepCommand, tree: &Path, given: Given, mut line: UnixStream) -> i32 {
+fn supervise(command: &StepCommand, view: &Shown, given: Given, mut line: UnixStream) -> i32 {
     let Given { terms, output, cgroup } = given;
     let kept = [Some(output.as_fd()), Some(line.as_fd()), cgroup.as_ref().map(AsFd::as_fd)];
     close_inherited(&kept.into_iter().flatten().collect::<Vec<_>>());
     let begun = set_child_subreaper(Some(getpid())).map_err(io::Error::from).and_then(|()| {
-        let main = start(command, tree, output, cgroup)?;
+        let main = start(command, view, &terms, output, cgroup)?;
         Ok((main, pidfd_open(main, PidfdFlags::empty())?))
     });
     let (main, watch) = match begun {
@@ -143,22 +157,47 @@ fn supervise(command: &StepCommand, tree: &Path, given: Given, mut line: UnixStr
     status.or(at_the_end).unwrap_or(128 + Signal::KILL.as_raw())
 }
 
-fn start(command: &StepCommand, tree: &Path, output: OwnedFd, cgroup: Option<OwnedFd>) -> io::Result<Pid> {
-    let (program, args) = command.argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let mut child = Command::new(program);
+/// Starts the launcher and waits until it is the step. What it refused and why is an error.
+fn start(
+    command: &StepCommand,
+    view: &Shown,
+    terms: &Terms,
+    output: OwnedFd,
+    cgroup: Option<OwnedFd>,
+) -> io::Result<Pid> {
+    let job = Job {
+        argv: command.argv.clone(),
+        env: command.env.clone(),
+        landlock: terms.landlock.then(|| view.opened.clone()),
+        seccomp: terms.seccomp,
+        outer: Vec::new(),
+    };
+    let job = in_memory(c"step", &serde_json::to_vec(&job)?)?;
+    let (mut refusal, refusal_write) = io::pipe()?;
+    // For the launcher, which closes them to the step. Nothing else is started in between: one thread.
+    for fd in [job.as_fd(), refusal_write.as_fd()] {
+        fcntl_setfd(fd, FdFlags::empty())?;
+    }
+    let mut child = Command::new(THIS);
     if let Some(entry) = cgroup {
         enter_before(&mut child, entry);
     }
     let child = child
-        .args(args)
+        .args(["internal", "launch", &job.as_raw_fd().to_string(), &refusal_write.as_raw_fd().to_string()])
         .env_clear()
-        .envs(&command.env)
-        .current_dir(tree.join(&command.dir))
+        .current_dir(view.tree.join(&command.dir))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
         .process_group(0)
         .spawn()?;
+    drop(refusal_write);
+    let mut why = String::new();
+    refusal.read_to_string(&mut why)?;
+    match &*why {
+        "" => {}
+        why => return Err(io::Error::other(why.to_owned())),
+    }
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("a process without an id"))
 }
 

@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, mount};
 
 use super::bind::{Access, bind, open, under};
 
-const NODES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
+pub(super) const NODES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
     ("fd", "/proc/self/fd"),

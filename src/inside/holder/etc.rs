@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::bind::{Access, bind, open, under};
 use crate::confine::bubblewrap::{BUILD_UID, HOST_NAME};
@@ -33,6 +33,14 @@ const COPIED: [&str; 14] = [
     "ssl/openssl.cnf",
     "timezone",
 ];
+
+/// Files that are made for steps in a fence, and that steps without one need as the machine has them.
+const OWN: [&str; 5] = ["passwd", "group", "nsswitch.conf", "hostname", "hosts"];
+
+/// All of it in the machine's own /etc, for steps without a fence.
+pub(super) fn of_the_machine() -> impl Iterator<Item = PathBuf> {
+    SHOWN.into_iter().chain(COPIED).chain(OWN).map(|name| Path::new("/etc").join(name))
+}
 
 /// Makes it in the new root.
 pub(super) fn make() -> io::Result<()> {

@@ -13,6 +13,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
 
 use super::door;
+use super::opened;
 use super::processes;
 use super::root;
 use super::serve::{Given, Launch, Signalled, StepNet};
@@ -80,7 +81,7 @@ impl Launcher {
         Job {
             argv: command.argv.clone(),
             env: command.env.clone(),
-            landlock: given.terms.landlock,
+            landlock: given.terms.landlock.then(opened::in_a_fence),
             seccomp: given.terms.seccomp,
             outer: self.outer.iter().cloned().chain(network).collect(),
         }
@@ -230,7 +231,7 @@ fn limit_processes(processes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn in_memory(name: &CStr, bytes: &[u8]) -> io::Result<File> {
+pub(super) fn in_memory(name: &CStr, bytes: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;

@@ -11,6 +11,7 @@ mod door;
 mod etc;
 mod fenced;
 mod namespaces;
+mod opened;
 mod processes;
 mod root;
 mod serve;

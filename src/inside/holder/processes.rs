@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
+use rustix::fs::{AtFlags, MemfdFlags, Mode, OFlags, fstat, memfd_create, open, statat};
 use rustix::process::Pid;
 
 use crate::confine::wire::Terms;
@@ -14,8 +16,10 @@ pub(super) struct Processes(HashMap<i32, Process>);
 
 struct Process {
     parent: i32,
-    /// Of its own: what it shares with others by a file is nobody's.
+    /// Of its own.
     bytes: u64,
+    /// What it has mapped of memory that can be shared.
+    mapped: u64,
     threads: u64,
 }
 
@@ -63,14 +67,47 @@ impl Processes {
     }
 
     /// What is taken below and by `root`.
+    ///
+    /// Files in memory that nothing maps are counted by who has them open. What is mapped of them is counted by who maps
+    /// it; the larger of both is taken, so that nobody who does both is counted twice.
     pub(super) fn used_by(&self, root: Pid) -> Used {
         let root = root.as_raw_nonzero().get();
-        let all = self.below(root).into_iter().chain([root]).filter_map(|process| self.0.get(&process));
-        all.fold(Used::default(), |sum, one| Used {
-            bytes: sum.bytes.saturating_add(one.bytes),
-            threads: sum.threads + one.threads,
-        })
+        let (mut used, mut mapped, mut files) = (Used::default(), 0_u64, HashMap::new());
+        for number in self.below(root).into_iter().chain([root]) {
+            let Some(process) = self.0.get(&number) else { continue };
+            used.bytes = used.bytes.saturating_add(process.bytes);
+            used.threads += process.threads;
+            mapped = mapped.saturating_add(process.mapped);
+            add_memory_files(number, &mut files);
+        }
+        let files = files.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+        used.bytes = used.bytes.saturating_add(mapped.max(files));
+        used
     }
+}
+
+/// What a process has open of memfd_create(2), by the number of the file: its bytes in memory and swap.
+fn add_memory_files(process: i32, files: &mut HashMap<u64, u64>) {
+    let Some(memory) = memory_files() else { return };
+    let Ok(dir) = open(format!("/proc/{process}/fd"), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
+        // It ended, or shows its descriptors to nobody.
+        return;
+    };
+    let Ok(all) = rustix::fs::Dir::read_from(&dir) else { return };
+    for entry in all.filter_map(Result::ok) {
+        if let Ok(stat) = statat(&dir, entry.file_name(), AtFlags::empty())
+            && stat.st_dev == memory
+        {
+            // Blocks are of 512 bytes, stat(2).
+            files.insert(stat.st_ino, u64::try_from(stat.st_blocks).unwrap_or(0) << 9);
+        }
+    }
+}
+
+/// The device on which the kernel has all of them.
+fn memory_files() -> Option<u64> {
+    static DEVICE: OnceLock<Option<u64>> = OnceLock::new();
+    *DEVICE.get_or_init(|| Some(fstat(memfd_create(c"device", MemfdFlags::CLOEXEC).ok()?).ok()?.st_dev))
 }
 
 /// What lies in a file system that is nothing but memory: a step can fill it and map none of it.
@@ -80,7 +117,7 @@ pub(super) fn in_memory(dir: &Path) -> u64 {
 
 /// `/proc/PID/status`. A process that has ended and was not waited for has no memory any more.
 fn read(status: &str) -> Option<Process> {
-    let mut process = Process { parent: 0, bytes: 0, threads: 0 };
+    let mut process = Process { parent: 0, bytes: 0, mapped: 0, threads: 0 };
     let mut has_parent = false;
     for line in status.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
@@ -89,7 +126,8 @@ fn read(status: &str) -> Option<Process> {
         match name {
             "PPid" => (process.parent, has_parent) = (i32::try_from(number()).ok()?, true),
             // In units of 1024 bytes, whatever it calls them.
-            "RssAnon" | "RssShmem" | "VmSwap" => process.bytes += number() << 10,
+            "RssAnon" | "VmSwap" => process.bytes += number() << 10,
+            "RssShmem" => process.mapped = number() << 10,
             "Threads" => process.threads = number(),
             _ => {}
         }
@@ -102,7 +140,7 @@ mod tests {
     use super::*;
 
     fn process(parent: i32, mib: u64) -> Process {
-        Process { parent, bytes: mib << 20, threads: 2 }
+        Process { parent, bytes: mib << 20, mapped: 0, threads: 2 }
     }
 
     #[test]
@@ -110,19 +148,40 @@ mod tests {
         let status = "Name:\tPPid: 9\\n\nPPid:\t7\nThreads:\t11\nRssAnon:\t  2048 kB\nRssFile:\t 99 kB\nRssShmem:\t1024 kB\n\
                       VmSwap:\t0 kB\n";
         let read = read(status).expect("a process");
-        assert_eq!((read.parent, read.bytes, read.threads), (7, 3 << 20, 11));
+        assert_eq!((read.parent, read.bytes, read.mapped, read.threads), (7, 2 << 20, 1 << 20, 11));
         assert!(super::read("nonsense").is_none());
     }
 
     #[test]
     fn what_came_of_a_process_is_counted_through_generations() {
-        let all = HashMap::from([(2, process(1, 1)), (3, process(2, 10)), (4, process(3, 100)), (6, process(9, 1000))]);
-        let all = Processes(all);
-        let mut found = all.below(2);
+        // Numbers beyond those that the kernel gives, which have nothing open.
+        let [a, b, c, other] = [2, 3, 4, 6].map(|number| i32::MAX - number);
+        let all = [(a, process(1, 1)), (b, process(a, 10)), (c, process(b, 100)), (other, process(9, 1000))];
+        let all = Processes(HashMap::from(all));
+        let mut found = all.below(a);
         found.sort_unstable();
-        assert_eq!(found, [3, 4]);
-        assert!(all.below(6).is_empty());
-        assert_eq!(all.used_by(Pid::from_raw(2).expect("not zero")), Used { bytes: 111 << 20, threads: 6 });
+        assert_eq!(found, [c, b]);
+        assert!(all.below(other).is_empty());
+        assert_eq!(all.used_by(Pid::from_raw(a).expect("not zero")), Used { bytes: 111 << 20, threads: 6 });
+    }
+
+    #[test]
+    fn a_file_in_memory_is_counted_once_whether_it_is_mapped_or_not() {
+        let file = std::fs::File::from(memfd_create(c"test", MemfdFlags::CLOEXEC).expect("memory"));
+        std::os::unix::fs::FileExt::write_all_at(&file, &vec![1; 3 << 20], 0).expect("written");
+        let again = file.try_clone().expect("a descriptor");
+        let mut files = HashMap::new();
+        add_memory_files(std::process::id().cast_signed(), &mut files);
+        let number = fstat(&again).expect("it is open").st_ino;
+        assert_eq!(files.get(&number), Some(&(3 << 20)));
+
+        let this = std::process::id().cast_signed();
+        let used = |mapped| {
+            let process = Process { parent: 1, bytes: 0, mapped, threads: 1 };
+            Processes(HashMap::from([(this, process)])).used_by(Pid::from_raw(this).expect("not zero")).bytes
+        };
+        assert!(used(0) >= 3 << 20, "{}", used(0));
+        assert_eq!(used(1 << 40), 1 << 40);
     }
 
     #[test]

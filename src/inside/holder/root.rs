@@ -17,7 +17,7 @@ use crate::confine::FRESH_PROC;
 use crate::domain::view::{BUILD_DIR, HOME_DIR, Stack, View};
 
 /// What a step may read of the host, where it exists: programs and libraries. Never /home, /root, /var, /run, /srv.
-const PROGRAMS: [&str; 9] =
+pub(super) const PROGRAMS: [&str; 9] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
 /// Joins the view, builds the root and enters it. `bubblewrap` must be in it too.

@@ -1,5 +1,5 @@
 //! The last process before a step: bubblewrap starts it inside the fence, it looks whether there is one, builds the
-//! second walls, and becomes the step.
+//! second walls, and becomes the step. Without a fence the step's supervisor starts it, and those walls are the only ones.
 //!
 //! What it was asked for and can't build, or a fence that is none, starts nothing: the holder hears why, and the build
 //! ends as ours to mend.
@@ -14,6 +14,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::confine::launch::{Job, LANDLOCK, SECCOMP, namespace};
 
@@ -56,13 +58,21 @@ fn prepare(job: File) -> Result<Job, String> {
             return Err(format!("bubblewrap built no fence: the step would run in the holder's own {kind} namespace"));
         }
     }
-    if job.landlock {
-        landlock::put_on().map_err(|error| format!("{LANDLOCK}: {error}"))?;
+    give_up_capabilities().map_err(|error| format!("root's privileges could not be given up: {error}"))?;
+    if let Some(opened) = &job.landlock {
+        landlock::put_on(opened).map_err(|error| format!("{LANDLOCK}: {error}"))?;
     }
     if job.seccomp {
         seccomp::put_on().map_err(|error| format!("{SECCOMP}: {error}"))?;
     }
     Ok(job)
+}
+
+/// Those of a step whose agent is root and has no fence, where bubblewrap would have taken them: to the machine's network,
+/// to everybody's files. No exec gives them back (`no_new_privs`).
+fn give_up_capabilities() -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
 /// All of ours and this binary's own: a step begins with standard input and output.

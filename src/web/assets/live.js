@@ -80,12 +80,22 @@
 
   // The same rules as the server's: colours only; other sequences dropped; control characters shown. Text never becomes markup.
   function paint(row, text, style) {
-    const sequences = /\x1b(?:\[([0-?]*)([ -/]*)([@-~])|[\]PX^_][^]*?(?:\x07|\x1b\\)|[ -/]*[0-OQ-WYZ\\`-~])/g;
+    const sequences = /\x1b(?:\[([0-?]*)([ -/]*)([@-~])|([\]PX^_])|[ -/]*[0-OQ-WYZ\\`-~])/g;
+    const ends = /\x07|\x1b\\/g;
     let at = 0;
-    for (const found of text.matchAll(sequences)) {
+    // None of the command strings that are still to come ends: looked for once, for a line may be full of them.
+    let endless = false;
+    for (let found; (found = sequences.exec(text)); ) {
+      let end = sequences.lastIndex;
+      if (found[4]) {
+        ends.lastIndex = end;
+        endless ||= !ends.test(text);
+        if (endless) continue;
+        end = ends.lastIndex;
+      }
       put(row, text.slice(at, found.index), style);
       if (found[3] === "m" && !found[2]) select(style, found[1]);
-      at = found.index + found[0].length;
+      at = sequences.lastIndex = end;
     }
     put(row, text.slice(at), style);
   }
