@@ -9,7 +9,7 @@ use tokio::process::Command;
 use url::Url;
 
 /// A tool that does not answer within this time is taken as one without a version.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// node, asked.
 #[derive(Debug, Clone)]

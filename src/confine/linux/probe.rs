@@ -142,6 +142,7 @@ fn writing(network: Network) -> StepCommand {
         network,
         processes: 512,
         memory: 4 << 30,
+        cpus: None,
     }
 }
 
