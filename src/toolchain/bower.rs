@@ -39,6 +39,7 @@ struct Said {
 /// Asks bower where it goes. `tools` is where the agent keeps its own. `None` when there is no bower yet, or it does not
 /// say.
 pub async fn places(toolchain: &Toolchain, tools: &Path) -> Option<BowerPlaces> {
+    let toolchain = toolchain.of_host();
     const ASK: &str = "let c = require(process.argv[1]).read('/'), r = c.registry; \
                        console.log(JSON.stringify({search: [].concat(r.search || r), shorthand: c.shorthandResolver || ''}))";
     let shelf = Shelf::new(tools.to_path_buf());

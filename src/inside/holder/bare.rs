@@ -48,6 +48,9 @@ impl Launch for Launcher {
     type Step = Supervised;
 
     fn mount(&mut self, view: View) -> Result<(), String> {
+        if let Some(root) = &view.root {
+            return Err(format!("show {} to steps as their root without namespaces", root.display()));
+        }
         self.tree = Some(view.tree.shown().to_owned());
         Ok(())
     }
