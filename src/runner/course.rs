@@ -99,6 +99,7 @@ impl Course<'_> {
             memory: self.job.limits.memory,
             trust: self.job.build.trust,
             root: &root,
+            system: self.job.root.as_ref(),
             withheld: &withheld,
             sources: &self.sources,
             reach: &reach,

@@ -62,7 +62,9 @@ pub(super) fn join(own: &Site, site: &Site, root: &OwnedFd) -> io::Result<()> {
 /// What bubblewrap needs in the holder's own root: it is this machine's, and no step sees that root.
 pub(super) fn for_bubblewrap(own: &Site) -> io::Result<()> {
     // It mounts a tmpfs there to work in.
-    fs::create_dir_all(own.make(Path::new("tmp")))?;
-    fs::create_dir_all(own.make(Path::new("proc")))?;
+    fs::create_dir_all(own.make("tmp"))?;
+    fs::create_dir_all(own.make("proc"))?;
+    // Its standard input is nothing, which the holder opens.
+    symlink(Path::new(STEPS_ROOT).join("dev"), own.make("dev"))?;
     etc::of_loader(own)
 }

@@ -39,7 +39,7 @@ pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String
     }
     // All of it before anything covers it.
     let parts = parts(view)?;
-    let bubblewrap = bubblewrap.map(|path| readable(path)).transpose()?;
+    let bubblewrap = bubblewrap.map(readable).transpose()?;
     let root = view.root.as_deref().map(|dir| opened(dir).map(|fd| (dir, fd))).transpose()?;
     mount("tmpfs", NEW_ROOT, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755,size=16m"))
         .map_err(|error| format!("mount a tmpfs for the root: {error}"))?;
