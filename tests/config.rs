@@ -629,3 +629,32 @@ fn packages_whose_scripts_run_add_up() {
     let warned = load::from_text(&idle, Path::new("/")).unwrap_or_else(|problems| panic!("{problems}")).warnings;
     assert!(warned.iter().any(|warning| warning.to_string().contains("changes nothing")), "{warned:?}");
 }
+
+#[test]
+fn roots_are_looked_at_and_the_most_exact_word_counts() {
+    let dir = folder(&[("roots/one/bin/sh", ""), ("roots/one/usr/bin/env", ""), ("roots/half/bin/sh", "")]);
+    for program in ["roots/one/bin/sh", "roots/one/usr/bin/env", "roots/half/bin/sh"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.path().join(program), mode).expect("set");
+    }
+    let repos = "[[repo]]\nforge = \"github\"\nname = \"acme/*\"\n\n[[repo]]\nforge = \"github\"\nname = \"acme/plain\"\nroot = \"\"\n";
+    let text = format!("[sandbox]\nroot = \"roots/one\"\n{FORGE}\n{repos}");
+    let forges = load::from_text(&text, dir.path()).expect("good").server.forges;
+    let root_of = |repo: &str| forges.rules(&repo.parse().expect("a name")).expect("named").root;
+    let one = root_of("github/acme/shop").expect("the sandbox's");
+    assert_eq!(one.dir(), dir.path().join("roots/one"));
+    assert_eq!(root_of("github/acme/plain"), None);
+    assert_eq!(forges.roots().into_iter().collect::<Vec<_>>(), [one]);
+
+    let faults = |text: &str| load::from_text(text, dir.path()).expect_err("faults").to_string();
+    for (text, told) in [
+        ("[sandbox]\nroot = \"roots/none\"\n", "roots/none is not a directory"),
+        ("[sandbox]\nroot = \"roots/half\"\n", "/usr/bin/env can't be used in it"),
+        ("[sandbox]\nroot = \"/\"\n", "this machine's own root"),
+        ("[sandbox]\nroot = \"roots/one\"\nrequire = \"none\"\n", "while sandbox.require = \"none\""),
+        ("[sandbox]\nroot = \"roots/one\"\n[data]\ndir = \"roots/one/data\"\n", "has data.dir in it"),
+    ] {
+        let said = faults(text);
+        assert!(said.contains(told), "{text}: {said}");
+    }
+}

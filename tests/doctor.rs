@@ -7,6 +7,9 @@ mod forge;
 #[path = "support/git_http.rs"]
 mod git_http;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/roots.rs"]
+mod roots;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/server.rs"]
 mod server;
 
@@ -144,6 +147,35 @@ fn a_broken_token_a_closed_port_and_a_full_word_on_each() {
     assert!(text(hooks, "fix").contains("hookmill serve"), "{hooks}");
     let store = text(finding(&document, "store", "database"), "detail");
     assert!(store.ends_with("whole") && Path::new(store.split(',').next().expect("a path")).is_file(), "{store}");
+}
+
+#[test]
+fn each_root_is_entered() {
+    let forge = Forge::start();
+    let server = Server::start(&forge);
+    let (good, broken) = (roots::with_node(), roots::with_node());
+    // For another processor, or half copied.
+    std::fs::write(broken.path().join("usr/bin/env"), "").expect("a file");
+    std::fs::create_dir_all(good.path().join("etc/ssl")).expect("a folder");
+    std::fs::write(good.path().join("etc/ssl/cert.pem"), "").expect("a file");
+    let own = format!("root = \"{}\"\n\n[[forge]]\nname = \"gitea\"", broken.path().display());
+    let repo = format!("[[repo]]\nforge = \"github\"\nname = \"acme/own\"\n{own}");
+    let config = changed(&server, "[[forge]]\nname = \"gitea\"", &repo);
+    let text_of = std::fs::read_to_string(&config).expect("a file");
+    let with = text_of.replace("[sandbox]\n", &format!("[sandbox]\nroot = \"{}\"\n", good.path().display()));
+    std::fs::write(&config, with).expect("a file");
+    let (code, document) = findings(&["--config", &config], None);
+    if finding(&document, "sandbox", "bubblewrap")["state"] == "fault" {
+        eprintln!("NOT TRIED, this host has no fence");
+        return;
+    }
+    let name = |root: &tempfile::TempDir| format!("root {}", root.path().display());
+    let entered = finding(&document, "sandbox", &name(&good));
+    assert_eq!(entered["state"], "good", "{entered}");
+    assert!(text(entered, "detail").starts_with("Test Root 1: node "), "{entered}");
+    let told = finding(&document, "sandbox", &name(&broken));
+    assert!(told["state"] == "fault" && text(told, "detail").contains("does not run"), "{told}");
+    assert_eq!(code, Some(1));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::config::load::{LoadError, Loaded};
 use crate::config::server::StoreUrl;
 use crate::live::Hub;
 use crate::outside::Unusable;
+use crate::runner::Toolbox;
 use crate::store::{self, Moved, OpenError, Store};
 use crate::sweeper::Sweeper;
 use crate::web::listener::{self, Listener};
@@ -172,7 +173,7 @@ async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signa
         tasks.spawn(shipper.run(last_words.clone()));
     }
     // Before the first build needs it, and not before the door is open.
-    tasks.spawn(async move { tools.toolchain().await });
+    tasks.spawn(look_at_tools(tools, worker.clone()));
     let mut working = tokio::spawn(work(worker, ending.clone(), sweeper, roll.clone(), is_right));
     // An agent is there for as long as a build of it may run.
     if let Some(roll) = roll {
@@ -225,6 +226,17 @@ async fn run(parts: Parts, is_right: bool, listener: Option<Listener>, mut signa
 }
 
 /// Wakes who follows a build when another process moved it. What moves it here tells them itself.
+/// Those of this machine, and of the roots that builds are configured to see.
+async fn look_at_tools(tools: Toolbox, worker: Worker) {
+    tools.toolchain().await;
+    let roots = worker.forges.borrow().roots();
+    for root in roots.iter().filter(|_| worker.agent.slots > 0) {
+        if let Err(why) = worker.parts.prepare_root(root).await {
+            tracing::error!(root = %root.dir().display(), "NO BUILD WILL RUN in this root: {why}");
+        }
+    }
+}
+
 async fn wake_followers(store: Store, hub: Hub, stop: CancellationToken) {
     let mut changes = store.build_changes();
     while store.is_shared() {

@@ -298,7 +298,7 @@ impl StoreRecords {
     }
 
     fn sandbox(&self) -> Part {
-        match self.layers.admit(false) {
+        match self.layers.admit(false, None) {
             Ok(()) => Part { name: "sandbox", ok: self.layers.is_sound(), needed: false, detail: self.layers.name() },
             Err(why) => {
                 Part { name: "sandbox", ok: false, needed: false, detail: format!("{}; {why}", self.layers.name()) }

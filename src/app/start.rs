@@ -70,7 +70,7 @@ pub(super) async fn layers(exe: &Path, server: &Server) -> Arc<Layers> {
         }
     };
     tracing::info!(trees = %layers.joining(), "how sources and snapshots become one tree");
-    match layers.admit(false) {
+    match layers.admit(false, None) {
         Err(why) => tracing::error!(sandbox = layers.name(), "NO BUILD WILL RUN: {why}"),
         Ok(()) if layers.is_sound() => tracing::info!(sandbox = layers.name(), "builds are confined"),
         Ok(()) => tracing::warn!(sandbox = layers.name(), "SANDBOX DEGRADED"),

@@ -9,6 +9,7 @@ mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -78,9 +79,11 @@ async fn examine(exe: &Path, loaded: &Loaded, configured: bool, agent: bool) -> 
         findings.extend(server::settings(loaded));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let (toolchain, sandbox) = tokio::join!(Toolchain::look(&path), machine::sandbox(exe, settings),);
+    let (toolchain, (sandbox, layers)) = tokio::join!(Toolchain::look(&path), machine::sandbox(exe, settings));
+    let toolchain = Arc::new(toolchain);
     findings.extend(machine::tools(&toolchain));
     findings.extend(sandbox);
+    findings.extend(machine::roots(exe, settings, layers.as_ref(), &toolchain).await);
     findings.extend(machine::disk(settings));
     if configured {
         findings.extend(server::store(settings).await);

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::cache::Cache;
 use crate::config::load;
+use crate::config::root::NoRoot;
 use crate::config::server::{InstallHost, Sandbox};
 use crate::config::surroundings::Surroundings;
 use crate::confine::{self, Layers};
@@ -43,6 +44,8 @@ pub(super) enum FolderError {
     NoSlot(PathBuf),
     #[error("--install-host {text}: {why}")]
     InstallHost { text: String, why: String },
+    #[error("--root: {0}")]
+    Root(#[from] NoRoot),
     #[error(transparent)]
     Config(#[from] load::LoadError),
     #[error("this process can't be looked at: {0}")]
@@ -117,6 +120,7 @@ impl Folder {
             scripts: Scripts::All,
             bundle_network: false,
             sandbox: Arc::new(sandbox),
+            root: None,
             registries: Vec::new(),
             git: None,
             cache: true,

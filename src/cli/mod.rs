@@ -152,6 +152,9 @@ pub struct RunArgs {
     /// May be given several times.
     #[arg(long = "install-host", value_name = "HOST:PORT")]
     pub install_hosts: Vec<String>,
+    /// Another root file system, which steps see instead of this machine's programs, as a server's [sandbox] root is.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// `hookmill internal`: how the program starts itself. Not for people, and not stable.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::config::root::Root;
 use crate::domain::build::{Build, State};
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::spec::{Decision, NOBODY, Plan};
@@ -51,14 +52,22 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
 async fn build_folder(args: &RunArgs) -> Result<Outcome, FolderError> {
     let rev = args.commit.as_deref();
     let stop = stop_on_signals();
+    let root = match &args.root {
+        Some(root) => Some(Root::open(std::path::absolute(root).map_err(FolderError::Process)?)?),
+        None => None,
+    };
     if args.explain {
-        let folder = Folder::open(&args.dir, rev, Confinement::NothingRuns, &args.install_hosts).await?;
+        // What node there is in another root is asked in it.
+        let confinement = if root.is_some() { Confinement::AsTheHostGives } else { Confinement::NothingRuns };
+        let mut folder = Folder::open(&args.dir, rev, confinement, &args.install_hosts).await?;
+        folder.job.root = root;
         let planned = folder.plan(&stop).await;
         folder.close().await;
         return Ok(explain(planned, args.json));
     }
     let mut folder = Folder::open(&args.dir, rev, Confinement::AsTheHostGives, &args.install_hosts).await?;
     folder.job.build.use_cache = !args.no_cache;
+    folder.job.root = root;
     let (outcome, ended) = build(&folder.job, &folder.parts, folder.slot(), &stop, args.json).await;
     if ended == Ended::Whole {
         folder.close().await;

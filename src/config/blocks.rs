@@ -1,7 +1,7 @@
 //! `[[forge]]`, `[defaults]` and `[[repo]]`: who may knock, and by which rules.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use url::Url;
@@ -9,6 +9,7 @@ use url::Url;
 use super::document::Table;
 use super::parts::base_url;
 use super::problem::{Findings, Kind, Place, Problem};
+use super::root::Root;
 use super::rules::{PartialRules, Whose, rules};
 use super::schema::Shape;
 use super::secret;
@@ -37,7 +38,7 @@ pub(super) struct RepoBlock {
     pattern: String,
     /// The name as it was written, when it is no glob.
     exact: Option<RepoPath>,
-    rules: PartialRules,
+    pub(super) rules: PartialRules,
 }
 
 impl RepoBlock {
@@ -331,6 +332,10 @@ impl Forges {
             git_dependencies: all.clone().find_map(|rules| rules.git_dependencies).unwrap_or(false),
             poll: all.clone().find_map(|rules| rules.poll).flatten(),
             env: all.clone().find_map(|rules| rules.env.clone()).unwrap_or_default(),
+            root: match all.clone().find_map(|rules| rules.root.as_ref()) {
+                Some(own) => own.value.clone(),
+                None => self.root.clone(),
+            },
             secrets: step_secrets::merged(exact_first.iter().map(|rules| rules.secrets.as_slice())),
             registries: self.registries.iter().filter(|registry| registry.serves(repo)).cloned().collect(),
             limits: exact_first.iter().rev().fold(limits, |base, rules| rules.limits.over(&base)),
@@ -341,6 +346,13 @@ impl Forges {
     pub fn named(&self) -> Vec<(ForgeName, RepoPath)> {
         let named = |block: &RepoBlock| Some((block.forge.clone(), block.exact.clone()?));
         self.blocks.iter().filter_map(named).collect()
+    }
+
+    /// Every root that steps of some repository are to see, each once.
+    pub fn roots(&self) -> BTreeSet<Root> {
+        let written = self.blocks.iter().map(|block| &block.rules).chain([&self.defaults]);
+        let written = written.filter_map(|rules| rules.root.as_ref()?.value.clone());
+        written.chain(self.root.clone()).collect()
     }
 
     /// How many `[[repo]]` blocks there are, globs included.

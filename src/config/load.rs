@@ -12,8 +12,9 @@ use super::limits::PartialLimits;
 use super::parts;
 use super::problem::{Findings, Kind, Problem, Problems, display_name};
 use super::registries;
+use super::root;
 use super::section::Section;
-use super::server::{Forges, Server};
+use super::server::{Forges, Require, Server};
 use super::store_url;
 use super::surroundings::Surroundings;
 use super::values;
@@ -291,9 +292,13 @@ impl Layers {
         let repos = self.lists.remove("repo").unwrap_or_default();
         let blocks = blocks::repos(repos, &by_name, &defaults, around, found);
         let registries = registries::registries(self.lists.remove("registry").unwrap_or_default(), around, found);
-        let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()) };
         let (web, sweep) = parts::server(self.section("server", found), around);
         let data::Data { dir: data_dir, space, blobs } = data::data(self.section("data", found), around);
+        let (sandbox, root) = parts::sandbox(self.section("sandbox", found));
+        let own = blocks.iter().map(|block| &block.rules).chain([&defaults]).filter_map(|rules| rules.root.as_ref());
+        root::check(root.iter().chain(own), sandbox.require != Require::None, &data_dir, found);
+        let root = root.and_then(|root| root.value);
+        let forges = Forges { by_name, registries, blocks, defaults, limits: Some(agent.limits.clone()), root };
         Server {
             web: Arc::new(web),
             sweep,
@@ -304,7 +309,7 @@ impl Layers {
             agent: Arc::new(agent),
             network: Arc::new(parts::network(self.section("network", found), around)),
             toolchain: Arc::new(parts::toolchain(self.section("toolchain", found))),
-            sandbox: Arc::new(parts::sandbox(self.section("sandbox", found))),
+            sandbox: Arc::new(sandbox),
             statuses: Arc::new(parts::statuses(self.section("statuses", found))),
             retention: Arc::new(parts::retention(self.section("retention", found))),
             forges: Arc::new(forges),

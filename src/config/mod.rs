@@ -1,7 +1,7 @@
 //! What the operator and the repository may say, read and checked.
 //!
 //! [`server`] holds the checked settings, one small struct for each consumer; [`repo_file`] is
-//! `.hookmill.toml`; [`secret`] is a value that will not print; [`load`] reads the layers; a
+//! `.hookmill.toml`; [`secret`] is a value that will not print; [`root`] is what steps may see instead of this machine; [`load`] reads the layers; a
 //! [`problem`] is a fault with its place and its fix.
 
 mod blocks;
@@ -21,6 +21,7 @@ pub mod repo_file;
 pub mod repo_on;
 mod repo_reader;
 mod repo_values;
+pub mod root;
 mod rules;
 pub mod schema;
 pub mod secret;

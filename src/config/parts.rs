@@ -10,6 +10,7 @@ use super::document::Value;
 use super::limits::PartialLimits;
 use super::load::EMBEDDED;
 use super::problem::{Kind, Problem};
+use super::root::{Root, root};
 use super::schema::Shape;
 use super::secret;
 use super::section::{Located, Section};
@@ -211,15 +212,17 @@ pub(super) fn toolchain(mut section: Section<'_>) -> Toolchain {
     Toolchain { node: node.unwrap_or_default(), node_is_chosen, node_mirror }
 }
 
-/// `[sandbox]`.
-pub(super) fn sandbox(mut section: Section<'_>) -> Sandbox {
+/// `[sandbox]`, and its `root`.
+pub(super) fn sandbox(mut section: Section<'_>) -> (Sandbox, Option<Located<Option<Root>>>) {
     let words = [("full", Some(Require::Full)), ("available", Some(Require::Available)), ("none", Some(Require::None))];
     let require = section.word("require", &words);
     let reports = section.word("network", &[("enforce", Some(false)), ("report", Some(true))]);
     let listed = section.texts("install_hosts").unwrap_or_default();
     let install_hosts = listed.into_iter().filter_map(|text| install_host(&mut section, text)).collect();
+    let root = root(&mut section);
     section.finish();
-    Sandbox { require: require.unwrap_or(Require::Available), install_hosts, reports: reports.unwrap_or_default() }
+    let require = require.unwrap_or(Require::Available);
+    (Sandbox { require, install_hosts, reports: reports.unwrap_or_default() }, root)
 }
 
 fn install_host(section: &mut Section<'_>, text: Located<String>) -> Option<InstallHost> {

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::limits::PartialLimits;
 use super::parts::base_url;
+use super::root::{Root, root};
 use super::secret::{self, Secret};
 use super::section::{Located, Section};
 use super::server::{Forks, StepSecret, Supersede};
@@ -33,6 +34,8 @@ pub(super) struct PartialRules {
     /// `Some(None)` is `"off"`.
     pub(super) poll: Option<Option<Duration>>,
     pub(super) env: Option<BTreeMap<String, String>>,
+    /// `Some` of `None` is this machine's own.
+    pub(super) root: Option<Located<Option<Root>>>,
     pub(super) secrets: Vec<StepSecret>,
     pub(super) limits: PartialLimits,
 }
@@ -75,6 +78,7 @@ pub(super) fn rules(mut section: Section<'_>, around: &Surroundings) -> PartialR
         git_dependencies: section.flag("git_dependencies"),
         poll: section.duration_or_off("poll", SHORTEST_POLL),
         env: section.variables("env"),
+        root: root(&mut section),
         secrets,
         limits: match section.table("limits") {
             Some(table) => PartialLimits::read(Section::new(section.key("limits"), table, section.findings)),

@@ -11,6 +11,7 @@ use crate::domain::scripts::Scripts;
 use crate::domain::spec::Limits;
 
 use super::blocks::RepoBlock;
+use super::root::Root;
 use super::rules::PartialRules;
 use super::secret::Secret;
 
@@ -386,6 +387,8 @@ pub struct RepoRules {
     pub poll: Option<Duration>,
     /// Added to every step's environment.
     pub env: BTreeMap<String, String>,
+    /// What its steps see instead of this machine's programs.
+    pub root: Option<Root>,
     /// The package registries that are meant for it, each with its token.
     pub registries: Vec<Registry>,
     /// What some steps of its trusted builds are given, each name once.
@@ -407,4 +410,6 @@ pub struct Forges {
     pub(super) defaults: PartialRules,
     /// `[limits]`, the base of every repository's.
     pub(super) limits: Option<Limits>,
+    /// `[sandbox] root`, for repositories whose blocks name none.
+    pub(super) root: Option<Root>,
 }

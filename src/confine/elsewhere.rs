@@ -41,6 +41,30 @@ pub fn take_cgroup() -> Result<Cgroup, Missing> {
     look_for_cgroup()
 }
 
+/// There is no other root to enter.
+#[derive(Debug)]
+pub struct Visit(std::convert::Infallible);
+
+impl Visit {
+    /// Says that there is none.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn begin(_exe: &Path, _layers: &Layers, _dir: &Path, root: &Path) -> Result<Visit, HolderError> {
+        Err(HolderError::Refused(format!("show {} to steps as their root: that is a matter of Linux", root.display())))
+    }
+
+    /// Nobody is there to ask.
+    pub async fn ask(&self, _program: &Path, _arguments: &[&str], _path: &str) -> Option<String> {
+        match self.0 {}
+    }
+
+    /// Nobody is there to leave.
+    pub async fn end(self) {
+        match self.0 {}
+    }
+}
+
 /// Starts a build's steps, without a process of its own.
 #[derive(Debug, Default)]
 pub struct Holder {

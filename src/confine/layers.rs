@@ -165,17 +165,24 @@ impl Layers {
         self.mode() == Mode::Confined { overlay: true, netns: true }
     }
 
-    /// Whether a build whose code is a stranger's (or not) may run here at all.
+    /// Whether a build whose code is a stranger's (or not), and whose steps are to see that root, may run here at all.
     ///
     /// # Errors
     /// What is missing, as a sentence of the agent's.
-    pub fn admit(&self, is_strangers: bool) -> Result<(), String> {
+    pub fn admit(&self, is_strangers: bool, root: Option<&Path>) -> Result<(), String> {
         let missing = |core_only: bool| {
             let gone = self.table().into_iter().filter(|layer| layer.core || !core_only);
             gone.filter_map(|layer| layer.state.err().map(|why| format!("{} ({why})", layer.name))).next()
         };
         if is_strangers && let Some(gone) = missing(true) {
             return Err(format!("this agent runs no fork's build without {gone}"));
+        }
+        if let Some(root) = root.filter(|_| self.mode() == Mode::Bare) {
+            let gone = self.first_missing();
+            return Err(format!(
+                "steps can't be shut into {} here, and must not run outside of it: {gone}",
+                root.display()
+            ));
         }
         if self.insisted
             && let Some(gone) = missing(false)
@@ -448,7 +455,7 @@ mod tests {
     #[test]
     fn a_stranger_needs_the_core_and_full_needs_all() {
         let check = |layers: Layers, strangers: bool, expected: Result<(), &str>| {
-            assert_eq!(layers.admit(strangers), expected.map_err(str::to_owned));
+            assert_eq!(layers.admit(strangers, None), expected.map_err(str::to_owned));
         };
         let missing = || Missing("not here".into());
         check(full(), true, Ok(()));
@@ -466,7 +473,8 @@ mod tests {
         let said = Layers { cgroup: Ok(no_cpu), insisted: true, ..full() }.admit(false).expect_err("no cpu");
         assert!(said.contains("no control groups (memory, pids, no cpu; a step takes"), "{said}");
         let kill_only = Cgroup { memory: false, ..full().cgroup.expect("there") };
-        let said = Layers { cgroup: Ok(kill_only), insisted: true, ..full() }.admit(false).expect_err("no memory");
+        let said =
+            Layers { cgroup: Ok(kill_only), insisted: true, ..full() }.admit(false, None).expect_err("no memory");
         assert!(said.contains("no control groups (pids, cpu; the agent looks"), "{said}");
     }
 

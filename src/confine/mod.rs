@@ -16,10 +16,10 @@ mod elsewhere;
 mod linux;
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Holder, look_for_cgroup, probe, probe_bare, take_cgroup};
+pub use elsewhere::{Holder, Visit, look_for_cgroup, probe, probe_bare, take_cgroup};
 pub use layers::{Cgroup, Joining, Layer, Layers, Missing, Mode, Seen};
 #[cfg(target_os = "linux")]
-pub use linux::{Holder, bubblewrap, launch, look_for_cgroup, probe, probe_bare, take_cgroup, wire};
+pub use linux::{Holder, Visit, bubblewrap, launch, look_for_cgroup, probe, probe_bare, take_cgroup, wire};
 
 /// What a holder could not do where parts of this host's `/proc` are covered: the kernel then mounts no other one.
 pub const FRESH_PROC: &str = "mount a fresh /proc";

@@ -176,8 +176,8 @@ pub fn broken(reason: &str, attempts: u32) -> String {
 }
 
 /// `Not your commit: bower is not installed on the agent (npm install -g bower)`.
-pub fn tool_missing(tool: &str, mend: &str) -> String {
-    broken(&format!("{tool} is not installed on the agent ({mend})"), 1)
+pub fn tool_missing(tool: &str, place: &str, mend: &str) -> String {
+    broken(&format!("{tool} is not installed {place} ({mend})"), 1)
 }
 
 /// For a build of a fork that no maintainer has looked at.

@@ -24,6 +24,8 @@ pub struct View {
     pub tmp: PathBuf,
     /// Further paths that steps may read, at the same path inside: tools, the mirror's objects.
     pub readable: Vec<PathBuf>,
+    /// A directory that steps see as their root, instead of this machine's programs.
+    pub root: Option<PathBuf>,
 }
 
 impl View {

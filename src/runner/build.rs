@@ -16,6 +16,7 @@ use crate::domain::spec::{Plan, StepSpec};
 use crate::domain::step::{CacheUse, Step, StepKind, StepState};
 use crate::domain::time::Timestamp;
 use crate::outside;
+use crate::toolchain;
 use crate::tree;
 
 use super::checkout::{self, CheckedOut};
@@ -120,7 +121,7 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     if plan.stages.is_empty() {
         return Ok(Verdict::new(Outcome::Passed, sentence::nothing_to_do()).into());
     }
-    let tools = Tools::gather(&plan, parts, &job.registries, tell).await?;
+    let tools = Tools::gather(&plan, parts, job, tell).await?;
     let place = parts.layers.seen(workspace.host());
     let lockfiles = Lockfiles::read(&workspace.sources(), plan.steps().map(|step| step.dir.as_str()));
     let settings = tools.settings(job, parts, &place.home, &lockfiles).map_err(no_settings)?;
@@ -206,6 +207,7 @@ async fn restore(course: &Course<'_>, file: &RepoFile) -> Restored {
         scripts: job.scripts.clone(),
         secrets: secrets::names(&job.secrets, plan),
         wishes: file.cache.clone(),
+        root: job.root.as_ref().map(toolchain::identity),
         bounds: bounds(course, file),
     };
     tokio::task::spawn_blocking(move || lookup.look()).await.unwrap_or_else(|panic| {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::checkout::client;
 use crate::checkout::{self, Base, Budget, Credential, Done, Local, Remote};
+use crate::config::root::Root;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::repo::{CommitId, RefName};
 use crate::domain::sentence;
@@ -48,8 +49,8 @@ pub(super) async fn run(
     step.started_at = Some(now());
     tell.that(Happening::Planned { steps: vec![step.clone()], decisions: Vec::new() }).await;
     tell.that(Happening::Step(0, step.clone())).await;
-    tell.that(Happening::Sandbox(parts.layers.name())).await;
-    let admitted = parts.layers.admit(job.build.trust == Trust::Fork);
+    tell.that(Happening::Sandbox(job.sandbox_line(&parts.layers))).await;
+    let admitted = parts.layers.admit(job.build.trust == Trust::Fork, job.root.as_ref().map(Root::dir));
     let done = match admitted {
         Ok(()) => attempts(job, parts, workspace, tell, stop).await,
         Err(why) => Err(Verdict::new(Outcome::Broken, sentence::broken(&why, 1))),

@@ -98,6 +98,7 @@ impl Course<'_> {
             mask: &self.job.mask,
             trust: self.job.build.trust,
             root: &root,
+            system: self.job.root.as_ref(),
             withheld: &withheld,
             sources: &self.sources,
             reach: &reach,

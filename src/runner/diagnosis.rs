@@ -25,6 +25,8 @@ mod registry;
 mod siblings;
 mod webpack;
 
+use std::path::Path;
+
 use crate::config::server::Registry;
 use crate::domain::outcome::Outcome;
 use crate::domain::sentence::one_line;
@@ -113,6 +115,17 @@ impl Diagnosis {
 
     fn mended_by(self, lines: impl Into<String>) -> Self {
         Self { mend: Some(lines.into()), ..self }
+    }
+
+    /// The same, of a step that sees another root: a program or library that it misses is missing there.
+    pub fn in_root(self, root: &Path) -> Self {
+        let root = root.display();
+        let mut reason = self.reason;
+        for what in ["is not installed", "is missing", "was found"] {
+            reason = reason.replace(&format!("{what} on the agent"), &format!("{what} in the root {root}"));
+        }
+        let installing = |mend: String| mend.replace("# on the agent\napt-get", &format!("# chroot {root}\napt-get"));
+        Self { reason, mend: self.mend.map(installing), ..self }
     }
 }
 

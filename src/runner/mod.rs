@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Artifacts;
 use crate::cache::Cache;
+use crate::config::root::Root;
 use crate::config::secret::Secret;
 use crate::config::server::{self, Network, Registry};
 use crate::confine::Layers;
@@ -68,6 +69,8 @@ pub struct Job {
     pub bundle_network: bool,
     /// What its installs may reach, and whether what is closed is only reported.
     pub sandbox: Arc<server::Sandbox>,
+    /// What its steps see instead of this machine's programs.
+    pub root: Option<Root>,
     /// The package registries for it; a fork's without their tokens.
     pub registries: Vec<Registry>,
     /// How its installs read private git dependencies; never for a fork.
@@ -85,6 +88,13 @@ pub struct Job {
     pub passed: Vec<CommitId>,
     /// The build's page, without a key; `CI_BUILD_URL`.
     pub url: String,
+}
+
+impl Job {
+    /// What confines its steps, in one line for its page and log.
+    fn sandbox_line(&self, layers: &Layers) -> String {
+        self.root.as_ref().map_or_else(|| layers.name(), |root| format!("{}, {root}", layers.name()))
+    }
 }
 
 /// Where a tree comes from.

@@ -161,5 +161,6 @@ fn view(
         in_home,
         tmp: workspace.tmp(),
         readable: course.readable(),
+        root: course.job.root.as_ref().map(|root| root.dir().to_owned()),
     })
 }

@@ -31,7 +31,7 @@ pub(super) async fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<
     let settings = PlanSettings {
         step_timeout: job.limits.step_timeout,
         scripts: job.scripts.clone(),
-        node: usual_node(parts).await,
+        node: usual_node(job, parts).await?,
         network: job.bundle_network && job.build.trust != Trust::Fork,
     };
     let file = file.for_build(subject(&job.build));
@@ -48,7 +48,7 @@ pub(super) async fn plan(job: &Job, parts: &Parts, listing: &Listing) -> Result<
 const OLDER_MAJORS: u32 = 2;
 
 /// The node for a repository that asks for none.
-async fn usual_node(parts: &Parts) -> Wanted {
+async fn usual_node(job: &Job, parts: &Parts) -> Result<Wanted, Verdict> {
     let wanted = |version: &str, asked_by: &str| Wanted {
         tool: "node".to_owned(),
         version: version.to_owned(),
@@ -57,16 +57,16 @@ async fn usual_node(parts: &Parts) -> Wanted {
     };
     let default = &parts.toolchain.node;
     if !parts.toolchain.node_is_chosen {
-        let toolchain = parts.tools.toolchain().await;
+        let toolchain = parts.toolchain(job.root.as_ref()).await?;
         let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         let own = toolchain.get("node").and_then(|node| node.version.as_deref());
         if let Some(own) = own
             && major(own).is_some_and(|own| major(default).is_some_and(|ours| own + OLDER_MAJORS >= ours))
         {
-            return wanted(own, NOBODY);
+            return Ok(wanted(own, NOBODY));
         }
     }
-    wanted(default, "the server's [toolchain] node")
+    Ok(wanted(default, "the server's [toolchain] node"))
 }
 
 /// What `[on]` of the repository file is asked about. A pull request of the repository itself is of its branch, too.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use crate::config::root::Root;
 use crate::config::server::Registry;
 use crate::confine::{Holder, HolderError};
 use crate::domain::mask::Mask;
@@ -58,6 +59,8 @@ pub(super) struct Scene<'a> {
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
     pub(super) root: &'a str,
+    /// What they see instead of this machine's programs.
+    pub(super) system: Option<&'a Root>,
     /// Registries whose tokens this build was not given.
     pub(super) withheld: &'a [&'a Registry],
     /// The sources on this machine, which no step changes.
@@ -342,6 +345,10 @@ fn diagnosed(
         withheld: scene.withheld,
         visits: visits.unwrap_or_default(),
     });
+    let found = match scene.system {
+        Some(system) => found.in_root(system.dir()),
+        None => found,
+    };
     step.mend = found.mend;
     match (found.outcome, found.retry) {
         (Outcome::Broken, true) => Once::Outage(found.reason),

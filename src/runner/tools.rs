@@ -9,7 +9,9 @@ use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::config::server::{Network, Registry};
+use crate::config::root::Root;
+use crate::config::server::Network;
+use crate::confine::Visit;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
 use crate::domain::spec::{Decision, Plan, StepSpec, Wanted};
@@ -21,10 +23,12 @@ use super::environment::Certificates;
 use super::environment::home::{AUTHORITIES, Settings};
 use super::{Happening, Job, Parts, Tell};
 
-/// The toolchain of this machine, looked at once and again when something is missing. Cheap to clone.
+/// The toolchain of this machine and those of roots, looked at once and again when something is missing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Toolbox {
     looked: Arc<Mutex<Option<Arc<Toolchain>>>>,
+    /// With what each root was known by when it was looked at.
+    in_roots: Arc<Mutex<BTreeMap<Root, (String, Arc<Toolchain>)>>>,
     bower: Arc<Mutex<Option<Arc<BowerPlaces>>>>,
     yarns_own: Arc<Mutex<Option<Url>>>,
 }
@@ -65,7 +69,63 @@ impl Toolbox {
 }
 
 async fn look() -> Toolchain {
-    Toolchain::look(&std::env::var_os("PATH").unwrap_or_default()).await
+    Toolchain::look(&path_variable()).await
+}
+
+fn path_variable() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+impl Parts {
+    /// The tools that steps of a root have, or of this machine's own. A root that has changed is looked at anew.
+    ///
+    /// # Errors
+    /// The verdict where the root can't be entered.
+    pub(super) async fn toolchain(&self, root: Option<&Root>) -> Result<Arc<Toolchain>, Verdict> {
+        let Some(root) = root else { return Ok(self.tools.toolchain().await) };
+        let mut looked = self.tools.in_roots.lock().await;
+        let identity = toolchain::identity(root);
+        match looked.get(root).filter(|(known, _)| *known == identity) {
+            Some((_, toolchain)) => Ok(Arc::clone(toolchain)),
+            None => {
+                let toolchain = Arc::new(self.look_in(root).await.map_err(no_root)?);
+                looked.insert(root.clone(), (identity, Arc::clone(&toolchain)));
+                Ok(toolchain)
+            }
+        }
+    }
+
+    /// Looks at a root, once, before a build needs it.
+    ///
+    /// # Errors
+    /// In words, why it can't be entered.
+    pub async fn prepare_root(&self, root: &Root) -> Result<(), String> {
+        self.toolchain(Some(root)).await.map(drop).map_err(|verdict| verdict.reason)
+    }
+
+    /// The same, whatever was found before: somebody may have installed what was missing.
+    async fn toolchain_again(&self, root: Option<&Root>) -> Result<Arc<Toolchain>, Verdict> {
+        if let Some(root) = root {
+            self.tools.in_roots.lock().await.remove(root);
+            return self.toolchain(Some(root)).await;
+        }
+        Ok(self.tools.again().await)
+    }
+
+    async fn look_in(&self, root: &Root) -> Result<Toolchain, String> {
+        // It may have gone, or lost what makes it one.
+        Root::open(root.dir().to_owned()).map_err(|error| error.to_string())?;
+        let host = self.tools.toolchain().await;
+        let visit = Visit::begin(&self.exe, &self.layers, &self.data_dir, root.dir()).await;
+        let visit = visit.map_err(|error| error.to_string())?;
+        let toolchain = Toolchain::look_in(root, &visit, &path_variable(), host).await;
+        visit.end().await;
+        Ok(toolchain)
+    }
+}
+
+fn no_root(why: String) -> Verdict {
+    Verdict::new(Outcome::Broken, sentence::broken(&why, 1))
 }
 
 /// What the steps of one build are given.
@@ -81,28 +141,25 @@ pub(super) struct Tools {
     /// Where the agent's node says that its headers are.
     pub(super) node_headers: Option<Url>,
     toolbox: Toolbox,
-    supply: Supply,
+    /// Where the agent's own tools come from.
+    asked: Supply,
 }
 
 impl Tools {
     /// Finds what the plan's steps want and start, and fetches what is not there. Different sets are met side by
     /// side; what they share is fetched once. A missing tool is not the commit's fault, unless what asks for it is wrong.
-    pub(super) async fn gather(
-        plan: &Plan,
-        parts: &Parts,
-        registries: &[Registry],
-        tell: &Tell,
-    ) -> Result<Self, Verdict> {
-        let mut toolchain = parts.tools.toolchain().await;
+    pub(super) async fn gather(plan: &Plan, parts: &Parts, job: &Job, tell: &Tell) -> Result<Self, Verdict> {
+        let root = job.root.as_ref();
+        let mut toolchain = parts.toolchain(root).await?;
         if missing(plan, &toolchain).is_some() {
-            toolchain = parts.tools.again().await;
+            toolchain = parts.toolchain_again(root).await?;
         }
         if let Some(gone) = missing(plan, &toolchain) {
-            return Err(Verdict::new(Outcome::Broken, sentence::tool_missing(&gone.tool, &gone.mend)));
+            return Err(Verdict::new(Outcome::Broken, sentence::tool_missing(&gone.tool, &gone.place, &gone.mend)));
         }
         let tools = parts.tools_dir();
         let mirror = parts.toolchain.node_mirror.clone();
-        let supply = Supply::new(Arc::clone(&toolchain), tools.clone(), mirror, &parts.network, registries);
+        let supply = Supply::new(Arc::clone(&toolchain), tools.clone(), mirror, &parts.network, &job.registries);
         let sets: BTreeSet<Vec<Wanted>> = plan.steps().map(wanted).collect();
         let outfits = try_join_all(sets.iter().map(|set| supply.outfit(set))).await.map_err(unmet)?;
         tell_what_was_given(&outfits, tell).await;
@@ -111,6 +168,14 @@ impl Tools {
         readable.extend(tools.is_dir().then_some(tools));
         readable.extend(certificates.readable());
         let outfits = sets.into_iter().zip(outfits).collect();
+        // What is asked on this machine is this machine's own, whatever root the steps see.
+        let asked = match root {
+            None => supply,
+            Some(_) => {
+                let (host, mirror) = (parts.tools.toolchain().await, parts.toolchain.node_mirror.clone());
+                Supply::new(host, parts.tools_dir(), mirror, &parts.network, &job.registries)
+            }
+        };
         Ok(Self {
             outfits,
             readable,
@@ -118,13 +183,13 @@ impl Tools {
             registry: toolchain.registry().map(str::to_owned),
             node_headers: toolchain.node_headers().cloned(),
             toolbox: parts.tools.clone(),
-            supply,
+            asked,
         })
     }
 
     /// Where the agent's bower goes; `None` where there is none to be had, and so no step that could start it.
     pub(super) async fn bower_places(&self) -> Option<Arc<BowerPlaces>> {
-        self.toolbox.bower_places(&self.supply).await
+        self.toolbox.bower_places(&self.asked).await
     }
 
     /// The registry that the lockfiles of yarn 1 name; `None` where none of these steps is given that yarn.
@@ -134,7 +199,7 @@ impl Tools {
         if !steps.iter().any(|step| self.of(step).given.iter().any(is_yarn_1)) {
             return None;
         }
-        self.toolbox.yarns_own_registry(&self.supply).await
+        self.toolbox.yarns_own_registry(&self.asked).await
     }
 
     /// What a step of the plan is given that was gathered for; `PATH` stands behind the tree's own.
@@ -195,7 +260,7 @@ async fn tell_what_was_given(outfits: &[Outfit], tell: &Tell) {
 
 fn unmet(unmet: Unmet) -> Verdict {
     if let Unmet::Missing(gone) = &unmet {
-        return Verdict::new(Outcome::Broken, sentence::tool_missing(&gone.tool, &gone.mend));
+        return Verdict::new(Outcome::Broken, sentence::tool_missing(&gone.tool, &gone.place, &gone.mend));
     }
     let why = unmet.to_string();
     if unmet.is_the_repositorys() {

@@ -30,6 +30,7 @@ struct Said {
 /// Asks the agent's bower where it goes: the one on `PATH`, else the newest that is kept. `tools` is where the agent keeps
 /// its own. `None` when there is no bower yet, or it does not say.
 pub async fn places(toolchain: &Toolchain, tools: &Path) -> Option<BowerPlaces> {
+    let toolchain = toolchain.of_host();
     let shelf = Shelf::new(tools.to_path_buf());
     let ours = || Some(shelf.home("bower", shelf.kept("bower").iter().max()?).join("bin/bower"));
     asked(toolchain, toolchain.get("bower").map(|tool| tool.path.clone()).or_else(ours)?).await

@@ -133,7 +133,7 @@ fn fetch(
         version: wanted.version.clone(),
         asked_by: wanted.asked_by.clone(),
         platform: supply.platform().to_string(),
-        mend: "install it on the agent".to_owned(),
+        mend: format!("install it {}", supply.toolchain().place),
     })?;
     let document = registry.document(&package, patience)?;
     let version = document.as_ref().and_then(|document| choose(&package, document, wish, node));

@@ -92,7 +92,10 @@ fn no_binaries(supply: &Supply, wanted: &Wanted) -> Unmet {
         version: wanted.version.clone(),
         asked_by: wanted.asked_by.clone(),
         platform: supply.platform().to_string(),
-        mend: "install it on the agent, or name a place that has them as toolchain.node_mirror".to_owned(),
+        mend: format!(
+            "install it {}, or name a place that has them as toolchain.node_mirror",
+            supply.toolchain().place
+        ),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::config::root::Root;
+
 /// An operating system, an architecture and a C library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Platform {
@@ -12,9 +14,9 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    /// This machine.
-    pub(super) fn here() -> Self {
-        Self { os: std::env::consts::OS, arch: std::env::consts::ARCH, musl: runs_on_musl(), avx2: has_avx2() }
+    /// This machine, with the C library of a root, or its own.
+    pub(super) fn of(root: Option<&Root>) -> Self {
+        Self { os: std::env::consts::OS, arch: std::env::consts::ARCH, musl: runs_on_musl(root), avx2: has_avx2() }
     }
 
     /// As node and npm write it, without the C library: `linux-x64`.
@@ -63,10 +65,14 @@ impl std::fmt::Display for Platform {
 }
 
 /// musl's loader is there and glibc's is not: some glibc systems have musl beside it.
-fn runs_on_musl() -> bool {
+fn runs_on_musl(root: Option<&Root>) -> bool {
     let arch = std::env::consts::ARCH;
     let glibc = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-linux-armhf.so.3"];
-    Path::new(&format!("/lib/ld-musl-{arch}.so.1")).exists() && !glibc.iter().any(|path| Path::new(path).exists())
+    let exists = |path: &str| match root {
+        Some(root) => root.resolve(Path::new(path)).is_ok(),
+        None => Path::new(path).exists(),
+    };
+    exists(&format!("/lib/ld-musl-{arch}.so.1")) && !glibc.iter().any(|path| exists(path))
 }
 
 fn has_avx2() -> bool {

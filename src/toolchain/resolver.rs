@@ -78,7 +78,8 @@ pub(super) fn install(
 /// The agent's npm, set up for a folder. What is set here goes before what the agent's user has in an `.npmrc`.
 fn npm(supply: &Supply, source: &Source, staging: &Path, what: &str) -> Result<Command, Unmet> {
     let unavailable = |why: String| Unmet::Outage { what: what.to_owned(), why };
-    let toolchain = supply.toolchain();
+    // It runs beside the agent, not in a step, and starts nothing of what it installs.
+    let toolchain = supply.toolchain().of_host();
     let program = toolchain.require("npm").map_err(|missing| unavailable(missing.to_string()))?;
     let path = std::env::join_paths(toolchain.path()).map_err(|error| unavailable(error.to_string()))?;
     let mut npm = Command::new(&program.path);

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// Folders that every step sees read-only anyway.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/nix", "/snap"];
 
+/// Where a root has its programs, whatever the agent's own `PATH` is.
+pub(super) const STANDARD: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
 /// The folders of a `PATH`, without those that are relative (the current directory may be anybody's)
 /// and without the `node_modules/.bin` that npm puts first when it starts us.
 pub(super) fn folders(path_variable: &OsStr) -> Vec<PathBuf> {

@@ -99,7 +99,10 @@ impl Supply {
             source(base, Some(access))
         });
         let mirror = node_mirror.map(|base| source(base, None));
-        Self { toolchain, shelf: Shelf::new(tools), mirror, registry, platform: Platform::here() }
+        let platform = Platform::of(toolchain.root());
+        // Of one name there are two, where a root has another C library than this machine.
+        let tools = if platform == Platform::of(None) { tools } else { other_libc(&tools) };
+        Self { toolchain, shelf: Shelf::new(tools), mirror, registry, platform }
     }
 
     /// Everything that is wanted, fetched side by side where it has to be.
@@ -147,7 +150,7 @@ impl Supply {
     /// `PATH`'s folders that may stand behind the node of a step.
     fn own_path(&self, node_is_fetched: bool) -> impl Iterator<Item = &PathBuf> {
         self.toolchain.path().iter().filter(move |folder| {
-            !node_is_fetched || is_system(folder) || !super::search::is_program(&folder.join("node"))
+            !node_is_fetched || is_system(folder) || !self.toolchain.is_program(&folder.join("node"))
         })
     }
 
@@ -303,10 +306,16 @@ fn as_folder(mut base: Url) -> Url {
     base
 }
 
+/// Where tools are kept for roots with another C library than this machine's.
+fn other_libc(tools: &Path) -> PathBuf {
+    tools.join("other-libc")
+}
+
 /// How long a tool that no step was given is kept: longer than most teams let a repository rest.
 pub const UNUSED: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Moves the tools that no step was given for so long from `tools` to `trash`; answers with their names.
 pub fn collect(tools: &Path, unused_for: Duration, trash: &Path) -> Vec<String> {
-    Shelf::new(tools.to_path_buf()).collect(unused_for, trash)
+    let shelves = [tools.to_path_buf(), other_libc(tools)];
+    shelves.into_iter().flat_map(|tools| Shelf::new(tools).collect(unused_for, trash)).collect()
 }

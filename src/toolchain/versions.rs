@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::process::Command;
 use url::Url;
 
+use super::place::Place;
+use crate::confine::Visit;
+
 /// A tool that does not answer within this time is taken as one without a version.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,9 +25,26 @@ pub(super) struct Node {
     pub(super) headers: Option<Url>,
 }
 
-pub(super) async fn node(program: Option<&PathBuf>, path: &OsStr) -> Option<Node> {
+/// Who starts a program to hear what it says.
+pub(super) enum Asker<'a> {
+    /// This process, with this `PATH`.
+    Host(&'a OsStr),
+    /// A fence in another root, with that one's `PATH`.
+    Root(&'a Visit, String),
+}
+
+impl Asker<'_> {
+    async fn ask(&self, program: &Path, arguments: &[&str]) -> Option<String> {
+        match self {
+            Asker::Host(path) => ask(program, arguments, path).await,
+            Asker::Root(visit, path) => visit.ask(program, arguments, path).await,
+        }
+    }
+}
+
+pub(super) async fn node(program: Option<&PathBuf>, asker: &Asker<'_>) -> Option<Node> {
     const ASK: &str = "[process.version, process.execPath, process.release.headersUrl].join('\\n')";
-    let said = ask(program?, &["-p", ASK], path).await?;
+    let said = asker.ask(program?, &["-p", ASK]).await?;
     let mut lines = said.lines().map(str::trim);
     let (version, program) = (lines.next()?, lines.next()?);
     Some(Node {
@@ -35,15 +55,15 @@ pub(super) async fn node(program: Option<&PathBuf>, path: &OsStr) -> Option<Node
 }
 
 /// The first word with a digit first of what `program --version` prints.
-pub(super) async fn asked(program: Option<&PathBuf>, path: &OsStr) -> Option<String> {
-    let said = ask(program?, &["--version"], path).await?;
+pub(super) async fn asked(program: Option<&PathBuf>, asker: &Asker<'_>) -> Option<String> {
+    let said = asker.ask(program?, &["--version"]).await?;
     let mut words = said.split_whitespace();
     words.find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned)
 }
 
 /// Where npm is configured to go, by the configuration files and variables of the agent's own user.
-pub(super) async fn registry(npm: Option<&PathBuf>, path: &OsStr) -> Option<String> {
-    let said = ask(npm?, &["config", "get", "registry"], path).await?;
+pub(super) async fn registry(npm: Option<&PathBuf>, asker: &Asker<'_>) -> Option<String> {
+    let said = asker.ask(npm?, &["config", "get", "registry"]).await?;
     let mut address = Url::parse(said.trim()).ok()?;
     // A password in it is the operator's, not the steps'.
     address.set_username("").ok()?;
@@ -68,9 +88,9 @@ pub(super) async fn answer(mut command: Command) -> Option<String> {
 
 /// The version in the `package.json` of the package that a script belongs to. corepack's `yarn`
 /// belongs to corepack, and which yarn it will be is a repository's word: no version.
-pub(super) fn from_package(name: &str, real: &Path) -> Option<String> {
-    let manifest =
-        real.ancestors().skip(1).take(4).map(|folder| folder.join("package.json")).find(|file| file.is_file())?;
+pub(super) fn from_package(name: &str, real: &Path, place: &Place) -> Option<String> {
+    let mut manifests = real.ancestors().skip(1).take(4).map(|folder| place.on_host(&folder.join("package.json")));
+    let manifest = manifests.find(|file| file.is_file())?;
     let fields: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).ok()?).ok()?;
     let packages: &[&str] = match name {
         "npx" => &["npm"],

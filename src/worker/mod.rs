@@ -323,6 +323,7 @@ impl Worker {
             scripts: rules.scripts,
             bundle_network: rules.network,
             sandbox,
+            root: rules.root,
             registries: registries.collect(),
             git: git_token.map(|token| GitAccess { web_url: forge.web_url.clone(), token: token.clone() }),
             cache: rules.cache,

@@ -21,7 +21,7 @@ fn view(dir: &Path) -> View {
     };
     let tree =
         Stack { lowers: vec![made("sources")], upper: made("upper"), work: made("work"), joined: made("joined") };
-    View { tree, home: made("home"), in_home: Vec::new(), tmp: made("tmp"), readable: Vec::new() }
+    View { tree, home: made("home"), in_home: Vec::new(), tmp: made("tmp"), readable: Vec::new(), root: None }
 }
 
 fn step(argv: &[&str], network: Network) -> StepCommand {

@@ -1,11 +1,15 @@
 //! Steps behind the fence, and without one: real namespaces, real bubblewrap, real kills.
 #![cfg(target_os = "linux")]
 
+mod another_root;
 mod bare_steps;
 mod bounds;
 mod fence;
 mod figures;
 mod host;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "../support/roots.rs"]
+mod roots;
 mod stories;
 mod walls;
 
@@ -50,7 +54,8 @@ impl Build {
             work: made("work"),
             joined: made("joined"),
         };
-        let view = View { tree, home: made("home"), in_home: Vec::new(), tmp: made("tmp"), readable: Vec::new() };
+        let (home, tmp) = (made("home"), made("tmp"));
+        let view = View { tree, home, in_home: Vec::new(), tmp, readable: Vec::new(), root: None };
         {
             let tree = view.tree.lowers.first().unwrap_or(&view.tree.upper);
             fs::create_dir(tree.join("client")).expect("made");

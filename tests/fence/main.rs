@@ -10,6 +10,8 @@ mod git_http;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/machine.rs"]
 mod machine;
+#[path = "../support/roots.rs"]
+mod roots;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/runner.rs"]
 mod runner;
@@ -20,6 +22,7 @@ mod server;
 mod bounds;
 mod policy;
 mod reach;
+mod root;
 
 use std::process::Command;
 

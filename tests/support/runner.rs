@@ -116,6 +116,7 @@ pub(crate) fn job_of(source: &Path, trust: Trust) -> Job {
         scripts: Default::default(),
         bundle_network: false,
         sandbox: Arc::clone(&defaults().sandbox),
+        root: None,
         registries: Vec::new(),
         git: None,
         cache: true,

@@ -47,6 +47,8 @@ pub struct Facts<'a> {
     pub tools: &'a BTreeMap<String, Vec<(String, String)>>,
     /// The machine that installs are made for.
     pub platform: Platform<'a>,
+    /// What the root file system is known by that steps see instead of the machine's own.
+    pub root: Option<&'a str>,
     /// Where steps see the tree: absolute paths land in what they install.
     pub build_dir: &'a str,
     /// Where steps see their HOME.
@@ -178,6 +180,9 @@ impl Facts<'_> {
     fn surroundings(&self, inputs: &mut Inputs) {
         let Platform { os, arch, libc } = self.platform;
         inputs.add("platform", [os, arch, libc].join(" ").trim_end());
+        if let Some(root) = self.root {
+            inputs.add("root file system", root);
+        }
         inputs.add("folder of the build", self.build_dir);
         inputs.add("HOME", self.home);
         variables(inputs, "env", self.env);

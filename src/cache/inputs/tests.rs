@@ -93,6 +93,7 @@ impl Repository {
             sources: self.folder.path(),
             tools: &self.tools,
             platform: Platform { os: "linux", arch: "x86_64", libc: "glibc" },
+            root: None,
             build_dir: &self.build_dir,
             home: "/home/build",
             env: &self.env,

@@ -1,11 +1,13 @@
 //! The machine: tools, layers of the sandbox, disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::finding::Finding;
+use crate::config::root::Root;
 use crate::config::server::{Require, Server};
-use crate::confine::{self, Layer, Layers};
-use crate::toolchain::Toolchain;
+use crate::confine::{self, Layer, Layers, Visit};
+use crate::toolchain::{Tool, Toolchain};
 
 const TOOLS: &str = "tools";
 const SANDBOX: &str = "sandbox";
@@ -42,11 +44,11 @@ pub(super) fn tools(toolchain: &Toolchain) -> Vec<Finding> {
     needed.chain(sometimes).collect()
 }
 
-/// Every layer, tried by a build of nothing where builds would run.
-pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
+/// Every layer, tried by a build of nothing where builds would run; and the layers, where they could be tried.
+pub(super) async fn sandbox(exe: &Path, settings: &Server) -> (Vec<Finding>, Option<Layers>) {
     let dir = existing(&settings.data_dir);
     if settings.sandbox.require == Require::None {
-        return without_a_fence(exe, &dir).await;
+        return (without_a_fence(exe, &dir).await, None);
     }
     let insists = settings.sandbox.require == Require::Full;
     // Without the core no fork's build is run, which nobody asked for who did not write "none".
@@ -58,7 +60,7 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
         Ok(layers) => Layers { cgroup: confine::look_for_cgroup(), ..layers },
         Err(error) => {
             let fix = format!("let this user write {}", dir.display());
-            return vec![missing("layers", true, format!("could not be tried: {error}"), fix)];
+            return (vec![missing("layers", true, format!("could not be tried: {error}"), fix)], None);
         }
     };
     let mut findings: Vec<Finding> = layers
@@ -73,6 +75,40 @@ pub(super) async fn sandbox(exe: &Path, settings: &Server) -> Vec<Finding> {
         })
         .collect();
     findings.push(Finding::good(SANDBOX, "snapshots", layers.joining().to_string()));
+    (findings, Some(layers))
+}
+
+/// Every root that steps are configured to see, entered as a build would.
+pub(super) async fn roots(
+    exe: &Path,
+    settings: &Server,
+    layers: Option<&Layers>,
+    host: &Arc<Toolchain>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(layers) = layers else { return findings };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for root in settings.forges.roots() {
+        let name = format!("root {}", root.dir().display());
+        let visit = match Visit::begin(exe, layers, &existing(&settings.data_dir), root.dir()).await {
+            Ok(visit) => visit,
+            Err(error) => {
+                let why = format!("{error}; none of its builds is run");
+                findings.push(Finding::fault(SANDBOX, name, why, "mend the layer above, or name another root"));
+                continue;
+            }
+        };
+        let runs = visit.ask(Path::new("/usr/bin/env"), &["true"], "/usr/local/bin:/usr/bin:/bin").await.is_some();
+        let toolchain = Toolchain::look_in(&root, &visit, &path, Arc::clone(host)).await;
+        visit.end().await;
+        findings.push(match runs {
+            true => of_root(name, &root, &toolchain),
+            false => {
+                let why = "its shell or its /usr/bin/env does not run on this machine";
+                Finding::fault(SANDBOX, name, why, "it must be for this processor, and whole: with its libraries")
+            }
+        });
+    }
     findings
 }
 
@@ -95,6 +131,29 @@ async fn without_a_fence(exe: &Path, dir: &Path) -> Vec<Finding> {
     }));
     findings.push(Finding::good(SANDBOX, "snapshots", layers.joining().to_string()));
     findings
+}
+
+/// Where systems keep the authorities that git and curl trust.
+const AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// What a root has, and what builds in it would miss.
+fn of_root(name: String, root: &Root, toolchain: &Toolchain) -> Finding {
+    let told = |tool: &Tool| format!("{} {}", tool.name, tool.version.as_deref().unwrap_or("of some version"));
+    let has: Vec<String> = ["node", "npm", "git"].iter().filter_map(|tool| toolchain.get(tool).map(told)).collect();
+    let has = if has.is_empty() { "neither node, npm nor git".to_owned() } else { has.join(", ") };
+    let detail = format!("{}: {has}", root.system().unwrap_or_else(|| "a system without a name".to_owned()));
+    let trusts = AUTHORITIES.iter().any(|file| root.resolve(Path::new(file)).is_ok());
+    if toolchain.get("node").is_none() && !toolchain.can_be_given_node() {
+        let fix = format!("install it in {}, or set toolchain.node_mirror", root.dir().display());
+        return Finding::warning(SANDBOX, name, format!("{detail}; the registry has no node for its C library"), fix);
+    }
+    if !trusts {
+        let fix = format!("install ca-certificates in {}", root.dir().display());
+        let detail = format!("{detail}; no certificate authorities: git and curl reach nothing by https");
+        return Finding::warning(SANDBOX, name, detail, fix);
+    }
+    Finding::good(SANDBOX, name, detail)
 }
 
 /// Space and files where builds would run.

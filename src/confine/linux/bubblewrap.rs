@@ -9,12 +9,14 @@ use std::ffi::OsString;
 pub const BUILD_UID: u32 = 1000;
 /// The host name that steps see.
 pub const HOST_NAME: &str = "hookmill";
+/// Where the holder, in whose own root are bubblewrap and this machine's programs, has the root of steps that see another.
+pub const STEPS_ROOT: &str = "/steps";
 
 /// What bubblewrap reads from the descriptor of `--args`, each followed by a NUL. Of the command it says only where it
 /// runs: command and environment go to the launcher ([`Job`](super::launch::Job)).
 ///
-/// Of `/proc`, `covered` can't be written, each folder or file by its path.
-pub fn options(command: &StepCommand, netns: Netns, covered: &[&str]) -> Vec<u8> {
+/// `root` is the step's, as the holder finds it. Of `/proc`, `covered` can't be written, each folder or file by its path.
+pub fn options(command: &StepCommand, netns: Netns, root: &str, covered: &[&str]) -> Vec<u8> {
     let mut options = Options(Vec::with_capacity(4096));
     options.add(["--unshare-all"]);
     // A network with a door is made before bubblewrap starts.
@@ -25,7 +27,7 @@ pub fn options(command: &StepCommand, netns: Netns, covered: &[&str]) -> Vec<u8>
     options.add(["--unshare-user", "--uid", &uid, "--gid", &uid, "--disable-userns"]);
     options.add(["--hostname", HOST_NAME, "--die-with-parent", "--new-session"]);
     // Devices too: the holder made a /dev, and forbade them on every other mount.
-    options.add(["--dev-bind", "/", "/", "--proc", "/proc", "--clearenv"]);
+    options.add(["--dev-bind", root, "/", "--proc", "/proc", "--clearenv"]);
     for path in covered {
         options.add(["--ro-bind", path, path]);
     }
@@ -34,7 +36,7 @@ pub fn options(command: &StepCommand, netns: Netns, covered: &[&str]) -> Vec<u8>
 }
 
 /// The descriptors that bubblewrap and the launcher are given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Descriptors {
     /// The [`options`].
     pub options: i32,
@@ -46,16 +48,32 @@ pub struct Descriptors {
     pub job: i32,
     /// Where the launcher writes why it starts nothing.
     pub refusal: i32,
+    /// What this binary is loaded with where the root has no loader or libraries that fit: this machine's own.
+    pub loader: Option<LoaderDescriptors>,
+}
+
+/// A dynamic loader, and the libraries that it is to take.
+#[derive(Debug, Clone)]
+pub struct LoaderDescriptors {
+    /// The loader, a program.
+    pub program: i32,
+    /// Those that this binary needs, and they themselves.
+    pub libraries: Vec<i32>,
 }
 
 /// The argument list of bubblewrap itself.
 pub fn arguments(fds: Descriptors) -> Vec<OsString> {
-    let Descriptors { options, status, launcher, job, refusal } = fds;
-    let launcher = format!("/proc/self/fd/{launcher}");
+    let Descriptors { options, status, launcher, job, refusal, loader } = fds;
+    let path = |fd: i32| format!("/proc/self/fd/{fd}");
     let [options, status, job, refusal] = [options, status, job, refusal].map(|fd| fd.to_string());
-    let words =
-        ["--args", &options, "--json-status-fd", &status, "--", &launcher, "internal", "launch", &job, &refusal];
-    words.map(OsString::from).into()
+    let mut words = ["--args", &options, "--json-status-fd", &status, "--"].map(str::to_owned).to_vec();
+    if let Some(LoaderDescriptors { program, libraries }) = loader {
+        // ld.so(8): it looks for no library that it has already, and so for none in the step's root.
+        let libraries: Vec<String> = libraries.into_iter().map(path).collect();
+        words.extend([path(program), "--preload".to_owned(), libraries.join(":")]);
+    }
+    words.extend([path(launcher), "internal".to_owned(), "launch".to_owned(), job, refusal]);
+    words.into_iter().map(OsString::from).collect()
 }
 
 fn inside(dir: &str) -> String {
@@ -107,7 +125,7 @@ mod tests {
     use super::super::wire::Netns;
     use std::collections::BTreeMap;
 
-    use super::{Descriptors, Status, arguments, options};
+    use super::{Descriptors, LoaderDescriptors, STEPS_ROOT, Status, arguments, options};
     use crate::domain::spec::{Network, StepCommand};
 
     fn command(dir: &str) -> StepCommand {
@@ -124,15 +142,20 @@ mod tests {
 
     #[test]
     fn the_argument_list_names_no_environment() {
-        let arguments = arguments(Descriptors { options: 5, status: 6, launcher: 7, job: 8, refusal: 9 });
-        let words = "--args 5 --json-status-fd 6 -- /proc/self/fd/7 internal launch 8 9";
-        assert_eq!(arguments, words.split(' ').collect::<Vec<_>>());
+        let fds = Descriptors { options: 5, status: 6, launcher: 7, job: 8, refusal: 9, loader: None };
+        let check = |fds, words: &str| assert_eq!(arguments(fds), words.split(' ').collect::<Vec<_>>());
+        check(fds.clone(), "--args 5 --json-status-fd 6 -- /proc/self/fd/7 internal launch 8 9");
+        let loader = Some(LoaderDescriptors { program: 10, libraries: vec![11, 12] });
+        let with = "--args 5 --json-status-fd 6 -- /proc/self/fd/10 --preload /proc/self/fd/11:/proc/self/fd/12 \
+                    /proc/self/fd/7 internal launch 8 9";
+        check(Descriptors { loader, ..fds }, with);
     }
 
     #[test]
     fn options_close_what_they_should() {
         let words = |netns, dir| -> Vec<String> {
-            let options = options(&command(dir), netns, &["/proc/sys"]);
+            let root = if dir == "." { "/" } else { STEPS_ROOT };
+            let options = options(&command(dir), netns, root, &["/proc/sys"]);
             let text = String::from_utf8(options).expect("text");
             text.strip_suffix('\0').expect("ended").split('\0').map(str::to_owned).collect()
         };
@@ -144,6 +167,7 @@ mod tests {
         assert!(closed.windows(3).any(|window| window == ["--ro-bind", "/proc/sys", "/proc/sys"]));
         let open = words(Netns::Host, "client");
         assert!(open.contains(&"--share-net".to_owned()));
+        assert!(open.windows(3).any(|window| window == ["--dev-bind", "/steps", "/"]));
         assert!(open.ends_with(&["--chdir", "/build/client"].map(str::to_owned)));
     }
 

@@ -6,8 +6,10 @@ mod conversation;
 mod holder;
 pub mod launch;
 mod probe;
+mod visit;
 pub mod wire;
 
 pub use cgroup::{look as look_for_cgroup, take as take_cgroup};
 pub use holder::Holder;
 pub use probe::{probe, probe_bare};
+pub use visit::Visit;

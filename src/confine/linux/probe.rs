@@ -232,20 +232,22 @@ fn why(error: &HolderError) -> Missing {
 }
 
 /// Directories for one trial, removed with it.
-struct Trial {
+#[derive(Debug)]
+pub(super) struct Trial {
     dir: PathBuf,
-    view: View,
+    pub(super) view: View,
 }
 
 impl Trial {
-    fn new(dir: &Path) -> io::Result<Self> {
+    pub(super) fn new(dir: &Path) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = dir.join(format!("probe-{}-{count}", std::process::id()));
         let made = |name: &str| std::fs::create_dir_all(dir.join(name)).map(|()| dir.join(name));
         let tree =
             Stack { lowers: vec![made("lower")?], upper: made("upper")?, work: made("work")?, joined: made("joined")? };
-        let view = View { tree, home: made("home")?, in_home: Vec::new(), tmp: made("tmp")?, readable: Vec::new() };
+        let (home, tmp) = (made("home")?, made("tmp")?);
+        let view = View { tree, home, in_home: Vec::new(), tmp, readable: Vec::new(), root: None };
         Ok(Self { dir, view })
     }
 }

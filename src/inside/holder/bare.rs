@@ -62,6 +62,9 @@ impl Launch for Launcher {
     type Step = Supervised;
 
     fn mount(&mut self, view: View) -> Result<(), String> {
+        if let Some(root) = &view.root {
+            return Err(format!("show {} to steps as their root without namespaces", root.display()));
+        }
         self.view = Some(Shown { tree: view.tree.shown().to_owned(), opened: opened::of_the_machine(&view) });
         Ok(())
     }

@@ -24,18 +24,61 @@ pub(super) enum Access {
     Device,
 }
 
-/// Mounts what the descriptor names, with every mount below it, at `at` of the new root.
-pub(super) fn bind(fd: &OwnedFd, at: &Path, access: Access) -> io::Result<()> {
-    let at = under(at);
-    let source = by_descriptor(fd);
-    if fs::metadata(&source)?.is_dir() {
-        fs::create_dir_all(&at)?;
-    } else {
-        fs::create_dir_all(at.parent().unwrap_or(Path::new(NEW_ROOT)))?;
-        fs::File::create(&at)?;
+/// A root that is being built. Files and mount points are made in one place and seen in another, where something lies
+/// between the two.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    made: PathBuf,
+    seen: PathBuf,
+}
+
+impl Site {
+    /// One that is seen where it is made.
+    pub(super) fn at(dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
+        Self { made: dir.clone(), seen: dir }
     }
-    mount_bind_recursive(&source, &at)?;
-    set_attributes(&at, access)
+
+    /// One that is made in a directory, and later seen in another.
+    pub(super) fn apart(made: PathBuf, seen: PathBuf) -> Self {
+        Self { made, seen }
+    }
+
+    /// Where a path of the root is made.
+    pub(super) fn make(&self, path: impl AsRef<Path>) -> PathBuf {
+        below(&self.made, path.as_ref())
+    }
+
+    /// Where a path of the root is seen.
+    pub(super) fn under(&self, path: impl AsRef<Path>) -> PathBuf {
+        below(&self.seen, path.as_ref())
+    }
+
+    /// Makes the mount point for what the descriptor names, at `at` of the root.
+    pub(super) fn prepare(&self, fd: &OwnedFd, at: &Path) -> io::Result<()> {
+        mount_point(&by_descriptor(fd), &self.make(at))
+    }
+
+    /// Mounts what the descriptor names, with every mount below it, at `at` of the root.
+    pub(super) fn bind(&self, fd: &OwnedFd, at: &Path, access: Access) -> io::Result<()> {
+        let at = self.under(at);
+        let source = by_descriptor(fd);
+        mount_point(&source, &at)?;
+        mount_bind_recursive(&source, &at)?;
+        set_attributes(&at, access)
+    }
+}
+
+/// Of the kind of what is to be mounted on it, unless there is something already.
+fn mount_point(source: &str, at: &Path) -> io::Result<()> {
+    if at.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    if fs::metadata(source)?.is_dir() {
+        return fs::create_dir_all(at);
+    }
+    fs::create_dir_all(at.parent().unwrap_or(Path::new(NEW_ROOT)))?;
+    fs::File::create(at).map(drop)
 }
 
 /// `mount_setattr(2)`, Linux 5.12: unlike a remount it reaches mounts below too and leaves locked flags alone.
@@ -66,9 +109,8 @@ fn set_attributes(at: &Path, access: Access) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The place of a path in the new root.
-pub(super) fn under(path: &Path) -> PathBuf {
-    Path::new(NEW_ROOT).join(path.strip_prefix("/").unwrap_or(path))
+fn below(dir: &Path, path: &Path) -> PathBuf {
+    dir.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// A descriptor that names a path, whatever covers it later.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, mount};
 
-use super::bind::{Access, bind, open, under};
+use super::bind::{Access, Site, open};
 
 pub(super) const NODES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 const LINKS: [(&str, &str); 6] = [
@@ -21,21 +21,29 @@ const LINKS: [(&str, &str); 6] = [
     ("stdout", "/proc/self/fd/1"),
 ];
 
-/// Makes it in the new root.
-pub(super) fn make() -> io::Result<()> {
-    let dev = under(Path::new("dev"));
-    fs::create_dir(&dev)?;
+/// Makes what is no mount of it.
+pub(super) fn make(site: &Site) -> io::Result<()> {
+    let dev = site.make("dev");
+    for dir in ["pts", "shm"] {
+        fs::create_dir_all(dev.join(dir))?;
+    }
     for node in NODES {
-        let host = Path::new("/dev").join(node);
-        bind(&open(&host)?, &host, Access::Device)?;
+        fs::File::create(dev.join(node))?;
     }
     for (link, to) in LINKS {
         symlink(to, dev.join(link))?;
     }
-    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    for dir in ["pts", "shm"] {
-        fs::create_dir(dev.join(dir))?;
+    Ok(())
+}
+
+/// Mounts the rest.
+pub(super) fn fill(site: &Site) -> io::Result<()> {
+    for node in NODES {
+        let host = Path::new("/dev").join(node);
+        site.bind(&open(&host)?, &host, Access::Device)?;
     }
+    let dev = site.under("dev");
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", dev.join("pts"), "devpts", flags, Some(c"newinstance,ptmxmode=0666,mode=620"))?;
     mount("tmpfs", dev.join("shm"), "tmpfs", flags | MountFlags::NODEV, Some(c"mode=1777,size=25%"))?;
     Ok(())

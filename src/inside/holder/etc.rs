@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::bind::{Access, bind, open, under};
+use super::bind::{Access, Site, open};
 use crate::confine::bubblewrap::{BUILD_UID, HOST_NAME};
 use crate::domain::view::HOME_DIR;
 
@@ -42,41 +42,60 @@ pub(super) fn of_the_machine() -> impl Iterator<Item = PathBuf> {
     SHOWN.into_iter().chain(COPIED).chain(OWN).map(|name| Path::new("/etc").join(name))
 }
 
-/// Makes it in the new root.
-pub(super) fn make() -> io::Result<()> {
-    fs::create_dir(under(Path::new("etc")))?;
+/// For steps that use this machine's programs.
+pub(super) fn of_host(site: &Site) -> io::Result<()> {
     for name in SHOWN {
         let host = Path::new("/etc").join(name);
         if host.is_dir() {
-            bind(&open(&host)?, &host, Access::Read)?;
+            site.bind(&open(&host)?, &host, Access::Read)?;
         }
     }
-    for name in COPIED {
-        // What is not there, or not for the agent to read, is not for a step either.
-        if let Ok(text) = fs::read(Path::new("/etc").join(name)) {
-            write(name, &text)?;
-        }
-    }
-    write_own()
+    copy(site, &COPIED)?;
+    own(site)
 }
 
-fn write_own() -> io::Result<()> {
+/// For steps that see another root, which has an /etc of its own: who they are, and how names lead to this machine's network.
+pub(super) fn of_root(site: &Site) -> io::Result<()> {
+    copy(site, &["resolv.conf"])?;
+    own(site)
+}
+
+/// For bubblewrap, where no step sees it: libraries may be where only the loader's cache says.
+pub(super) fn of_loader(site: &Site) -> io::Result<()> {
+    copy(site, &["ld.so.cache"])
+}
+
+fn copy(site: &Site, names: &[&str]) -> io::Result<()> {
+    for name in names {
+        // What is not there, or not for the agent to read, is not for a step either.
+        if let Ok(text) = fs::read(Path::new("/etc").join(name)) {
+            write(site, name, &text)?;
+        }
+    }
+    Ok(())
+}
+
+fn own(site: &Site) -> io::Result<()> {
     let uid = BUILD_UID;
     let passwd = format!(
         "root:x:0:0:root:/nonexistent:/sbin/nologin\nbuild:x:{uid}:{uid}:build:{HOME_DIR}:/bin/sh\n\
          nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n"
     );
-    write("passwd", passwd.as_bytes())?;
-    write("group", format!("root:x:0:\nbuild:x:{uid}:\nnogroup:x:65534:\n").as_bytes())?;
-    write("nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n")?;
-    write("hostname", format!("{HOST_NAME}\n").as_bytes())?;
+    write(site, "passwd", passwd.as_bytes())?;
+    write(site, "group", format!("root:x:0:\nbuild:x:{uid}:\nnogroup:x:65534:\n").as_bytes())?;
+    write(
+        site,
+        "nsswitch.conf",
+        b"passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    )?;
+    write(site, "hostname", format!("{HOST_NAME}\n").as_bytes())?;
     // A registry in the LAN may be known to the host by its hosts file only.
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    write("hosts", format!("127.0.0.1 localhost {HOST_NAME}\n::1 localhost {HOST_NAME}\n{hosts}").as_bytes())
+    write(site, "hosts", format!("127.0.0.1 localhost {HOST_NAME}\n::1 localhost {HOST_NAME}\n{hosts}").as_bytes())
 }
 
-fn write(name: &str, text: &[u8]) -> io::Result<()> {
-    let path = under(Path::new("etc")).join(name);
+fn write(site: &Site, name: &str, text: &[u8]) -> io::Result<()> {
+    let path = site.make("etc").join(name);
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }

@@ -13,11 +13,12 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit};
 
 use super::door;
+use super::loader::Loader;
 use super::opened;
 use super::processes;
 use super::root;
 use super::serve::{Given, Launch, Signalled, StepNet};
-use crate::confine::bubblewrap::{Descriptors, Status, arguments, options};
+use crate::confine::bubblewrap::{Descriptors, LoaderDescriptors, STEPS_ROOT, Status, arguments, options};
 use crate::confine::launch::{self, Job};
 use crate::confine::wire::Netns;
 use crate::domain::spec::StepCommand;
@@ -33,6 +34,10 @@ pub(super) struct Launcher {
     network: String,
     /// What a step may not write of its `/proc`.
     covered: Vec<&'static str>,
+    /// Where steps' root is, once it is there.
+    root: &'static str,
+    /// What this binary is loaded with in a root that may have nothing for it.
+    loader: Option<Loader>,
 }
 
 /// The kernel's own switches, the machine's and not the namespace's. Their files belong to root, and where the agent is
@@ -72,6 +77,8 @@ impl Launcher {
                 let switches: &[&str] = if is_root_outside()? { &SWITCHES } else { &OPEN_TO_ALL };
                 switches.iter().copied().filter(|path| Path::new(path).exists()).collect()
             },
+            root: "/",
+            loader: None,
         })
     }
 
@@ -92,6 +99,10 @@ impl Launch for Launcher {
     type Step = Fence;
 
     fn mount(&mut self, view: View) -> Result<(), String> {
+        if view.root.is_some() {
+            self.root = STEPS_ROOT;
+            self.loader = Loader::of_this_process().map_err(|error| format!("open its own libraries: {error}"))?;
+        }
         root::build(&view, self.bubblewrap.as_deref())
     }
 
@@ -106,7 +117,7 @@ impl Launch for Launcher {
             StepNet::Own => Netns::Own,
             StepNet::Door(..) => Netns::Door,
         };
-        let options = in_memory(c"bubblewrap-options", &options(command, netns, &self.covered))?;
+        let options = in_memory(c"bubblewrap-options", &options(command, netns, self.root, &self.covered))?;
         let job = in_memory(c"step", &serde_json::to_vec(&self.job(command, netns, &given))?)?;
         let (status, status_write) = io::pipe()?;
         let (refusal, refusal_write) = io::pipe()?;
@@ -114,8 +125,10 @@ impl Launch for Launcher {
         for read in [&status, &refusal] {
             fcntl_setfl(read, OFlags::NONBLOCK)?;
         }
+        let loader = self.loader.iter().flat_map(|loader| loader.libraries.iter().chain([&loader.program]));
         // For bubblewrap and the launcher, which close them to the step. Nothing else is started in between: one thread.
-        for fd in [options.as_fd(), status_write.as_fd(), exe.as_fd(), job.as_fd(), refusal_write.as_fd()] {
+        let passed = [options.as_fd(), status_write.as_fd(), exe.as_fd(), job.as_fd(), refusal_write.as_fd()];
+        for fd in passed.into_iter().chain(loader.map(AsFd::as_fd)) {
             fcntl_setfd(fd, FdFlags::empty())?;
         }
         limit_processes(command.processes)?;
@@ -132,6 +145,10 @@ impl Launch for Launcher {
             launcher: exe.as_raw_fd(),
             job: job.as_raw_fd(),
             refusal: refusal_write.as_raw_fd(),
+            loader: self.loader.as_ref().map(|loader| LoaderDescriptors {
+                program: loader.program.as_raw_fd(),
+                libraries: loader.libraries.iter().map(AsRawFd::as_raw_fd).collect(),
+            }),
         };
         let child = bubblewrap
             .args(arguments(fds))

@@ -4,12 +4,14 @@
 //! each step has a supervisor that ends the step's processes one by one, which a hostile step can escape.
 //! It speaks with the agent over the socket that is its standard input; when that closes, it goes.
 
+mod another;
 mod bare;
 mod bind;
 mod devices;
 mod door;
 mod etc;
 mod fenced;
+mod loader;
 mod namespaces;
 mod opened;
 mod processes;

@@ -1,24 +1,31 @@
-//! The root that steps see, built once a build; the holder itself moves into it. A step then needs one bind mount,
-//! and has no mount of the host's to copy.
+//! The root that steps see, built once a build; the holder itself moves into it, or where steps see another root file
+//! system, into one that has it. A step then needs one bind mount, and has no mount of the host's to copy.
 
 use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use rustix::process::{chdir, pivot_root};
 
-use super::bind::{Access, NEW_ROOT, bind, by_descriptor, open, under};
-use super::{devices, etc};
+use super::bind::{Access, NEW_ROOT, Site, by_descriptor, open};
+use super::{another, devices, etc};
 use crate::confine::FRESH_PROC;
 use crate::domain::view::{BUILD_DIR, HOME_DIR, Stack, View};
 
 /// What a step may read of the host, where it exists: programs and libraries. Never /home, /root, /var, /run, /srv.
 pub(super) const PROGRAMS: [&str; 9] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
+
+/// What is mounted in the root.
+pub(super) struct Part {
+    pub(super) fd: OwnedFd,
+    pub(super) at: PathBuf,
+    access: Access,
+}
 
 /// Joins the view, builds the root and enters it. `bubblewrap` must be in it too.
 ///
@@ -30,38 +37,92 @@ pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String
             join(stack)?;
         }
     }
-    let build = opened(view.tree.shown())?;
-    let home = opened(&view.home)?;
-    let mut in_home = Vec::new();
-    for (at, stack) in &view.in_home {
-        in_home.push((Path::new(HOME_DIR).join(at), opened(stack.shown())?));
-    }
-    let tmp = opened(&view.tmp)?;
-    let mut readable = Vec::new();
-    for path in view.readable.iter().map(AsRef::as_ref).chain(bubblewrap) {
-        readable.push((path, opened(path)?));
-    }
+    // All of it before anything covers it.
+    let parts = parts(view)?;
+    let bubblewrap = bubblewrap.map(readable).transpose()?;
+    let root = view.root.as_deref().map(|dir| opened(dir).map(|fd| (dir, fd))).transpose()?;
     mount("tmpfs", NEW_ROOT, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755,size=16m"))
         .map_err(|error| format!("mount a tmpfs for the root: {error}"))?;
+    let own = Site::at(NEW_ROOT);
     for dir in PROGRAMS {
-        show_programs(Path::new(dir)).map_err(|error| format!("show {dir} to steps: {error}"))?;
+        show_programs(&own, Path::new(dir)).map_err(|error| format!("show {dir} to steps: {error}"))?;
     }
-    etc::make().map_err(|error| format!("make /etc for steps: {error}"))?;
-    devices::make().map_err(|error| format!("make /dev for steps: {error}"))?;
-    make_dirs().map_err(|error| format!("make directories for steps: {error}"))?;
-    for (fd, at) in [(&build, BUILD_DIR), (&home, HOME_DIR), (&tmp, "/tmp")] {
-        bind(fd, Path::new(at), Access::Write).map_err(|error| format!("show {at} to steps: {error}"))?;
+    if let Some(part) = bubblewrap {
+        show(&own, &part)?;
     }
-    for (at, fd) in &in_home {
-        bind(fd, at, Access::Write).map_err(|error| format!("show {} to steps: {error}", at.display()))?;
-    }
-    for (path, fd) in &readable {
-        show(fd, path).map_err(|error| format!("show {} to steps: {error}", path.display()))?;
+    match root {
+        None => {
+            etc::of_host(&own).map_err(|error| format!("make /etc for steps: {error}"))?;
+            devices::make(&own).map_err(|error| format!("make /dev for steps: {error}"))?;
+            make_dirs(&own).map_err(|error| format!("make directories for steps: {error}"))?;
+            fill(&own, &parts)?;
+        }
+        Some((dir, root)) => {
+            let site = another::site(&own);
+            another::for_bubblewrap(&own).map_err(|error| format!("make directories for bubblewrap: {error}"))?;
+            another::make(&site, &parts).map_err(|error| format!("make directories for steps: {error}"))?;
+            another::join(&own, &site, &root)
+                .map_err(|error| format!("mount an overlay of {} as the root for steps: {error}", dir.display()))?;
+            fill(&site, &parts)?;
+        }
     }
     // For bubblewrap, which covers it with one for the step.
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", under(Path::new("proc")), "proc", flags, None).map_err(|error| format!("{FRESH_PROC}: {error}"))?;
+    mount("proc", own.under("proc"), "proc", flags, None).map_err(|error| format!("{FRESH_PROC}: {error}"))?;
     enter().map_err(|error| format!("enter the root for steps: {error}"))
+}
+
+/// Everything of the view, in the order in which it is mounted.
+fn parts(view: &View) -> Result<Vec<Part>, String> {
+    let mut parts = Vec::new();
+    let mut written = |path: &Path, at: &Path| {
+        parts.push(Part { fd: opened(path)?, at: at.to_owned(), access: Access::Write });
+        Ok::<(), String>(())
+    };
+    written(view.tree.shown(), Path::new(BUILD_DIR))?;
+    written(&view.home, Path::new(HOME_DIR))?;
+    written(&view.tmp, Path::new("/tmp"))?;
+    for (at, stack) in &view.in_home {
+        written(stack.shown(), &Path::new(HOME_DIR).join(at))?;
+    }
+    // What lies in a folder of this machine's programs is there with it.
+    let is_there = |path: &&PathBuf| view.root.is_none() && PROGRAMS.iter().any(|dir| path.starts_with(dir));
+    for path in view.readable.iter().filter(|path| !is_there(path)) {
+        parts.push(readable(path)?);
+    }
+    Ok(parts)
+}
+
+fn readable(path: &Path) -> Result<Part, String> {
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !plain {
+        return Err(format!("show {} to steps: not an absolute, plain path", path.display()));
+    }
+    Ok(Part { fd: opened(path)?, at: path.to_owned(), access: Access::Read })
+}
+
+/// Mounts devices and parts.
+fn fill(site: &Site, parts: &[Part]) -> Result<(), String> {
+    devices::fill(site).map_err(|error| format!("make /dev for steps: {error}"))?;
+    parts.iter().try_for_each(|part| show(site, part))
+}
+
+/// A part, unless it is there already because it lies in one that is. Below /tmp the mount point is made in the build's
+/// own /tmp, and goes with it.
+fn show(site: &Site, part: &Part) -> Result<(), String> {
+    if part.access == Access::Read && is_there(site, part) {
+        return Ok(());
+    }
+    let shown = site.bind(&part.fd, &part.at, part.access);
+    shown.map_err(|error| format!("show {} to steps: {error}", part.at.display()))
+}
+
+/// The very same file or folder can be seen already, inside something larger that was given.
+fn is_there(site: &Site, part: &Part) -> bool {
+    match (rustix::fs::fstat(&part.fd), rustix::fs::stat(site.under(&part.at))) {
+        (Ok(given), Ok(seen)) => (given.st_dev, given.st_ino) == (seen.st_dev, seen.st_ino),
+        _ => false,
+    }
 }
 
 /// The overlay. Its layers are named by descriptors: paths may hold the very characters that separate options.
@@ -78,45 +139,21 @@ fn join(stack: &Stack) -> Result<(), String> {
         .map_err(|error| format!("mount an overlay on {}: {error}", stack.joined.display()))
 }
 
-fn show_programs(dir: &Path) -> io::Result<()> {
+fn show_programs(own: &Site, dir: &Path) -> io::Result<()> {
     match fs::symlink_metadata(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         // /bin → usr/bin on a merged system.
-        Ok(data) if data.is_symlink() => symlink(fs::read_link(dir)?, under(dir)),
-        Ok(_) => bind(&open(dir)?, dir, Access::Read),
+        Ok(data) if data.is_symlink() => symlink(fs::read_link(dir)?, own.make(dir)),
+        Ok(_) => own.bind(&open(dir)?, dir, Access::Read),
     }
 }
 
-/// Further readable paths, unless they are there already because they lie in one that is. Below /tmp the mount point
-/// is made in the build's own /tmp, and goes with it.
-fn show(fd: &OwnedFd, path: &Path) -> io::Result<()> {
-    if PROGRAMS.iter().any(|dir| path.starts_with(dir)) {
-        return Ok(());
-    }
-    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if !path.is_absolute() || !plain {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not an absolute, plain path"));
-    }
-    if is_there(fd, path) {
-        return Ok(());
-    }
-    bind(fd, path, Access::Read)
-}
-
-/// The very same file or folder can be seen at `path` already, inside something larger that was given.
-fn is_there(fd: &OwnedFd, path: &Path) -> bool {
-    match (rustix::fs::fstat(fd), rustix::fs::stat(under(path))) {
-        (Ok(given), Ok(seen)) => (given.st_dev, given.st_ino) == (seen.st_dev, seen.st_ino),
-        _ => false,
-    }
-}
-
-fn make_dirs() -> io::Result<()> {
+fn make_dirs(own: &Site) -> io::Result<()> {
     for dir in ["proc", "run", "var"] {
-        fs::create_dir(under(Path::new(dir)))?;
+        fs::create_dir_all(own.make(dir))?;
     }
-    symlink("../tmp", under(Path::new("var/tmp")))
+    symlink("../tmp", own.make("var/tmp"))
 }
 
 /// Makes the new root the root, leaves nothing of the old one, and closes it to writes.

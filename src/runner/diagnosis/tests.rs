@@ -243,3 +243,12 @@ fn signals_disks_and_the_unknown() {
         "broken: no space left on the agent's disk",
     );
 }
+
+#[test]
+fn what_a_step_misses_in_another_root_is_missing_there() {
+    let found = diagnose(&finished(StepKind::Check, "test", &sample("missing-library")));
+    assert!(found.reason.contains("is missing on the agent"), "{found:?}");
+    let found = found.in_root(Path::new("/srv/roots/one"));
+    assert!(found.reason.contains("is missing in the root /srv/roots/one; "), "{found:?}");
+    assert!(found.mend.as_ref().is_some_and(|mend| mend.starts_with("# chroot /srv/roots/one\napt-get")), "{found:?}");
+}

@@ -85,6 +85,7 @@ pub(super) async fn run(
         in_home: Vec::new(),
         tmp: workspace.tmp(),
         readable: course.readable(),
+        root: course.job.root.as_ref().map(|root| root.dir().to_owned()),
     };
     holder.mount(&view).await.map_err(no_holder)?;
     let (installs, others) = course::split(course.plan);

@@ -42,6 +42,8 @@ pub(in crate::runner) struct Lookup {
     pub(in crate::runner) secrets: BTreeMap<String, Vec<String>>,
     /// `[cache]` of the repository.
     pub(in crate::runner) wishes: repo_file::Cache,
+    /// What the root of its steps is known by, if it is not this machine's.
+    pub(in crate::runner) root: Option<String>,
     /// What else a verdict depends on.
     pub(in crate::runner) bounds: Vec<(String, String)>,
 }
@@ -63,6 +65,7 @@ impl Lookup {
             sources: &self.sources,
             tools: &self.tools,
             platform: PLATFORM,
+            root: self.root.as_deref(),
             build_dir: &build_dir,
             home: &home,
             env: &self.env,
