@@ -8,6 +8,9 @@ mod host;
 mod stories;
 mod walls;
 
+#[path = "../support/ordinary.rs"]
+mod ordinary;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
