@@ -10,6 +10,8 @@ mod git_http;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/machine.rs"]
 mod machine;
+#[path = "support/ordinary.rs"]
+mod ordinary;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/server.rs"]
 mod server;
@@ -273,4 +275,11 @@ fn a_failing_step_takes_its_children_along() {
         assert_eq!((&ended.build["outcome"], ended.word.state.as_str()), (&"failed".into(), "failure"));
         assert_eq!(step(&ended.build, "bundle")["exit_code"], 3);
     });
+}
+
+/// Without a sandbox whose step a process is goes by its session, its parents and its user.
+#[test]
+fn what_was_left_behind_as_an_ordinary_user() {
+    server::path_with_bower();
+    ordinary::again(&["a_daemon", "a_child_that_holds", "a_cancelled_step"]);
 }

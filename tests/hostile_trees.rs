@@ -4,6 +4,8 @@
 #[path = "support/git_http.rs"]
 #[expect(dead_code, reason = "each file of tests steers another part of the server")]
 mod git_http;
+#[path = "support/ordinary.rs"]
+mod ordinary;
 #[path = "support/workbench.rs"]
 #[expect(dead_code, reason = "each file of tests uses another part of the bench")]
 mod workbench;
@@ -290,4 +292,10 @@ async fn a_commit_that_grows_past_the_budget_is_counted_from_the_difference() {
     let refusal = refused(run(&job(&fourth)).await);
     assert_eq!(refusal.message, "the commit is too large: more than 1000 bytes (limits.checkout_bytes)");
     assert!(Path::new(&bench.src().join("c")).exists());
+}
+
+/// root may write anywhere: what keeps it from that has to be there for both.
+#[test]
+fn all_of_this_as_an_ordinary_user() {
+    ordinary::again(&[]);
 }

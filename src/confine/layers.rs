@@ -470,7 +470,7 @@ mod tests {
         check(Layers::none("off"), false, Ok(()));
         check(Layers::none("off"), true, Err("this agent runs no fork's build without user namespaces (off)"));
         let no_cpu = Cgroup { cpu: false, ..full().cgroup.expect("there") };
-        let said = Layers { cgroup: Ok(no_cpu), insisted: true, ..full() }.admit(false).expect_err("no cpu");
+        let said = Layers { cgroup: Ok(no_cpu), insisted: true, ..full() }.admit(false, None).expect_err("no cpu");
         assert!(said.contains("no control groups (memory, pids, no cpu; a step takes"), "{said}");
         let kill_only = Cgroup { memory: false, ..full().cgroup.expect("there") };
         let said =

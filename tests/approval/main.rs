@@ -13,6 +13,8 @@ mod git_http;
 mod lockfiles;
 #[path = "../support/managers.rs"]
 mod managers;
+#[path = "../support/ordinary.rs"]
+mod ordinary;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/registry.rs"]
 mod registry;
@@ -26,6 +28,7 @@ mod shop;
 mod whole;
 
 mod lapses;
+mod requests;
 mod stranger;
 
 use std::process::{Command, Output};
@@ -82,4 +85,13 @@ fn pushed_to_the_fork(repo: &Repo, files: &[(&str, &str)]) -> Moved {
     // What is pushed next is no child of hers.
     repo.git(&["reset", "-q", "--hard", &ours]);
     moved
+}
+
+#[test]
+fn a_strangers_commit_as_an_ordinary_user() {
+    for (name, version) in [("webpack", "5"), ("webpack-cli", "6")] {
+        whole::whole(name, version);
+    }
+    server::path_with_bower();
+    ordinary::again(&["stranger::"]);
 }

@@ -53,27 +53,5 @@ async fn the_layers_of_this_host() {
 /// root's namespaces differ in detail from an ordinary user's, so the whole file runs as one too.
 #[test]
 fn all_of_this_as_an_ordinary_user() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let ordinary = || {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
-        command
-    };
-    let this = std::env::current_exe().expect("this test");
-    for program in [this.as_path(), exe()] {
-        if !ordinary().args(["test", "-x"]).arg(program).status().expect("setpriv runs").success() {
-            eprintln!("NOT TRIED: an ordinary user can't run {}", program.display());
-            return;
-        }
-    }
-    let told = ordinary()
-        .arg(&this)
-        .args(["--skip", "as_an_ordinary_user", "--test-threads", "2"])
-        .env_remove("TMPDIR")
-        .output()
-        .expect("setpriv runs");
-    let text = String::from_utf8_lossy(&told.stdout);
-    assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
+    crate::ordinary::again(&[]);
 }

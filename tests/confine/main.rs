@@ -13,6 +13,9 @@ mod roots;
 mod stories;
 mod walls;
 
+#[path = "../support/ordinary.rs"]
+mod ordinary;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;

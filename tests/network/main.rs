@@ -3,6 +3,7 @@
 
 mod elsewhere;
 mod installs;
+mod reported;
 
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/forge.rs"]
@@ -12,6 +13,8 @@ mod forge;
 mod git_http;
 #[path = "../support/managers.rs"]
 mod managers;
+#[path = "../support/ordinary.rs"]
+mod ordinary;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/registry.rs"]
 mod registry;
@@ -163,4 +166,13 @@ async fn a_forks_build_gets_none_and_is_told_so() {
     assert_eq!(verdict.outcome, Outcome::Failed, "{verdict:?}\n{log}");
     assert_eq!(open.asked().len(), asked, "it went through");
     assert!(log.contains("the bundle gets no network, although it asks for it: this is a fork's build"), "{log}");
+}
+
+/// Networks and the doors into them are made by root in another way than by who is not. What is open is not.
+#[test]
+fn what_a_step_reaches_as_an_ordinary_user() {
+    server::path_with_bower();
+    let names =
+        ["elsewhere::", "reported::", "installs::npm", "installs::an_", "installs::a_", "a_bundle", "a_forks_build"];
+    ordinary::again(&names);
 }

@@ -4,8 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hookmill::cache::{Cache, Damage};
-
 use crate::lockfiles::Manager;
 use crate::server::step;
 use crate::shop::Shop;
@@ -22,11 +20,6 @@ fn installed(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What is wrong with anything that is kept.
-fn damages(shop: &Shop) -> Vec<Damage> {
-    Cache::new(&shop.server.data()).verify(false).expect("readable").damages
-}
-
 /// Whatever was kept of the dependencies is cut short on disk.
 #[test]
 fn a_damaged_snapshot_fails_no_build() {
@@ -40,13 +33,13 @@ fn a_damaged_snapshot_fails_no_build() {
     for file in &kept {
         fs::write(file, "module.exports = ").expect("ours");
     }
-    assert!(!damages(&shop).is_empty(), "nothing is damaged");
+    assert!(!shop.damages().is_empty(), "nothing is damaged");
     let second = shop.pushed("main", "two", None);
     shop.is_clean(second, "two");
     let build = shop.kept(second);
     let note = step(&build, "yarn")["cache_note"].as_str().unwrap_or_default();
     assert!(note.contains("damaged"), "{build:#}");
-    assert_eq!(damages(&shop), [], "it is whole again");
+    assert_eq!(shop.damages(), [], "it is whole again");
     let third = shop.pushed("main", "three", None);
     shop.is_clean(third, "three");
     shop.installs_are_of(third, Some(second));
@@ -72,7 +65,7 @@ fn killed_while_it_keeps_it_leaves_nothing_half() {
         let most = if keeps_soon { 60 } else { 600 };
         std::thread::sleep(Duration::from_millis(most * u64::from(random[0]) / 255));
         shop.server.kill9();
-        assert_eq!(damages(&shop), [], "kill -9 number {round}");
+        assert_eq!(shop.damages(), [], "kill -9 number {round}");
         shop.server.restart();
         shop.is_clean(id, &round.to_string());
         shop.is_clean(shop.pushed(&format!("branch-{round}"), "after", None), "after");

@@ -14,6 +14,8 @@ mod git_http;
 mod lockfiles;
 #[path = "../support/managers.rs"]
 mod managers;
+#[path = "../support/ordinary.rs"]
+mod ordinary;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/registry.rs"]
 mod registry;
@@ -31,3 +33,11 @@ mod forks;
 mod links;
 mod scopes;
 mod shop;
+mod trusts;
+
+/// What is kept is taken out of namespaces and given into others, in which root is another one than who is not.
+#[test]
+fn what_is_kept_as_an_ordinary_user() {
+    managers::path_with("yarn1");
+    ordinary::again(&["forks::", "links::", "trusts::", "scopes::what_failed_or_was_cancelled_is_not_kept_by_yarn_1"]);
+}

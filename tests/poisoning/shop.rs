@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hookmill::cache::{Cache, Damage};
 use hookmill::domain::snapshot::Scope;
 use hookmill::domain::trust::Trust;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::forge::{Forge, Moved, Repo};
 use crate::lockfiles::{Manager, written};
 use crate::registry::{Package, Registry};
-use crate::server::{Server, Settings};
+use crate::server::{Server, Settings, reaching};
 use crate::whole::whole;
 
 /// What the file `evil` asks of the build's script.
@@ -45,10 +46,17 @@ pub(crate) struct Shop {
 impl Shop {
     /// With nothing built. npm stands beside bower, and webpack bundles what both bring.
     pub(crate) fn of(manager: Manager) -> Shop {
+        Shop::with(manager, "tags = true")
+    }
+
+    /// The same with these lines for the repository in the server's configuration.
+    pub(crate) fn with(manager: Manager, repo: &str) -> Shop {
         let (forge, registry) = (Forge::start(), Registry::start());
         let files = files(manager, &registry, Some(&forge));
-        let settings =
-            Settings { slots: 2, repo: "tags = true".to_owned(), path: Some(manager.path()), ..Settings::default() };
+        // The operator's word: a fork's own settings open no registry.
+        let tables = reaching(&[forge.git.origin(), registry.url().trim_end_matches('/').to_owned()]);
+        let path = Some(manager.path());
+        let settings = Settings { slots: 2, repo: repo.to_owned(), tables, path, ..Settings::default() };
         let server = Server::start_with(&forge, settings);
         let repo = forge.repo("acme/shop");
         Shop { forge, repo, server, _registry: registry, files }
@@ -84,6 +92,19 @@ impl Shop {
         let action = if is_new { "opened" } else { self.repo.new_commits() };
         let id = self.server.deliver(&self.repo.pull_request(action, 7, branch, &moved.after, false)).build();
         assert_eq!(self.server.build(id)["trust"], "member");
+        id
+    }
+
+    /// A fork's pull request; once more it is a new commit of it. It stands on what the last push here was.
+    pub(crate) fn from_a_fork(&self, number: u64, source: &str, evil: Option<Evil>) -> i64 {
+        let ours = self.repo.git(&["rev-parse", "HEAD"]);
+        let moved = self.push(&format!("refs/pull/{number}/head"), source, evil);
+        self.repo.git(&["reset", "-q", "--hard", &ours]);
+        let is_new = moved.before.bytes().all(|byte| byte == b'0');
+        let action = if is_new { "opened" } else { self.repo.new_commits() };
+        // What it calls its branch is its own affair.
+        let id = self.server.deliver(&self.repo.pull_request(action, number, "main", &moved.after, true)).build();
+        assert_eq!(self.server.build(id)["trust"], "fork");
         id
     }
 
@@ -141,6 +162,11 @@ impl Shop {
         }
     }
 
+    /// What is wrong with anything that is kept.
+    pub(crate) fn damages(&self) -> Vec<Damage> {
+        Cache::new(&self.server.data()).verify(false).expect("readable").damages
+    }
+
     /// Where snapshots are.
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.server.data().join("snapshots")
@@ -148,7 +174,12 @@ impl Shop {
 
     /// Where those of a branch are that builds of this trust left.
     pub(crate) fn scope(&self, trust: Trust, branch: &str) -> PathBuf {
-        let git_ref = format!("refs/heads/{branch}").parse().expect("legal");
+        self.scope_of(trust, &format!("refs/heads/{branch}"))
+    }
+
+    /// The same of any ref.
+    pub(crate) fn scope_of(&self, trust: Trust, git_ref: &str) -> PathBuf {
+        let git_ref = git_ref.parse().expect("legal");
         let repo = format!("{}/{}", self.repo.kind.name(), self.repo.name).parse().expect("legal");
         self.snapshots().join("scopes").join(Scope { repo, trust, git_ref }.id())
     }

@@ -9,7 +9,8 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::forge::{Forge, Repo};
-use crate::server::{Server, Settings, step};
+use crate::reach::{PLANTED, found_only_what_was_planted, probe};
+use crate::server::{ADMIN, EXE, Server, Settings, step};
 use crate::traces::nowhere;
 
 const TOKEN: &str = "canary-5b7f/api+9d2e:token";
@@ -115,6 +116,14 @@ impl Given {
         self.server.log(build["id"].as_i64().expect("a number"), step)
     }
 
+    /// Which secret the audit knows to have been given to which step of which build.
+    fn audited(&self) -> Vec<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut audited = runtime.block_on(secrets_of_the_audit(&self.server));
+        audited.sort();
+        audited
+    }
+
     #[track_caller]
     fn check(&self, build: &Value, step: &str, lines: &[String]) {
         let log = self.log(build, step);
@@ -165,11 +174,8 @@ fn the_named_steps_of_the_named_branches_and_nobody_sees_it() {
     }
 
     // Who reads the audit sees which step of which build knew what.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let mut audited = runtime.block_on(secrets_of_the_audit(&given.server));
-    audited.sort();
     let expected = ["bundle API_TOKEN", "bundle DEPLOY_KEY", "bundle SENTRY", "lint API_TOKEN"];
-    assert_eq!(audited, expected.map(|line| format!("{} {line}", build["id"])));
+    assert_eq!(given.audited(), expected.map(|line| format!("{} {line}", build["id"])));
 
     let reason = given.push("main", &[("break", "")]);
     assert_eq!(reason["outcome"], "failed", "{reason:#}");
@@ -207,5 +213,59 @@ fn the_named_steps_of_the_named_branches_and_nobody_sees_it() {
     let exchanged = given.push("main", &[("src/index.js", "console.log(6);\n")]);
     given.check(&exchanged, "bundle", &[has("SENTRY", "canary-the-next-one-40d1"), "SENTRY=***\n".into()]);
     nowhere(&["canary-the-next-one-40d1"], &given.server, &given.forge, exchanged["id"].as_i64().expect("a number"));
+    given.forge.finish();
+}
+
+/// A fork calls its branch as it likes and writes the scripts that run; a maintainer's word lets them run, and no more.
+#[test]
+fn a_pull_request_is_given_none_not_even_an_approved_one() {
+    let given = Given::start();
+    let (server, repo) = (&given.server, &given.repo);
+    given.lock();
+    let files = [
+        ("spy.js", SPY),
+        ("webpack.config.js", WEBPACK_CONFIG),
+        ("src/index.js", "console.log(1);\n"),
+        (".hookmill.toml", FILE),
+    ];
+    let main = given.push("main", &files);
+    given.check(&main, "bundle", &[has("API_TOKEN", TOKEN)]);
+    let audited = given.audited();
+    assert_eq!(audited.len(), 4, "{audited:?}");
+
+    let secrets = [TOKEN, LINES[0], LINES[1], SENTRY];
+    let looks = format!("require('./probe.js');\n{WEBPACK_CONFIG}");
+    repo.write(&[("probe.js", &probe(&secrets)), ("planted.txt", PLANTED), ("webpack.config.js", &looks)]);
+    let sha = repo.commit("a change of eve's");
+    repo.push_head("refs/pull/7/head");
+    let request = server.deliver(&repo.pull_request("opened", 7, "main", &sha, true)).build();
+    assert_eq!(server.build(request)["state"], "waiting");
+    assert_eq!(server.post(&format!("/api/v1/builds/{request}/approve"), "").code, 202);
+    repo.push_head("refs/heads/release/3");
+    let member = server.deliver(&repo.pull_request("opened", 8, "release/3", &sha, false)).build();
+    given.ended(request);
+    let again = server.post(&format!("/api/v1/builds/{request}/rerun"), r#"{"cache":false}"#).build();
+
+    let none = |name: &str| has(name, "");
+    let nothing = [none("API_TOKEN"), none("DEPLOY_KEY"), none("SENTRY"), none("LOST"), "left behind: nothing".into()];
+    for (id, trust, approved) in
+        [(request, "fork", "admin".into()), (member, "member", Value::Null), (again, "fork", "admin".into())]
+    {
+        let build = given.ended(id);
+        let of = (&build["trust"], &build["outcome"], &build["approved_by"]);
+        assert_eq!(of, (&trust.into(), &"passed".into(), &approved), "{build:#}\n{}", given.log(&build, ""));
+        given.check(&build, "bundle", &nothing);
+        given.check(&build, "lint", &nothing[..3]);
+        found_only_what_was_planted(&given.log(&build, "bundle"), trust);
+    }
+    // Nobody was given anything since; that eve's commit was approved is there.
+    assert_eq!(given.audited(), audited);
+    let told = Command::new(EXE)
+        .args(["audit", "--server", &server.url()])
+        .env("HOOKMILL_TOKEN", ADMIN)
+        .output()
+        .expect("it ran");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("approved commit") && told.contains("API_TOKEN") && !told.contains(TOKEN), "{told}");
     given.forge.finish();
 }

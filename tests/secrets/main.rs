@@ -11,6 +11,8 @@ mod forge;
 mod git_http;
 #[path = "../support/managers.rs"]
 mod managers;
+#[path = "../support/ordinary.rs"]
+mod ordinary;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -25,3 +27,10 @@ mod given;
 mod reach;
 mod scripts;
 mod traces;
+
+/// What others may look at of a process, and of its files, goes by who they are.
+#[test]
+fn what_is_secret_as_an_ordinary_user() {
+    server::path_with_bower();
+    ordinary::again(&["given::", "reach::"]);
+}

@@ -11,7 +11,7 @@ use crate::server::{ADMIN, Server, Settings};
 use crate::traces::{holds_none, holds_none_below};
 
 const PASSWORD: &str = "canary-database-52c9";
-const PLANTED: &str = "planted-where-it-is-found";
+pub(crate) const PLANTED: &str = "planted-where-it-is-found";
 
 const PACKAGE: &str = r#"{"name": "shop", "version": "1.0.0", "private": true, "scripts": {"postinstall": "node probe.js"},
   "devDependencies": {"webpack": "5.99.9", "webpack-cli": "6.0.1"}}"#;
@@ -61,6 +61,12 @@ walk('/');
 console.log(`looked at ${looked} things`);
 "#;
 
+/// The program that looks for these, and for what was planted.
+pub(crate) fn probe(secrets: &[&str]) -> String {
+    let backwards: Vec<String> = secrets.iter().chain(&[PLANTED]).map(|word| word.chars().rev().collect()).collect();
+    PROBE.replace("WORDS", &format!("{backwards:?}"))
+}
+
 /// Names that a step has by contract, and those that npm gives its scripts.
 fn is_documented(name: &str) -> bool {
     const ALWAYS: [&str; 32] = [
@@ -102,7 +108,7 @@ fn is_documented(name: &str) -> bool {
 }
 
 #[track_caller]
-fn found_only_what_was_planted(log: &str, what: &str) {
+pub(crate) fn found_only_what_was_planted(log: &str, what: &str) {
     let found: BTreeSet<&str> = log.lines().filter_map(|line| line.strip_prefix("FOUND ")).collect();
     let planted: String = PLANTED.chars().rev().collect();
     assert!(found.iter().any(|line| line.contains("planted.txt")), "{what}: the probe finds what is there:\n{log}");
@@ -121,8 +127,7 @@ fn a_probe_in_postinstall_and_in_webpack_finds_nothing() {
     let server = Server::start_with(&forge, Settings { store: Some(store), ..Settings::default() });
     let repo = forge.repo("acme/shop");
     let secrets = [TOKEN, HOOK_SECRET, ADMIN, PASSWORD];
-    let backwards: Vec<String> = secrets.iter().chain(&[PLANTED]).map(|word| word.chars().rev().collect()).collect();
-    let probe = PROBE.replace("WORDS", &format!("{backwards:?}"));
+    let probe = probe(&secrets);
     let waits = "require('./probe.js');\nif (require('fs').existsSync('wait')) { console.log('waiting'); \
                  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); }\n\
                  module.exports = { mode: 'production', entry: './src/index.js' };\n";

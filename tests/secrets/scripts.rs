@@ -13,13 +13,14 @@ const SCRIPT: &str = "require('fs').appendFileSync('ran', process.argv[2] + ' ')
 /// Whose scripts ran, as the bundle finds it.
 const BUNDLE: &str = r#"
 const fs = require('fs');
-for (const name of ['wanted', '@acme/wanted', 'other', 'deep']) {
-  const places = [`node_modules/${name}`, `node_modules/.pnpm/node_modules/${name}`];
+for (const name of ['wanted', '@acme/wanted', 'other', 'deep', 'far', 'far-other']) {
+  const places = [`node_modules/${name}`, `node_modules/.pnpm/node_modules/${name}`, `client/node_modules/${name}`];
   const place = places.find((place) => fs.existsSync(place));
   const ran = place && fs.existsSync(place + '/ran') ? fs.readFileSync(place + '/ran', 'utf8') : '';
   console.log(`${name}: ${place ? ran.trim() || 'nothing' : 'not installed'}`);
 }
-console.log('own: ' + (fs.existsSync('own') ? fs.readFileSync('own', 'utf8').trim() : 'nothing'));
+for (const own of ['own', 'client/own'])
+  console.log(`${own}: ` + (fs.existsSync(own) ? fs.readFileSync(own, 'utf8').trim() : 'nothing'));
 "#;
 
 fn registry() -> Registry {
@@ -31,11 +32,16 @@ fn registry() -> Registry {
             .field("hasInstallScript", json!(true))
             .file("x.js", SCRIPT)
     };
-    for name in ["wanted", "@acme/wanted", "other", "deep"] {
+    for name in ["wanted", "@acme/wanted", "other", "deep", "far", "far-other"] {
         registry.publish(&with_scripts(name));
     }
     registry.publish(&Package::new("parent", "1.0.0").field("dependencies", json!({ "deep": "1.0.0" })));
     registry
+}
+
+/// A script of the repository's own, which writes down that it ran.
+fn note(word: &str) -> String {
+    format!("node -e \"require('fs').appendFileSync('own', '{word} ')\"")
 }
 
 /// One push to a server that lists some packages; the build, and what its bundle found.
@@ -45,7 +51,6 @@ fn pushed(manager: &str, field: &str, scripts: &str, more: &[(&str, &str)]) -> (
     let settings = Settings { tables, repo: scripts.to_owned(), path: Some(path_with(manager)), ..Settings::default() };
     let server = Server::start_with(&forge, settings);
     let repo = forge.repo("acme/shop");
-    let note = |word: &str| format!("node -e \"require('fs').appendFileSync('own', '{word} ')\"");
     let package = json!({
         "name": "shop", "version": "1.0.0", "private": true, "packageManager": field,
         "dependencies": { "wanted": "1.0.0", "@acme/wanted": "1.0.0", "other": "1.0.0", "parent": "1.0.0" },
@@ -66,41 +71,56 @@ fn pushed(manager: &str, field: &str, scripts: &str, more: &[(&str, &str)]) -> (
 }
 
 #[track_caller]
-fn listed(manager: &str, field: &str, more: &[(&str, &str)]) {
-    let scripts = "scripts = \"listed\"\nscript_packages = [\"wanted\", \"deep\", \"not-installed\"]\n";
+fn listed(manager: &str, field: &str, more: &[(&str, &str)], found: &[&str]) {
+    let scripts = "scripts = \"listed\"\nscript_packages = [\"wanted\", \"deep\", \"far\", \"not-installed\"]\n";
     let (build, log) = pushed(manager, field, scripts, more);
     assert_eq!(build["outcome"], "passed", "{build:#}\n{log}");
-    for line in
-        ["wanted: pre post\n", "@acme/wanted: nothing\n", "other: nothing\n", "deep: pre post\n", "own: pre post\n"]
-    {
-        assert!(log.contains(&format!("\n{line}")), "{manager} has no {line:?}:\n{log}");
+    let always = ["@acme/wanted: nothing", "other: nothing", "deep: pre post", "own: pre post"];
+    for line in always.iter().chain(found) {
+        assert!(log.contains(&format!("\n{line}\n")), "{manager} has no {line:?}:\n{log}");
     }
 }
 
 #[test]
 fn npm() {
-    listed("npm", "npm@*", &[]);
+    listed("npm", "npm@*", &[], &["wanted: pre post"]);
 }
 
 #[test]
 fn yarn_1() {
-    listed("yarn1", "yarn@1.22.22", &[]);
+    listed("yarn1", "yarn@1.22.22", &[], &["wanted: pre post"]);
 }
 
 #[test]
 fn berry() {
-    listed("berry", "yarn@4.9.2", &[(".yarnrc.yml", "nodeLinker: node-modules\n")]);
+    listed("berry", "yarn@4.9.2", &[(".yarnrc.yml", "nodeLinker: node-modules\n")], &["wanted: pre post"]);
 }
 
 #[test]
 fn pnpm() {
-    listed("pnpm", "pnpm@10.12.1", &[]);
+    listed("pnpm", "pnpm@10.12.1", &[], &["wanted: pre post"]);
+}
+
+/// What only a member asks for is linked there alone. The scripts of what both ask for run for each: it may be two versions.
+#[test]
+fn pnpm_in_a_workspace() {
+    let member = json!({
+        "name": "client", "version": "1.0.0", "private": true,
+        "dependencies": { "wanted": "1.0.0", "far": "1.0.0", "far-other": "1.0.0" },
+        "scripts": { "postinstall": note("post"), "prepare": note("prepare") },
+    });
+    let member = member.to_string();
+    // A list of the repository's own counts for nothing here either.
+    let workspace = "packages: [client]\nonlyBuiltDependencies: [other, far-other]\n";
+    let files = [("pnpm-workspace.yaml", workspace), ("client/package.json", &*member)];
+    let found = ["wanted: pre post pre post", "far: pre post", "far-other: nothing", "client/own: post prepare"];
+    listed("pnpm", "pnpm@10.12.1", &files, &found);
 }
 
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn bun() {
-    listed("bun", "bun@1.2.18", &[]);
+    listed("bun", "bun@1.2.18", &[], &["wanted: pre post"]);
 }
 
 #[test]

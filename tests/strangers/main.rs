@@ -17,8 +17,24 @@
 //! | A34 a commit that is gone | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout.rs` (child) |
 //! | A35 no token in `.git`, processes, environment | `forges::the_token_is_in_nobodys_sight_during_and_after` | `push_to_status.rs` |
 //! | A36 only the documented environment | `probe` (each way in) | `push_to_status.rs` |
+//! | A42 what other repositories have | `others` | `fence/reach.rs`, `poisoning/` |
 //! | bombs, depth, size, refs, differences | `bombs` | `hostile_trees.rs` (child) |
 //! | files, processes, sockets, devices, privileges | `probe` | `confine/` |
+//!
+//! What is proven elsewhere, against the running server too, and as both unless it says otherwise:
+//!
+//! | | by |
+//! |---|---|
+//! | A19 which events of a pull request build what | `approval/requests.rs` (as root), `src/intake/tests` |
+//! | A37 the agent's memory, environment, descriptors | `secrets/reach.rs`, `fence/reach.rs` |
+//! | A38, A40 what an install reaches | `network/installs.rs`, `network/elsewhere.rs` (whole networks; by `hookmill run`) |
+//! | A39 what a bundle reaches | `network/main.rs`, `network/reported.rs` |
+//! | A41 what a build wrote is gone | `fence/reach.rs` |
+//! | A43, A44 processes and memory | `fence/bounds.rs` |
+//! | A45, A46 daemons, deaf steps, a killed agent | `hanging_steps.rs`, `fence/leftovers.rs`, `confine/stories.rs` |
+//! | A47, A83 a host without namespaces, `doctor` | `fence/policy.rs`, `doctor.rs` (as root) |
+//! | A48, A49 approval, a fork's own settings | `approval/stranger.rs`, `approval/lapses.rs` (as root) |
+//! | A50, A51 what is kept, of whom, for whom | `poisoning/trusts.rs`, `poisoning/scopes.rs` |
 
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/forge.rs"]
@@ -26,6 +42,8 @@ mod forge;
 #[expect(dead_code, reason = "each file of tests steers another part")]
 #[path = "../support/git_http.rs"]
 mod git_http;
+#[path = "../support/ordinary.rs"]
+mod ordinary;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/server.rs"]
 mod server;
@@ -37,11 +55,10 @@ mod bombs;
 mod forges;
 mod memory;
 mod objects;
+mod others;
 mod probe;
 mod traces;
 mod trees;
-
-use std::process::Command;
 
 use forge::{Moved, Repo};
 use objects::Id;
@@ -70,29 +87,5 @@ fn pushed(server: &Server, repo: &Repo, branch: &str, commit: Id) -> i64 {
 /// root may do what others may not, and others may not do what root may: both have to be safe.
 #[test]
 fn all_of_this_as_an_ordinary_user() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let ordinary = || {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
-        command
-    };
-    let this = std::env::current_exe().expect("this test");
-    for program in [this.as_path(), std::path::Path::new(server::EXE)] {
-        if !ordinary().args(["test", "-x"]).arg(program).status().expect("setpriv runs").success() {
-            eprintln!("NOT TRIED: an ordinary user can't run {}", program.display());
-            return;
-        }
-    }
-    let told = ordinary()
-        .arg(&this)
-        .args(["--skip", "as_an_ordinary_user", "--test-threads", "2"])
-        .current_dir("/")
-        .env_remove("TMPDIR")
-        .env("HOME", "/nonexistent")
-        .output()
-        .expect("setpriv runs");
-    let text = String::from_utf8_lossy(&told.stdout);
-    assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
+    ordinary::again(&[]);
 }

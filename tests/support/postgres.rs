@@ -185,23 +185,23 @@ impl Drop for Cluster {
     }
 }
 
-/// Making a cluster takes seconds, copying one a moment: the first test makes it for all.
+/// Making a cluster takes seconds, copying one a moment: the first test makes it for all of its user.
 fn copy_template(to: &Path) {
     let version = binary("initdb").parent().and_then(Path::parent).and_then(Path::file_name).map(PathBuf::from);
     let version = version.unwrap_or_default();
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{}", version.display()));
-    let lock = File::create(kept.with_extension("lock")).expect("a file");
+    let lock = match File::create(kept.with_extension("lock")) {
+        Ok(lock) => lock,
+        // It is another user's, who alone may read it.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return make(to),
+        Err(error) => panic!("{}: {error}", kept.display()),
+    };
     lock.lock().expect("a lock");
     if !kept.exists() {
         let made = tempfile::Builder::new().prefix("hookmill-initdb").tempdir().expect("a folder");
         give(made.path());
         let cluster = made.path().join("data");
-        let output = as_ordinary_user(&binary("initdb"))
-            .args(["--no-sync", "--no-locale", "--encoding=UTF8", "--auth=trust", "--wal-segsize=1", "-U", ROLE, "-D"])
-            .arg(&cluster)
-            .output()
-            .expect("PostgreSQL is installed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        make(&cluster);
         let half = kept.with_extension("half");
         let _ = fs::remove_dir_all(&half);
         copy(&cluster, &half);
@@ -209,6 +209,15 @@ fn copy_template(to: &Path) {
     }
     copy(&kept, to);
     lock.unlock().expect("ours");
+}
+
+fn make(cluster: &Path) {
+    let output = as_ordinary_user(&binary("initdb"))
+        .args(["--no-sync", "--no-locale", "--encoding=UTF8", "--auth=trust", "--wal-segsize=1", "-U", ROLE, "-D"])
+        .arg(cluster)
+        .output()
+        .expect("PostgreSQL is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,6 +1,6 @@
 //! The forms in which a secret is written by those who do not mean to.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -47,52 +47,59 @@ const USERINFO: &AsciiSet = &CONTROLS
     .add(b'^')
     .add(b'|');
 
-/// Every form of a secret and of each of its lines; none is shorter than [`SHORTEST`].
-pub(super) fn of(secret: &[u8]) -> BTreeSet<Vec<u8>> {
-    let mut forms = BTreeSet::new();
+/// The forms of secrets, and which of them also stand in lines: what writes base64 (RFC 2045: 76 columns, PEM: 64) or
+/// hexadecimal digits breaks them wherever its line is full, which is not where the secret has a place to break.
+pub(super) type Forms = BTreeMap<Vec<u8>, bool>;
+
+/// Adds every form of a secret and of each of its lines; none is shorter than [`SHORTEST`].
+pub(super) fn add(secret: &[u8], forms: &mut Forms) {
+    let mut add = |form: &[u8], in_lines: bool| {
+        if form.len() >= SHORTEST {
+            *forms.entry(form.to_vec()).or_default() |= in_lines;
+        }
+    };
     let lines = secret.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     // `-----BEGIN PRIVATE KEY-----` is the same in everybody's key.
     let lines = lines.filter(|line| !line.starts_with(b"-----"));
     for part in std::iter::once(secret).chain(lines).filter(|part| part.len() >= SHORTEST) {
-        forms.insert(part.to_vec());
-        forms.insert(hex::encode(part).into_bytes());
-        forms.insert(hex::encode_upper(part).into_bytes());
-        in_base64(part, &mut forms);
-        in_addresses(part, &mut forms);
+        add(part, false);
+        add(hex::encode(part).as_bytes(), true);
+        add(hex::encode_upper(part).as_bytes(), true);
+        in_base64(part, &mut add);
+        in_addresses(part, &mut add);
         if let Ok(text) = std::str::from_utf8(part) {
             let quoted = serde_json::Value::from(text).to_string();
-            forms.insert(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
+            add(&quoted.as_bytes()[1..quoted.len() - 1], false);
         }
     }
-    forms.retain(|form| form.len() >= SHORTEST);
-    forms
 }
 
 /// base64 writes three bytes as four characters, so a secret behind one or two other bytes (`user:secret`) looks
 /// altogether different. Characters that also depend on what stands around it are left out; where nothing follows, the
 /// last one and its padding belong to it.
-fn in_base64(part: &[u8], forms: &mut BTreeSet<Vec<u8>>) {
+fn in_base64(part: &[u8], add: &mut impl FnMut(&[u8], bool)) {
     for (before, first) in [(0, 0), (1, 2), (2, 3)] {
         let bytes = [&[0; 2][..before], part].concat();
         let decided = bytes.len() * 8 / 6;
-        for (bare, padded) in [
-            (STANDARD_NO_PAD.encode(&bytes), STANDARD.encode(&bytes)),
-            (URL_SAFE_NO_PAD.encode(&bytes), URL_SAFE.encode(&bytes)),
+        // Only the first alphabet is written in lines.
+        for (bare, padded, in_lines) in [
+            (STANDARD_NO_PAD.encode(&bytes), STANDARD.encode(&bytes), true),
+            (URL_SAFE_NO_PAD.encode(&bytes), URL_SAFE.encode(&bytes), false),
         ] {
-            forms.insert(bare.as_bytes()[first..decided].to_vec());
-            forms.insert(bare.as_bytes()[first..].to_vec());
-            forms.insert(padded.as_bytes()[first..].to_vec());
+            add(&bare.as_bytes()[first..decided], in_lines);
+            add(&bare.as_bytes()[first..], in_lines);
+            add(&padded.as_bytes()[first..], in_lines);
         }
     }
 }
 
 /// What stands for a byte has hexadecimal digits in either case, and no two programs leave the same characters alone.
-fn in_addresses(part: &[u8], forms: &mut BTreeSet<Vec<u8>>) {
+fn in_addresses(part: &[u8], add: &mut impl FnMut(&[u8], bool)) {
     let encoded = [STRICT, COMPONENT, URI, USERINFO].map(|set| percent_encode(part, set).to_string());
     let form = form_urlencoded::byte_serialize(part).collect();
     for upper in encoded.into_iter().chain([form]) {
-        forms.insert(in_lower_case(&upper).into_bytes());
-        forms.insert(upper.into_bytes());
+        add(in_lower_case(&upper).as_bytes(), false);
+        add(upper.as_bytes(), false);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hides secrets in what programs print and in what is said about it.
 //!
 //! A mask knows every form in which a secret is usually written (as it is, base64, URL-encoded, as JSON, in
-//! hexadecimal digits, a line of it), and puts [`HIDDEN`] in its place. It is a net under the tightrope, not the rope: a
+//! hexadecimal digits, a line of it; base64 and digits also in lines), and puts [`HIDDEN`] in its place. It is a net under the tightrope, not the rope: a
 //! program that wants to print a secret prints it backwards. What must not be printed must not be given to it.
 
 mod forms;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 pub use stream::Masked;
 
+use forms::Forms;
 use search::Search;
 
 /// What stands in a secret's place.
@@ -30,7 +31,8 @@ pub struct Mask(Option<Arc<Search>>);
 impl Mask {
     /// Hides these, in every form; those under [`SHORTEST`] bytes are left out.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let forms = secrets.into_iter().flat_map(forms::of).collect();
+        let mut forms = Forms::new();
+        secrets.into_iter().for_each(|secret| forms::add(secret, &mut forms));
         Self(Search::new(forms).map(Arc::new))
     }
 

@@ -7,18 +7,38 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::SHORTEST;
+use super::forms::Forms;
 
 /// The beginning by which forms are looked up.
 type Head = [u8; SHORTEST];
 
 /// Byte strings to be found, each of at least [`SHORTEST`] bytes.
 pub(super) struct Search {
-    /// In order, so that those with a common beginning are neighbours.
-    forms: Vec<Vec<u8>>,
-    /// The range of `forms` with a beginning.
-    heads: HashMap<Head, (usize, usize)>,
+    forms: Vec<Form>,
+    /// Every beginning of a form, with the form; in order.
+    heads: Vec<(Head, usize)>,
+    /// The range of `heads` with a beginning.
+    places: HashMap<Head, (usize, usize)>,
     /// By the last two bytes of a window of [`SHORTEST`]: how many places further the next form may begin.
     skip: Box<[u8]>,
+}
+
+/// One of them.
+pub(super) struct Form {
+    pub(super) text: Vec<u8>,
+    /// Whether a line may end anywhere in it.
+    pub(super) in_lines: bool,
+}
+
+/// How a form and a text go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meets {
+    /// They differ.
+    Not,
+    /// The text's first bytes, that many, are the form.
+    Whole(usize),
+    /// All of the text is a beginning of the form. If it goes on like that it will be that many bytes, or more.
+    Open(usize),
 }
 
 /// What begins at a place.
@@ -37,23 +57,25 @@ pub(super) enum Begins {
 
 impl Search {
     /// `None` where there is nothing to be found.
-    pub(super) fn new(forms: BTreeSet<Vec<u8>>) -> Option<Self> {
+    pub(super) fn new(forms: Forms) -> Option<Self> {
         if forms.is_empty() {
             return None;
         }
-        let forms: Vec<Vec<u8>> = forms.into_iter().collect();
+        let forms: Vec<Form> = forms.into_iter().map(|(text, in_lines)| Form { text, in_lines }).collect();
+        let heads: BTreeSet<(Head, usize)> =
+            forms.iter().enumerate().flat_map(|(at, form)| form.heads().map(move |head| (head, at))).collect();
+        let heads: Vec<(Head, usize)> = heads.into_iter().collect();
         let mut skip = vec![u8::try_from(SHORTEST - 1).expect("small"); 1 << 16].into_boxed_slice();
-        let mut heads: HashMap<Head, (usize, usize)> = HashMap::new();
-        for (at, form) in forms.iter().enumerate() {
-            let head = head(form).expect("no form is shorter");
-            heads.entry(head).and_modify(|range| range.1 = at + 1).or_insert((at, at + 1));
+        let mut places: HashMap<Head, (usize, usize)> = HashMap::new();
+        for (at, (head, _)) in heads.iter().enumerate() {
+            places.entry(*head).and_modify(|range| range.1 = at + 1).or_insert((at, at + 1));
             for end in 1..SHORTEST {
                 let places = u8::try_from(SHORTEST - 1 - end).expect("small");
-                let known = &mut skip[pair(form[end - 1], form[end])];
+                let known = &mut skip[pair(head[end - 1], head[end])];
                 *known = (*known).min(places);
             }
         }
-        Some(Self { forms, heads, skip })
+        Some(Self { forms, heads, places, skip })
     }
 
     /// What begins at the first byte of `rest`, which is not empty.
@@ -63,18 +85,56 @@ impl Search {
         if skip > 0 {
             return Begins::Nothing(usize::from(skip));
         }
-        let Some(&(first, end)) = self.heads.get(&head) else { return Begins::Nothing(1) };
-        let forms = &self.forms[first..end];
-        let whole = forms.iter().filter(|form| rest.starts_with(form)).map(Vec::len).max().unwrap_or(0);
-        let open = forms.iter().filter(|form| form.len() > rest.len() && form.starts_with(rest));
-        let open = open.map(Vec::len).min();
+        let Some(&(first, end)) = self.places.get(&head) else { return Begins::Nothing(1) };
+        let (mut whole, mut open) = (0, None::<usize>);
+        for (_, at) in &self.heads[first..end] {
+            match self.forms[*at].meets(rest) {
+                Meets::Not => {}
+                Meets::Whole(bytes) => whole = whole.max(bytes),
+                Meets::Open(bytes) => open = Some(open.map_or(bytes, |known| known.min(bytes))),
+            }
+        }
         if whole == 0 && open.is_none() { Begins::Nothing(1) } else { Begins::Form { whole, open } }
     }
 
     fn begins_short(&self, rest: &[u8]) -> Begins {
-        let at = self.forms.partition_point(|form| form.as_slice() < rest);
-        let open = self.forms.get(at).filter(|form| form.starts_with(rest)).map(Vec::len);
-        if open.is_some() { Begins::Form { whole: 0, open } } else { Begins::Nothing(1) }
+        let at = self.heads.partition_point(|(head, _)| head.as_slice() < rest);
+        let form = self.heads.get(at).filter(|(head, _)| head.starts_with(rest)).map(|(_, form)| &self.forms[*form]);
+        match form.map(|form| form.text.len()) {
+            Some(bytes) => Begins::Form { whole: 0, open: Some(bytes) },
+            None => Begins::Nothing(1),
+        }
+    }
+}
+
+impl Form {
+    /// How a text may begin in which this is.
+    fn heads(&self) -> impl Iterator<Item = Head> {
+        let broken = (1..SHORTEST).filter(|_| self.in_lines).flat_map(|place| {
+            let (before, after) = self.text.split_at(place);
+            ["\n", "\r\n"].map(|end| [before, end.as_bytes(), after].concat())
+        });
+        std::iter::once(self.text.clone()).chain(broken).map(|text| head(&text).expect("no form is shorter"))
+    }
+
+    /// Whether the text begins with this.
+    pub(super) fn meets(&self, text: &[u8]) -> Meets {
+        let mut rest = text;
+        for (at, byte) in self.text.iter().enumerate() {
+            if at > 0 && self.in_lines && rest.first().is_some_and(|next| next != byte) {
+                rest = match rest {
+                    [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] => after,
+                    [b'\r'] => &[],
+                    _ => return Meets::Not,
+                };
+            }
+            rest = match rest {
+                [] => return Meets::Open(text.len() + self.text.len() - at),
+                [next, after @ ..] if next == byte => after,
+                _ => return Meets::Not,
+            };
+        }
+        Meets::Whole(text.len() - rest.len())
     }
 }
 

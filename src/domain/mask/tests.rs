@@ -1,3 +1,4 @@
+use super::search::{Form, Meets};
 use super::*;
 
 fn masked(secrets: &[&str], text: &str) -> String {
@@ -83,6 +84,38 @@ fn every_usual_form_is_hidden() {
     assert_eq!(hides(hex::encode_upper(secret)), "<***>");
 }
 
+/// `base64` and `openssl enc` break at 76 and 64 columns, `xxd -p` at 60; a mail does so with CRLF.
+#[test]
+fn base64_and_digits_are_hidden_across_the_ends_of_lines() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let wrapped = |text: &str, columns: usize, end: &str| {
+        let lines: Vec<&str> =
+            text.as_bytes().chunks(columns).map(|line| str::from_utf8(line).expect("ASCII")).collect();
+        lines.join(end)
+    };
+    let long = "of a key that takes several lines ".repeat(5);
+    for secret in ["s3cret-of-ours", "t0ken-of-the-forge-5f1c8a", long.as_str()] {
+        let mask = Mask::of([secret.as_bytes()]);
+        for before in 0..60 {
+            let bytes = format!("{}{secret}{}", "b".repeat(before), "behind it");
+            for (columns, end) in [(76, "\n"), (64, "\n"), (64, "\r\n")] {
+                let text = wrapped(&STANDARD.encode(&bytes), columns, end);
+                let shown = mask.text(text.clone());
+                assert_eq!(shown.matches(HIDDEN).count(), 1, "{before}: {text:?} is shown as {shown:?}");
+                let around = (before + "behind it".len()) * 4 / 3 + 16;
+                assert!(shown.len() <= around + HIDDEN.len(), "{before}: {text:?} is shown as {shown:?}");
+            }
+            let digits = wrapped(&hex::encode(&bytes), 60, "\n");
+            let shown = mask.text(digits.clone());
+            assert_eq!(shown.matches(HIDDEN).count(), 1, "{before}: {digits:?} is shown as {shown:?}");
+        }
+    }
+    let text = wrapped(&STANDARD.encode("user:hunter2hunter2 and so on"), 12, "\r\n");
+    check(&["hunter2hunter2"], &text, "dXNlcjp***iBhbmQgc28g\r\nb24=");
+    check(&["hunter2hunter2"], "hunter2\nhunter2", "hunter2\nhunter2");
+}
+
 #[test]
 fn of_several_lines_each_is_hidden() {
     let key = "-----BEGIN KEY-----\nAAAABBBBCCCCDDDD\n  EEEEFFFFGGGGHHHH\r\nshort\n-----END KEY-----";
@@ -134,7 +167,9 @@ fn random_texts_are_masked_as_the_plainest_way_would() {
         let text: Vec<u8> =
             [word(17), secrets[1].clone(), word(9), secrets[2].clone()[..9].to_vec(), word(40)].concat();
         let mask = Mask::of(secrets.iter().map(Vec::as_slice));
-        let forms: Vec<Vec<u8>> = secrets.iter().flat_map(|secret| forms::of(secret)).collect();
+        let mut known = Forms::new();
+        secrets.iter().for_each(|secret| forms::add(secret, &mut known));
+        let forms: Vec<Form> = known.into_iter().map(|(text, in_lines)| Form { text, in_lines }).collect();
         let expected = plainly(&forms, &text);
         let mut stream = mask.stream();
         let (mut out, mut rest) = (Vec::new(), text.as_slice());
@@ -148,14 +183,21 @@ fn random_texts_are_masked_as_the_plainest_way_would() {
     }
 }
 
-fn plainly(forms: &[Vec<u8>], text: &[u8]) -> Vec<u8> {
+fn plainly(forms: &[Form], text: &[u8]) -> Vec<u8> {
     let mut holes: Vec<(usize, usize)> = Vec::new();
     for at in 0..text.len() {
         let rest = &text[at..];
-        let whole = forms.iter().filter(|form| rest.starts_with(form)).map(Vec::len);
-        let cut_off = forms.iter().filter(|form| form.len() > rest.len() && form.starts_with(rest)).map(Vec::len).min();
+        let (mut whole, mut open) = (Vec::new(), Vec::new());
+        for form in forms {
+            match form.meets(rest) {
+                Meets::Not => {}
+                Meets::Whole(bytes) => whole.push(bytes),
+                Meets::Open(bytes) => open.push(bytes),
+            }
+        }
+        let cut_off = open.into_iter().min();
         let cut_off = cut_off.filter(|form| stream::tells(rest.len(), *form)).map(|_| rest.len());
-        let Some(length) = whole.chain(cut_off).max() else { continue };
+        let Some(length) = whole.into_iter().chain(cut_off).max() else { continue };
         match holes.last_mut().filter(|hole| at < hole.1) {
             Some(hole) => hole.1 = hole.1.max(at + length),
             None => holes.push((at, at + length)),
