@@ -12,6 +12,9 @@ mod roots;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/server.rs"]
 mod server;
+#[expect(dead_code, reason = "each file of tests asks for another part")]
+#[path = "support/way_out.rs"]
+mod way_out;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -207,4 +210,31 @@ fn each_address_that_a_build_would_need_is_listed() {
     let registries = document["findings"].as_array().expect("a list").iter();
     let npm = registries.filter(|one| one["detail"].as_str().is_some_and(|by| by.contains("npm, yarn, pnpm, bun")));
     assert_eq!(npm.count(), 1, "{document:#}");
+}
+
+/// The way of installs is tried as they go it: through our own proxy and the company's, which here speaks TLS.
+#[test]
+fn the_registry_is_asked_as_an_install_would_ask() {
+    let forge = Forge::start();
+    let mut server = Server::start(&forge);
+    assert_eq!(server.stop(), Some(0));
+    let far = forge.git.origin().trim_start_matches("http://").parse().expect("an address");
+    let proxy = way_out::Proxy::by_tls(&[("npm.acme.test", far)]);
+    let told = |ca_file: &str| {
+        let network = format!("[network]\nproxy = {:?}\nno_proxy = [\"127.0.0.1\"]\n{ca_file}", proxy.url());
+        let config =
+            changed(&server, "\n[[forge]]\nname = \"gitea\"", &format!("\n{network}\n[[forge]]\nname = \"gitea\""));
+        let mut command = Command::new(EXE);
+        command.args(["doctor", "--json", "--config", &config]).env("npm_config_registry", "http://npm.acme.test/");
+        let output = command.stdin(Stdio::null()).output().expect("started");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
+        finding(&document, "outside", "install proxy").clone()
+    };
+    let good = told(&format!("ca_file = {:?}\n", way_out::authority()));
+    assert_eq!((&good["state"], text(&good, "detail")), (&"good".into(), "http://npm.acme.test answers through it"));
+    assert!(proxy.asked().iter().any(|line| line.contains("npm.acme.test")), "{:#?}", proxy.asked());
+    let fault = told("");
+    assert_eq!(fault["state"], "fault", "{fault}");
+    assert!(text(&fault, "detail").contains("the certificate of network.proxy is not trusted"), "{fault}");
+    assert!(text(&fault, "fix").contains("ca_file"), "{fault}");
 }

@@ -3,6 +3,8 @@
 
 #[path = "pages/fake.rs"]
 mod fake;
+#[path = "pages/painted.rs"]
+mod painted;
 
 use std::sync::Arc;
 

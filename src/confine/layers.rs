@@ -437,7 +437,7 @@ mod tests {
             1,
         );
         check(
-            Layers { netns: Err(missing()), ..full() },
+            Layers { netns: Err(missing()), door: Err(missing()), ..full() },
             "userns+mount+pid+overlay+bwrap+landlock7+seccomp+cgroup (DEGRADED: no network namespace, every step can \
              reach the network)",
             2,

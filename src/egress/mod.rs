@@ -120,4 +120,6 @@ async fn serve(stream: TcpStream, host: Option<&(String, u16)>, post: &Post) {
 }
 
 #[cfg(test)]
+mod figures;
+#[cfg(test)]
 mod tests;

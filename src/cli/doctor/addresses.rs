@@ -1,6 +1,7 @@
 //! Each outside address that a build would need, tried through the configured proxy with the configured authorities.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use url::Url;
 
 use super::finding::Finding;
 use crate::config::server::{Access, Network, Registry, Server};
+use crate::egress::{Gate, Rules};
 use crate::outside;
 use crate::toolchain::{Toolchain, bower_places};
 
@@ -41,7 +43,10 @@ pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bo
     let mirror = settings.toolchain.node_mirror.as_ref();
     let tools = if mirror.is_some() { "npm, yarn, pnpm, bun" } else { "npm, yarn, pnpm, bun, other versions of node" };
     match toolchain.registry().and_then(|address| Url::parse(address).ok()) {
-        Some(registry) => need(&registry, tools, true),
+        Some(registry) => {
+            need(&registry, tools, true);
+            findings.push(installs(network, registry).await);
+        }
         // Without npm there is a fault already, and nobody to ask.
         None if toolchain.get("npm").is_none() => {}
         None => findings.push(Finding::warning(
@@ -74,6 +79,9 @@ pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bo
             }
         }
     }
+    let registries = settings.forges.registries.iter().filter(|_| configured).map(|registry| registry.url.clone());
+    let agents = toolchain.registry().and_then(|address| Url::parse(address).ok());
+    findings.extend(registries.chain(agents).filter_map(|url| bare(&url)));
     let asked = needed.into_values().map(|needed| reach(Arc::clone(network), needed));
     findings.extend(futures_util::future::join_all(asked).await);
     if bower.is_none() {
@@ -83,6 +91,44 @@ pub(super) async fn all(settings: &Server, toolchain: &Toolchain, configured: bo
     let opened = settings.forges.registries.iter().map(|registry| opens(Arc::clone(network), registry));
     findings.extend(futures_util::future::join_all(opened).await.into_iter().flatten());
     findings
+}
+
+/// An https registry at an address and not at a name. What npm and pnpm ask through a proxy, as installs must, they check
+/// against the certificate's names alone: of a tunnel's far side they know only the name (`https-proxy-agent`).
+fn bare(url: &Url) -> Option<Finding> {
+    let address: IpAddr = url.host_str()?.trim_matches(['[', ']']).parse().ok()?;
+    let fix = "give it a name (/etc/hosts is enough) that is in its certificate";
+    let why = "npm and pnpm don't take the certificate of a bare address through a proxy, and installs go by one";
+    // This machine's own are reached without one.
+    let is_one = url.scheme() == "https" && !address.is_loopback();
+    is_one.then(|| Finding::warning(OUTSIDE, format!("{address} without a name"), why, fix))
+}
+
+/// What installs ask for goes another way than what the agent asks for: through the proxy that it serves to them, and from
+/// there through that of `[network]`.
+async fn installs(network: &Arc<Network>, registry: Url) -> Finding {
+    const NAME: &str = "install proxy";
+    let fault = |why: String| Finding::fault(OUTSIDE, NAME, why.clone(), mend(&why, network.proxy.is_some()));
+    let mut rules = Rules::default();
+    rules.open_inside(&registry);
+    let opened = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((Gate::open(vec![listener], rules, Arc::clone(network))?, address))
+    });
+    let (gate, address) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return fault(plain(&error.to_string())),
+    };
+    let behind =
+        Network { proxy: Some(format!("http://{address}")), no_proxy: Vec::new(), ca_file: network.ca_file.clone() };
+    let name = registry.origin().ascii_serialization();
+    let asked = ask(Arc::new(behind), registry).await;
+    // It knows better than who asked it, why a host was not reached.
+    match (asked, gate.visits().into_iter().find_map(|visit| visit.away)) {
+        (_, Some(why)) => fault(format!("{name} is not reached through it: {why}")),
+        (Err(why), None) => fault(format!("{name} is not reached through it: {why}")),
+        (Ok(_), None) => Finding::good(OUTSIDE, NAME, format!("{name} answers through it")),
+    }
 }
 
 /// The proxy and the authorities themselves.
@@ -191,7 +237,7 @@ pub(super) fn plain(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{mend, plain};
+    use super::{bare, mend, plain};
 
     #[test]
     fn words_that_say_something() {
@@ -201,6 +247,18 @@ mod tests {
             "forge.lan can't be reached: No route to host"
         );
         assert_eq!(plain("timeout: global"), "timeout: global");
+    }
+
+    #[test]
+    fn a_registry_without_a_name_is_told() {
+        let check = |url: &str, is_told: bool| {
+            assert_eq!(bare(&url.parse().expect("an address")).is_some(), is_told, "{url}");
+        };
+        check("https://10.1.2.3/npm/", true);
+        check("https://[fd00::1]:4873/", true);
+        check("https://127.0.0.1:4873/", false);
+        check("http://10.1.2.3/", false);
+        check("https://npm.acme.dev/", false);
     }
 
     #[test]

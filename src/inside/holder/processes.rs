@@ -86,7 +86,7 @@ impl Processes {
     }
 }
 
-/// What a process has open of memfd_create(2), by the number of the file: its bytes in memory and swap.
+/// What a process has open of `memfd_create(2)`, by the number of the file: its bytes in memory and swap.
 fn add_memory_files(process: i32, files: &mut HashMap<u64, u64>) {
     let Some(memory) = memory_files() else { return };
     let Ok(dir) = open(format!("/proc/{process}/fd"), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {

@@ -80,7 +80,7 @@
 
   // The same rules as the server's: colours only; other sequences dropped; control characters shown. Text never becomes markup.
   function paint(row, text, style) {
-    const sequences = /\x1b(?:\[([0-?]*)([ -/]*)([@-~])|([\]PX^_])|[ -/]*[0-OQ-WYZ\\`-~])/g;
+    const sequences = /\x1b(?:\[([0-?]*)([ -/]*)([@-~])|([\]PX^_])|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])/g;
     const ends = /\x07|\x1b\\/g;
     let at = 0;
     // None of the command strings that are still to come ends: looked for once, for a line may be full of them.
@@ -114,7 +114,7 @@
   }
 
   function select(style, parameters) {
-    const codes = parameters.split(";").map((code) => parseInt(code, 10) || 0);
+    const codes = parameters.split(";").map((code) => code.split(":")[0]).map((code) => (/^\d+$/.test(code) && code < 256 ? Number(code) : 0));
     while (codes.length) {
       const code = codes.shift();
       if (code === 0) for (const key of Object.keys(style)) delete style[key];
