@@ -5,7 +5,7 @@
 #[path = "support/postgres.rs"]
 mod postgres;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use hookmill::config::server::{Forks, PostgresUrl, RepoRules, StoreUrl, Supersede};
+use hookmill::config::server::{Forks, PostgresUrl, RepoRules, StoreUrl};
 use hookmill::domain::agent::Order;
 use hookmill::domain::audit::{Act, Actor, Deed, Via};
 use hookmill::domain::build::{BuildId, KeptLevel, State};
@@ -23,7 +23,7 @@ use hookmill::domain::outcome::{Outcome, Verdict};
 use hookmill::domain::repo::{CommitId, ForgeName, RefName};
 use hookmill::domain::rule::{Rule, Ruling};
 use hookmill::domain::snapshot::{Level, Scope};
-use hookmill::domain::spec::{self, Explanation, Limits};
+use hookmill::domain::spec::{self, Explanation};
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::domain::step::{CacheUse, Reached, Step, StepKind, StepState};
 use hookmill::domain::time::Timestamp;
@@ -100,33 +100,10 @@ fn commit(n: u64) -> CommitId {
 }
 
 fn rules() -> RepoRules {
-    let minute = Duration::from_secs(60);
-    RepoRules {
-        hook_secrets: Vec::new(),
-        clone_url: url::Url::parse("http://127.0.0.1/acme/shop.git").expect("legal"),
-        branches: vec!["**".into()],
-        tags: true,
-        forks: Forks::Approve,
-        supersede: Supersede::Branches,
-        cache: true,
-        network: false,
-        scripts: Default::default(),
-        git_dependencies: false,
-        poll: None,
-        registries: Vec::new(),
-        secrets: Vec::new(),
-        env: BTreeMap::new(),
-        limits: Limits {
-            step_timeout: minute,
-            build_timeout: minute,
-            memory: 1 << 30,
-            processes: 512,
-            cpus: None,
-            log_per_step: 1 << 20,
-            checkout_files: 1000,
-            checkout_bytes: 1 << 30,
-        },
-    }
+    let text = "[[forge]]\nname = 'github'\nkind = 'github'\ntoken = 'a token of the tests'\nhook_secret = 'a secret of the tests'\n\
+                [[repo]]\nforge = 'github'\nname = 'acme/shop'\ntags = true\n";
+    let loaded = hookmill::config::load::from_text(text, std::path::Path::new("/")).expect("legal");
+    loaded.server.forges.rules(&"github/acme/shop".parse().expect("legal")).expect("configured")
 }
 
 fn delivery(id: &str) -> Delivery {

@@ -9,18 +9,17 @@ mod plans;
 #[path = "support/postgres.rs"]
 mod postgres;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookmill::config::server::{Forks, RepoRules, StoreUrl, Supersede};
+use hookmill::config::server::{Forks, RepoRules, StoreUrl};
 use hookmill::domain::audit::{Actor, Via};
 use hookmill::domain::build::{BuildId, State};
 use hookmill::domain::event::{Event, Heard, Push};
 use hookmill::domain::lease::Lease;
 use hookmill::domain::outcome::{Outcome, Verdict};
 use hookmill::domain::repo::CommitId;
-use hookmill::domain::spec::Limits;
 use hookmill::domain::time::Timestamp;
 use hookmill::intake::{self, Arrival};
 use hookmill::store::{
@@ -61,33 +60,10 @@ fn commit(n: u64) -> CommitId {
 }
 
 fn rules() -> RepoRules {
-    let minute = Duration::from_secs(60);
-    RepoRules {
-        poll: None,
-        hook_secrets: Vec::new(),
-        clone_url: url::Url::parse("http://127.0.0.1/acme/shop.git").expect("legal"),
-        branches: vec!["**".into()],
-        tags: true,
-        forks: Forks::Approve,
-        supersede: Supersede::Branches,
-        cache: true,
-        network: false,
-        scripts: Default::default(),
-        git_dependencies: false,
-        registries: Vec::new(),
-        secrets: Vec::new(),
-        env: BTreeMap::new(),
-        limits: Limits {
-            step_timeout: minute,
-            build_timeout: minute,
-            memory: 1 << 30,
-            processes: 512,
-            cpus: None,
-            log_per_step: 1 << 20,
-            checkout_files: 1000,
-            checkout_bytes: 1 << 30,
-        },
-    }
+    let text = "[[forge]]\nname = 'github'\nkind = 'github'\ntoken = 'a token of the tests'\nhook_secret = 'a secret of the tests'\n\
+                [[repo]]\nforge = 'github'\nname = 'acme/shop'\ntags = true\n";
+    let loaded = hookmill::config::load::from_text(text, std::path::Path::new("/")).expect("legal");
+    loaded.server.forges.rules(&"github/acme/shop".parse().expect("legal")).expect("configured")
 }
 
 fn arrival(repo: &str, id: &str, event: Event) -> Arrival {

@@ -7,7 +7,6 @@ use crate::config::server::Supersede;
 use crate::domain::build::BuildId;
 use crate::domain::outcome::Outcome;
 use crate::domain::repo::CommitId;
-use crate::domain::spec::Limits;
 use crate::domain::time::Timestamp;
 use crate::store::{Deletion, Known};
 
@@ -20,33 +19,10 @@ fn commit(letter: char) -> CommitId {
 }
 
 fn rules() -> RepoRules {
-    let minute = std::time::Duration::from_secs(60);
-    RepoRules {
-        hook_secrets: Vec::new(),
-        clone_url: url::Url::parse("http://127.0.0.1/acme/shop.git").expect("legal"),
-        branches: vec!["**".into()],
-        tags: false,
-        forks: Forks::Approve,
-        supersede: Supersede::Branches,
-        cache: true,
-        network: false,
-        scripts: Default::default(),
-        git_dependencies: false,
-        poll: None,
-        registries: Vec::new(),
-        secrets: Vec::new(),
-        env: Default::default(),
-        limits: Limits {
-            step_timeout: minute,
-            build_timeout: minute,
-            memory: 1 << 30,
-            processes: 512,
-            cpus: None,
-            log_per_step: 1 << 20,
-            checkout_files: 1000,
-            checkout_bytes: 1 << 30,
-        },
-    }
+    let text = "[[forge]]\nname = 'github'\nkind = 'github'\ntoken = 'a token of the tests'\nhook_secret = 'a secret of the tests'\n\
+                [[repo]]\nforge = 'github'\nname = 'acme/shop'\n";
+    let loaded = crate::config::load::from_text(text, std::path::Path::new("/")).expect("legal");
+    loaded.server.forges.rules(&"github/acme/shop".parse().expect("legal")).expect("configured")
 }
 
 fn arrival(event: Event) -> Arrival {

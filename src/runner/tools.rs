@@ -23,12 +23,14 @@ use super::environment::Certificates;
 use super::environment::home::{AUTHORITIES, Settings};
 use super::{Happening, Job, Parts, Tell};
 
+/// Of each root, what it was known by when it was looked at, and what was found.
+type InRoots = BTreeMap<Root, (String, Arc<Toolchain>)>;
+
 /// The toolchain of this machine and those of roots, looked at once and again when something is missing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Toolbox {
     looked: Arc<Mutex<Option<Arc<Toolchain>>>>,
-    /// With what each root was known by when it was looked at.
-    in_roots: Arc<Mutex<BTreeMap<Root, (String, Arc<Toolchain>)>>>,
+    in_roots: Arc<Mutex<InRoots>>,
     bower: Arc<Mutex<Option<Arc<BowerPlaces>>>>,
     yarns_own: Arc<Mutex<Option<Url>>>,
 }

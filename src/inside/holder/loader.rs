@@ -37,7 +37,7 @@ impl Loader {
     }
 }
 
-/// Files in memory (proc_pid_maps(5)): where each begins, whether it is code, its path.
+/// Files in memory (`proc_pid_maps(5)`): where each begins, whether it is code, its path.
 fn mapped(maps: &str) -> impl Iterator<Item = (libc::c_ulong, bool, &str)> {
     maps.lines().filter_map(|line| {
         let (range, rest) = line.split_once(' ')?;
