@@ -259,6 +259,31 @@ fn repos_d_adds_repositories_and_nothing_else() {
 }
 
 #[test]
+fn processors_are_bounded_where_a_line_says_so() {
+    let cpus = |text: &str, env: &[(&str, &str)]| {
+        let dir = folder(&[("hookmill.toml", text)]);
+        load_in(dir.path(), env).expect("legal").server.agent.limits.cpus.map(|cpus| cpus.to_string())
+    };
+    assert_eq!(cpus("", &[]), None);
+    assert_eq!(cpus("[limits]\ncpus = 2\n", &[]).as_deref(), Some("2"));
+    assert_eq!(cpus("[limits]\ncpus = 0.5\n", &[]).as_deref(), Some("0.5"));
+    assert_eq!(cpus("[limits]\ncpus = 0.5\n", &[("HOOKMILL_LIMITS__CPUS", "1.5")]).as_deref(), Some("1.5"));
+    assert_eq!(
+        faults("[limits]\ncpus = 0\n[defaults]\nlimits = { cpus = \"2\" }\n"),
+        [
+            "2:8 `limits.cpus` must be 0.01 or more",
+            "4:19 `defaults.limits.cpus` must be a number of processors, not a string"
+        ]
+    );
+    let text = format!(
+        "{FORGE}[limits]\ncpus = 4.0\n[[repo]]\nforge = \"github\"\nname = \"acme/*\"\nlimits = {{ cpus = 1.5 }}\n"
+    );
+    let forges = load::from_text(&text, Path::new("/")).expect("legal").server.forges;
+    let of = |name: &str| forges.rules(&name.parse().expect("a name")).expect("named").limits.cpus;
+    assert_eq!(of("github/acme/shop").map(|cpus| cpus.to_string()).as_deref(), Some("1.5"));
+}
+
+#[test]
 fn the_most_exact_block_wins_and_the_rest_falls_through() {
     let text = format!(
         r#"{FORGE}
@@ -458,6 +483,44 @@ fn the_configurations_for_kubernetes_are_good() {
     assert!(code == 0 && out.contains("1 forge, 1 [[repo]] block: good"), "{out}{err}");
     let (code, _, err) = hookmill(runs.path(), &["check"]);
     assert!(code == 2 && err.contains("nobody can sign for \"acme/*\""), "a server needs more: {err}");
+}
+
+/// A container's word goes over its Pod's.
+#[test]
+fn both_examples_for_kubernetes_confine_steps_alike() {
+    use saphyr::{LoadableYamlNode as _, Yaml};
+    fn at<'a, 'y>(node: &'a Yaml<'y>, path: &[&str]) -> Option<&'a Yaml<'y>> {
+        path.iter().try_fold(node, |node, key| node.as_mapping_get(key))
+    }
+    let documents = |text: &'static str| Yaml::load_from_str(text).expect("YAML");
+    let pod = documents(include_str!("../deploy/pod.yaml"));
+    let all = documents(include_str!("../deploy/kubernetes.yaml"));
+    let is_agent = |one: &&Yaml<'_>| at(one, &["kind"]).and_then(Yaml::as_str) == Some("StatefulSet");
+    let agent = all.iter().find(is_agent).and_then(|set| at(set, &["spec", "template", "spec"])).expect("agents");
+    let pod = at(&pod[0], &["spec"]).expect("a Pod");
+
+    let of_pod = ["hostUsers", "automountServiceAccountToken", "terminationGracePeriodSeconds"];
+    let of_either = [
+        "runAsNonRoot",
+        "runAsUser",
+        "runAsGroup",
+        "fsGroup",
+        "seccompProfile",
+        "appArmorProfile",
+        "procMount",
+        "allowPrivilegeEscalation",
+        "capabilities",
+    ];
+    let settings = |spec| {
+        let container = at(spec, &["containers"]).and_then(|list| list.as_sequence_get(0)).expect("a container");
+        let said = |key| {
+            let own = at(container, &["securityContext", key]);
+            own.or_else(|| at(spec, &["securityContext", key])).unwrap_or_else(|| panic!("no {key}"))
+        };
+        let whole = of_pod.map(|key| (key, at(spec, &[key]).unwrap_or_else(|| panic!("no {key}"))));
+        whole.into_iter().chain(of_either.map(|key| (key, said(key)))).collect::<Vec<_>>()
+    };
+    assert_eq!(settings(pod), settings(agent));
 }
 
 #[test]

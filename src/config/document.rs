@@ -27,10 +27,11 @@ pub(super) enum Value {
     /// From the environment: whatever type the key wants.
     Word(String),
     Integer(i64),
+    Fraction(f64),
     Bool(bool),
     List(Vec<Node>),
     Table(Table),
-    /// A type that no setting has: a float, a date.
+    /// A type that no setting has: a date.
     Other(&'static str),
 }
 
@@ -39,6 +40,7 @@ impl Value {
         match self {
             Value::Text(_) | Value::Word(_) => "a string",
             Value::Integer(_) => "an integer",
+            Value::Fraction(_) => "a number with a fraction",
             Value::Bool(_) => "a boolean",
             Value::List(_) => "a list",
             Value::Table(_) => "a table",
@@ -124,7 +126,8 @@ fn convert(source: &Arc<Source>, value: Spanned<DeValue<'_>>) -> Node {
         DeValue::Boolean(flag) => Value::Bool(flag),
         DeValue::Array(items) => Value::List(items.into_iter().map(|item| convert(source, item)).collect()),
         DeValue::Table(table) => Value::Table(convert_table(source, Spanned::new(span.clone(), table))),
-        DeValue::Float(_) => Value::Other("a number with a fraction"),
+        // What is written can't fail to be one; `inf` and `nan` are left to whoever reads the key.
+        DeValue::Float(number) => Value::Fraction(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Datetime(_) => Value::Other("a date"),
     };
     Node { place: Place { source: Arc::clone(source), span }, value }

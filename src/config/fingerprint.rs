@@ -98,6 +98,7 @@ fn feed(digest: &mut Sha256, node: &Node, key: &str, around: &Surroundings) {
             }
         }
         Value::Integer(number) => add(b'i', &number.to_le_bytes()),
+        Value::Fraction(number) => add(b'r', &number.to_le_bytes()),
         Value::Bool(flag) => add(b'b', &[u8::from(*flag)]),
         Value::Other(what) => add(b'o', what.as_bytes()),
         Value::List(items) => {

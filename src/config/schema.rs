@@ -52,6 +52,8 @@ pub(super) enum Shape {
     /// A duration, or this word.
     DurationOr(&'static str),
     Size,
+    /// A number of processors.
+    Cpus,
     /// One of these words.
     Word(Vec<String>),
     /// A table that a section reads.
@@ -158,6 +160,7 @@ impl Sketch {
             Shape::Duration => duration(),
             Shape::DurationOr(word) => json!({"anyOf": [{"const": word}, duration()]}),
             Shape::Size => size(),
+            Shape::Cpus => json!({"type": "number", "minimum": 0.01}),
             Shape::Word(words) => json!({"enum": words}),
             // A table that nothing reads is one that is refused.
             Shape::Table => self.known(name)?,

@@ -9,6 +9,7 @@ use super::document::{Entry, Node, Table, Value};
 use super::problem::{Findings, Kind, Place, Problem};
 use super::schema::Shape;
 use super::values;
+use crate::domain::cpus::Cpus;
 
 /// A value of a known type and where it stands.
 #[derive(Debug, Clone)]
@@ -124,7 +125,7 @@ impl<'f> Section<'f> {
         let node = self.take_as(key, Shape::Text)?.node;
         match node.value {
             Value::Text(value) | Value::Word(value) => Some(Located { place: node.place, value }),
-            Value::Integer(_) | Value::Other(_) => {
+            Value::Integer(_) | Value::Fraction(_) | Value::Other(_) => {
                 // `node = 20.10` would be 20.1 as a number.
                 let message = format!("`{}` must be a string, not {}", self.key(key), node.value.type_name());
                 self.wrong(&node.place, message, "put the value into quotes");
@@ -173,6 +174,31 @@ impl<'f> Section<'f> {
         self.refine(key, Shape::Positive);
         let count = count?;
         self.above_zero(key, &count.place, count.value > 0).then_some(count.value)
+    }
+
+    /// A number of processors, whole or not.
+    pub(super) fn cpus(&mut self, key: &'static str) -> Option<Cpus> {
+        let node = self.take_as(key, Shape::Cpus)?.node;
+        let number = match &node.value {
+            Value::Integer(number) => Some(*number as f64),
+            Value::Fraction(number) => Some(*number),
+            Value::Word(word) => word.parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            self.mismatch(key, &node, "a number of processors");
+            return None;
+        };
+        let cpus = Cpus::of(number);
+        if cpus.is_none() {
+            let message = format!("`{}` must be {} or more", self.key(key), Cpus::LEAST);
+            self.wrong(
+                &node.place,
+                message,
+                "write a number of processors, like 2 or 0.5; without the line there is no bound",
+            );
+        }
+        cpus
     }
 
     fn above_zero(&mut self, key: &str, place: &Place, holds: bool) -> bool {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::FRESH_PROC;
+use crate::domain::cpus::Cpus;
 use crate::domain::view::{BUILD_DIR, HOME_DIR};
 use crate::tree::FileSystem;
 
@@ -44,7 +45,7 @@ pub struct Cgroup {
     pub memory: bool,
     /// Processes.
     pub pids: bool,
-    /// Shares of the processor.
+    /// Shares of the processors, and bounds on them.
     pub cpu: bool,
 }
 
@@ -180,6 +181,16 @@ impl Layers {
         Ok(())
     }
 
+    /// Why a bound on processors is not kept here, as a notice of the build; `None` where it is.
+    pub fn unkept(&self, cpus: Cpus) -> Option<String> {
+        let why = match &self.cgroup {
+            Ok(Cgroup { cpu: true, .. }) => return None,
+            Ok(some) => format!("its control groups have {some}"),
+            Err(why) => why.to_string(),
+        };
+        Some(format!("limits.cpus = {cpus} is not kept on this agent: {why}; hookmill doctor has the fix"))
+    }
+
     /// Whether a step's network can be closed, or narrowed to some hosts.
     pub fn has_netns(&self) -> bool {
         matches!(self.mode(), Mode::Confined { netns: true, .. })
@@ -312,8 +323,11 @@ impl Layers {
     /// Who ends a step that takes too much: the kernel, or a watch of the agent's.
     fn bounds(&self) -> Vec<Layer> {
         let bounded = match &self.cgroup {
-            Ok(Cgroup { memory: true, pids: true, .. }) => {
+            Ok(Cgroup { memory: true, pids: true, cpu: true, .. }) => {
                 Ok(self.cgroup.as_ref().map_or_else(ToString::to_string, ToString::to_string))
+            }
+            Ok(some @ Cgroup { memory: true, pids: true, .. }) => {
+                Err(format!("{some}, no cpu; a step takes what it likes of the processors"))
             }
             Ok(some) => Err(format!("{some}; the agent looks at each step's memory four times a second instead")),
             Err(why) => Err(format!("{why}; the agent looks at each step's memory four times a second instead")),
@@ -350,7 +364,7 @@ const CGROUP: &str = "under systemd `Delegate=cpu memory pids` (deploy/hookmill.
 
 #[cfg(test)]
 mod tests {
-    use super::{Cgroup, FileSystem, Joining, Layers, Missing, Mode};
+    use super::{Cgroup, Cpus, FileSystem, Joining, Layers, Missing, Mode};
 
     fn full() -> Layers {
         let files = FileSystem { reflinks: false, tells_changes: true };
@@ -415,9 +429,26 @@ mod tests {
         check(Layers { netns: Err(missing()), ..full() }, false, Ok(()));
         check(Layers::none("off"), false, Ok(()));
         check(Layers::none("off"), true, Err("this agent runs no fork's build without user namespaces (off)"));
+        let no_cpu = Cgroup { cpu: false, ..full().cgroup.expect("there") };
+        let said = Layers { cgroup: Ok(no_cpu), insisted: true, ..full() }.admit(false).expect_err("no cpu");
+        assert!(said.contains("no control groups (memory, pids, no cpu; a step takes"), "{said}");
         let kill_only = Cgroup { memory: false, ..full().cgroup.expect("there") };
         let said = Layers { cgroup: Ok(kill_only), insisted: true, ..full() }.admit(false).expect_err("no memory");
         assert!(said.contains("no control groups (pids, cpu; the agent looks"), "{said}");
+    }
+
+    #[test]
+    fn a_bound_on_processors_that_nobody_keeps_is_said() {
+        let two = Cpus::of(2.0).expect("a number");
+        assert_eq!(full().unkept(two), None);
+        let check = |cgroup, words: &str| {
+            let said = Layers { cgroup, ..full() }.unkept(two).expect("not kept");
+            let expected = format!("limits.cpus = 2 is not kept on this agent: {words}; hookmill doctor has the fix");
+            assert_eq!(said, expected);
+        };
+        check(Err(Missing("not delegated".into())), "not delegated");
+        let no_cpu = Cgroup { cpu: false, ..full().cgroup.expect("there") };
+        check(Ok(no_cpu), "its control groups have memory, pids");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod budget;
 pub mod build;
 pub mod cache_note;
+pub mod cpus;
 pub mod event;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cpus::Cpus;
 use super::step::StepKind;
 
 /// What a step may reach over the network.
@@ -144,6 +145,9 @@ pub struct Limits {
     pub memory: u64,
     /// Processes a step may have.
     pub processes: u64,
+    /// Processors a step may use; `None` is all of them, each step's share alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Cpus>,
     /// Bytes kept of a step's output.
     pub log_per_step: u64,
     /// Files that a commit may bring.
@@ -167,4 +171,7 @@ pub struct StepCommand {
     pub processes: u64,
     /// How many bytes of memory all of them may use.
     pub memory: u64,
+    /// How much of the processors, if that is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Cpus>,
 }

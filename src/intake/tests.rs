@@ -41,6 +41,7 @@ fn rules() -> RepoRules {
             build_timeout: minute,
             memory: 1 << 30,
             processes: 512,
+            cpus: None,
             log_per_step: 1 << 20,
             checkout_files: 1000,
             checkout_bytes: 1 << 30,

@@ -147,6 +147,9 @@ async fn try_story(job: &Job, parts: &Parts, slot: usize, tell: &Tell, stop: &St
     }
     let projects = plan.steps().map(|step| step.dir.clone()).collect();
     let caches = Caches { projects, paths: file.cache.paths.clone() };
+    if let Some(notice) = job.limits.cpus.and_then(|cpus| parts.layers.unkept(cpus)) {
+        tell.that(Happening::Notice(notice)).await;
+    }
     let ran = phases::run(&mut course, &workspace, holder, &caches).await?;
     let written = ran.wrote.tree();
     let verdict = match &ran.ended {

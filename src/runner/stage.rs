@@ -17,7 +17,7 @@ use crate::confine::{Holder, HolderError};
 use crate::domain::mask::Mask;
 use crate::domain::outcome::{Outcome, Verdict};
 use crate::domain::sentence;
-use crate::domain::spec::{Network, StepCommand, StepSpec};
+use crate::domain::spec::{Limits, Network, StepCommand, StepSpec};
 use crate::domain::step::{CacheUse, Reached, Step, StepState};
 use crate::domain::time::Timestamp;
 use crate::domain::trust::Trust;
@@ -48,14 +48,12 @@ pub(super) struct Scene<'a> {
     pub(super) stop: &'a Stop,
     /// Makes the environment of a step.
     pub(super) environment: &'a (dyn Fn(&StepSpec) -> BTreeMap<String, String> + Sync),
-    /// The bound on processes.
-    pub(super) processes: u64,
+    /// What the build may take.
+    pub(super) limits: &'a Limits,
     /// The names of the secrets that a step is given.
     pub(super) secrets: &'a (dyn Fn(&StepSpec) -> Vec<String> + Sync),
     /// Hides secrets in what steps print.
     pub(super) mask: &'a Mask,
-    /// The bound on memory, in bytes.
-    pub(super) memory: u64,
     /// Whose code it is.
     pub(super) trust: Trust,
     /// The tree's root as the steps see it.
@@ -204,8 +202,9 @@ async fn run_program(
         env: (scene.environment)(spec),
         dir: dir.to_owned(),
         network: spec.network.clone(),
-        processes: scene.processes,
-        memory: scene.memory,
+        processes: scene.limits.processes,
+        memory: scene.limits.memory,
+        cpus: scene.limits.cpus,
     };
     let (mut running, gate) = start(scene, &command, scene.reach.rules(spec)).await.map_err(|error| {
         Once::Ended(Verdict::new(Outcome::Broken, sentence::broken(&format!("{}: {error}", spec.name), 1)))
@@ -314,8 +313,8 @@ fn diagnosed(
         Some(Exit::Over(bound)) => {
             step.mend = Some(diagnosis::mend_of(bound));
             let reason = match bound {
-                Bound::Memory => sentence::out_of_memory(&spec.name, scene.memory),
-                Bound::Processes => sentence::too_many_processes(&spec.name, scene.processes),
+                Bound::Memory => sentence::out_of_memory(&spec.name, scene.limits.memory),
+                Bound::Processes => sentence::too_many_processes(&spec.name, scene.limits.processes),
             };
             return Once::Failed(Verdict::new(Outcome::Failed, reason));
         }

@@ -32,6 +32,7 @@ fn step(argv: &[&str], network: Network) -> StepCommand {
         network,
         processes: 512,
         memory: 4 << 30,
+        cpus: None,
     }
 }
 

@@ -78,6 +78,7 @@ impl Build {
             network: Network::Closed,
             processes: 512,
             memory: 4 << 30,
+            cpus: None,
         }
     }
 

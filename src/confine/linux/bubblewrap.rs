@@ -118,6 +118,7 @@ mod tests {
             network: Network::Closed,
             processes: 512,
             memory: 4 << 30,
+            cpus: None,
         }
     }
 

@@ -13,14 +13,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::confine::{Cgroup, Missing};
+use crate::domain::cpus::Cpus;
 use crate::process::Bound;
 
 /// The leaf of the agent itself; the name that `DelegateSubgroup=agent` gives it.
 const AGENT: &str = "agent";
 /// What the leaves of steps begin with.
 const STEP: &str = "step-";
-/// A step's share of the processor while others want it too, and that of the agent.
+/// A step's share of the processors while others want them too, and that of the agent.
 const WEIGHTS: (&str, &str) = ("50", "200");
+/// In what time a bound on processors is counted, in microseconds: the kernel's own default.
+const PERIOD: u64 = 100_000;
 /// A killed group is empty within moments; the kernel frees the memory of its processes first.
 const EMPTY_WITHIN: Duration = Duration::from_secs(5);
 
@@ -72,7 +75,8 @@ pub fn take() -> Result<Cgroup, Missing> {
     }
     remove_left(&taken.base);
     // A leaf that can be made, entered and emptied is one that can be used.
-    Leaf::make(&taken, 1 << 30, 16).map(|(leaf, _)| drop(leaf)).map_err(|error| told("no leaf can be made", error))?;
+    let little = Bounds { memory: 1 << 30, processes: 16, cpus: None };
+    Leaf::make(&taken, &little).map(|(leaf, _)| drop(leaf)).map_err(|error| told("no leaf can be made", error))?;
     Ok(taken)
 }
 
@@ -181,6 +185,15 @@ fn remove_left(base: &Path) {
     }
 }
 
+/// What a step may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Bytes.
+    pub(super) memory: u64,
+    pub(super) processes: u64,
+    pub(super) cpus: Option<Cpus>,
+}
+
 /// A step's own group. Dropping it ends everything in it.
 #[derive(Debug)]
 pub(super) struct Leaf {
@@ -189,29 +202,32 @@ pub(super) struct Leaf {
 
 impl Leaf {
     /// Makes one with its bounds; with it comes the file into which a process writes itself.
-    pub(super) fn make(group: &Cgroup, memory: u64, processes: u64) -> io::Result<(Self, OwnedFd)> {
+    pub(super) fn make(group: &Cgroup, bounds: &Bounds) -> io::Result<(Self, OwnedFd)> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let leaf = Self { dir: group.base.join(format!("{STEP}{}-{count}", std::process::id())) };
         make(&leaf.dir)?;
-        leaf.bound(group, memory, processes)?;
+        leaf.bound(group, bounds)?;
         let entry = OpenOptions::new().write(true).open(leaf.dir.join("cgroup.procs"))?;
         Ok((leaf, entry.into()))
     }
 
-    fn bound(&self, group: &Cgroup, memory: u64, processes: u64) -> io::Result<()> {
+    fn bound(&self, group: &Cgroup, bounds: &Bounds) -> io::Result<()> {
         if group.memory {
-            self.set("memory.max", &memory.to_string())?;
+            self.set("memory.max", &bounds.memory.to_string())?;
             // All of a step goes at once: a bundler that lost one worker of many waits for it for ever.
             self.set("memory.oom.group", "1")?;
             // Without swap there is no such file.
             let _ = self.set("memory.swap.max", "0");
         }
         if group.pids {
-            self.set("pids.max", &processes.to_string())?;
+            self.set("pids.max", &bounds.processes.to_string())?;
         }
         if group.cpu {
             self.set("cpu.weight", WEIGHTS.0)?;
+            if let Some(cpus) = bounds.cpus {
+                self.set("cpu.max", &format!("{} {PERIOD}", cpus.of_each(PERIOD)))?;
+            }
         }
         Ok(())
     }
@@ -319,13 +335,16 @@ mod tests {
         let leaf = std::mem::ManuallyDrop::new(Leaf { dir: dir.path().to_owned() });
         let file = |name: &str| fs::read_to_string(dir.path().join(name)).expect("there");
         let group = Cgroup { base: dir.path().to_owned(), memory: true, pids: true, cpu: true };
-        assert!(leaf.bound(&group, 7 << 20, 12).expect_err("no such file").to_string().contains("memory.max"));
-        for name in ["memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.weight"] {
+        let bounds = Bounds { memory: 7 << 20, processes: 12, cpus: None };
+        assert!(leaf.bound(&group, &bounds).expect_err("no such file").to_string().contains("memory.max"));
+        for name in ["memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.weight", "cpu.max"] {
             fs::write(dir.path().join(name), "").expect("a file");
         }
-        leaf.bound(&group, 7 << 20, 12).expect("written");
-        let written = ["memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.weight"].map(file);
-        assert_eq!(written, ["7340032", "1", "0", "12", WEIGHTS.0]);
+        leaf.bound(&group, &bounds).expect("written");
+        let written = ["memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.weight", "cpu.max"];
+        assert_eq!(written.map(file), ["7340032", "1", "0", "12", WEIGHTS.0, ""]);
+        leaf.bound(&group, &Bounds { cpus: Cpus::of(1.5), ..bounds }).expect("written");
+        assert_eq!(file("cpu.max"), "150000 100000");
 
         assert_eq!(leaf.passed(), None);
         fs::write(dir.path().join("pids.events"), "max 3\n").expect("a file");

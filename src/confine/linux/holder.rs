@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::cgroup::Leaf;
+use super::cgroup::{Bounds, Leaf};
 use super::conversation::{Conversation, Order, Waiting};
 use super::wire::{Inbox, Netns, StepId, Terms};
 use crate::confine::{Cgroup, DOORS, HolderError, Layers, Mode};
@@ -167,7 +167,8 @@ impl Holder {
     }
 
     fn leaf(&self, command: &StepCommand) -> Result<Option<(Leaf, OwnedFd)>, HolderError> {
-        let made = self.cgroup.as_ref().map(|group| Leaf::make(group, command.memory, command.processes));
+        let bounds = Bounds { memory: command.memory, processes: command.processes, cpus: command.cpus };
+        let made = self.cgroup.as_ref().map(|group| Leaf::make(group, &bounds));
         made.transpose().map_err(|error| HolderError::Refused(format!("make the step's control group: {error}")))
     }
 

@@ -98,6 +98,7 @@ async fn writes(holder: &Holder, network: Network) -> Result<(), Missing> {
         network,
         processes: 512,
         memory: 4 << 30,
+        cpus: None,
     };
     let mut running = holder.start(&command).await.map_err(|error| why(&error))?;
     let (mut said, mut how) = (Vec::new(), Exit::NotStarted);
