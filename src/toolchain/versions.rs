@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 /// A tool that does not answer within this time is taken as one without a version.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// node, asked.
 #[derive(Debug, Clone)]
