@@ -117,7 +117,9 @@ impl Launch for Launcher {
         for fd in [options.as_fd(), status_write.as_fd(), exe.as_fd(), job.as_fd(), refusal_write.as_fd()] {
             fcntl_setfd(fd, FdFlags::empty())?;
         }
-        limit_processes(command.processes)?;
+        if let Some(most) = given.terms.processes {
+            limit_processes(most)?;
+        }
         let mut bubblewrap = Command::new(program);
         if let Some(entry) = given.cgroup {
             enter_before(&mut bubblewrap, entry);
@@ -221,7 +223,8 @@ pub(super) fn enter_before(command: &mut Command, entry: OwnedFd) {
 }
 
 /// The limit becomes that of the user namespace which bubblewrap makes, so it counts a build's processes and not
-/// those of the whole user (Linux 5.14). It can only be lowered again; root's processes are never counted.
+/// those of the whole user (Linux 5.14). It can only be lowered again; root's processes are never counted. The holder and
+/// the steps beside it count along, so it would be met before the bound of a control group, and by whoever asks next.
 fn limit_processes(processes: u64) -> io::Result<()> {
     let now = getrlimit(Resource::Nproc);
     if now.current.is_none_or(|current| current > processes) {
