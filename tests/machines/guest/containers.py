@@ -1,0 +1,147 @@
+"""Hookmill in Docker: `deploy/Dockerfile`, and the options that `doctor` names. Nothing is pulled.
+
+The images that the Dockerfile begins with are stood in for by this machine's own root: it has the same packages. Two programs
+that would need the network are stood in for as well, `apt-get` (all is there) and `cargo` (the binary is there).
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from promises import NotHere, expect, until
+from service import run
+
+_WORK = Path("/srv/containers")
+_ROOT = ("usr", "bin", "sbin", "lib", "lib64", "etc")
+_LEFT = ("usr/lib/modules", "usr/share/doc", "usr/share/locale", "usr/share/man", "usr/lib/postgresql", "usr/bin/dockerd",
+         "usr/sbin/dockerd", "usr/bin/containerd*", "usr/lib/docker", "usr/libexec/docker", "usr/bin/docker", "usr/sbin/runc",
+         "usr/bin/ctr", "usr/lib/firmware", "etc/hookmill", "usr/local/bin/hookmill")  # fmt: skip
+_PLAIN = "docker: without options nothing is confined, and doctor says which are missing"
+_LINE = "docker: with them every layer is there but control groups, which the watch stands in for"
+
+
+def all_of(table, share):
+    """Docker is started only if one of these is asked for."""
+    docker = Docker(share)
+    table.promise("docker: deploy/Dockerfile makes an image", docker.build)
+    table.promise(_PLAIN, docker.plain)
+    table.promise(_LINE, docker.confined)
+    table.promise("docker: npm ci and a check run in it, confined", docker.runs)
+    table.promise("docker: over --memory of the container a step ends, and not the container", docker.memory)
+    table.promise("docker: compose takes deploy/compose.yaml", docker.compose)
+
+
+class Docker:
+    """The daemon, and the image."""
+
+    def __init__(self, share):
+        self.share, self.options = share, []
+
+    def _start(self):
+        if not shutil.which("docker"):
+            raise NotHere("no docker")
+        run("systemctl", "start", "docker.service")
+        until(lambda: subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0, 240, "dockerd")
+
+    def _base(self):
+        """The machine's root as the image that both stages begin with."""
+        stand_ins = _WORK / "stand-ins/usr/local/bin"
+        stand_ins.mkdir(parents=True)
+        (stand_ins / "apt-get").write_text("#!/bin/sh\nexit 0\n", encoding="ascii")
+        (stand_ins / "cargo").write_text(
+            "#!/bin/sh\nset -e\nmkdir -p target/release\nmv hookmill target/release/hookmill\n", encoding="ascii"
+        )
+        for program in stand_ins.iterdir():
+            program.chmod(0o755)
+        left = [f"--exclude={name}" for name in _LEFT]
+        command = ["tar", "-c", *left, "-C", "/", *_ROOT, "-C", str(_WORK / "stand-ins"), "usr/local/bin"]
+        path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        packed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        with packed:
+            run("docker", "import", "--change", f"ENV {path}", "-", "stand-in:latest", stdin=packed.stdout)
+
+    def build(self):
+        self._start()
+        self._base()
+        text = (self.share / "deploy/Dockerfile").read_text(encoding="utf-8")
+        for image in re.findall(r"^FROM (\S+:\S+)", text, re.M):
+            run("docker", "tag", "stand-in:latest", image)
+        context = _WORK / "context"
+        shutil.copytree(self.share / "deploy", context / "deploy")
+        shutil.copy(self.share / "hookmill", context / "hookmill")
+        for target, name in (("demo", "hookmill-demo"), ("serve", "hookmill")):
+            run("docker", "build", "--pull=false", "-f", "deploy/Dockerfile", "--target", target, "-t", name, ".", cwd=context)
+        return run("docker", "images", "--format", "{{.Repository}} {{.Size}}", "hookmill").strip()
+
+    def _doctor(self, *options):
+        said = run("docker", "run", "--rm", *options, "hookmill", "doctor", "--json", check=False)
+        rows = {row["name"]: row for row in json.loads(said)["findings"] if row["group"] == "sandbox"}
+        return {name: row for name, row in rows.items() if row["state"] != "good"}
+
+    def plain(self):
+        missing = self._doctor()
+        expect("user namespaces" in missing, f"doctor misses {sorted(missing)}")
+        fix = missing["user namespaces"]["fix"]
+        named = re.search(r"docker run((?: --security-opt \S+=unconfined)+)", fix)
+        expect(named, f"no options in {fix}")
+        self.options = named[1].split()
+        return f"{missing['user namespaces']['detail']}: docker run{named[1]}"
+
+    def confined(self):
+        expect(self.options, "doctor named no options")
+        text = (self.share / "deploy/Dockerfile").read_text(encoding="utf-8")
+        written = re.search(r'SANDBOX="(.*)"', text)[1].split()
+        expect(sorted(written) == sorted(self.options), f"the Dockerfile says {written}, doctor {self.options}")
+        missing = self._doctor(*self.options)
+        expect(list(missing) == ["control groups"], f"doctor misses {missing}")
+        return missing["control groups"]["detail"]
+
+    def _sources(self, name, files):
+        folder = _WORK / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            (folder / file).write_text(content, encoding="utf-8")
+        return folder
+
+    def _run(self, folder, *options):
+        command = ["docker", "run", "--rm", *self.options, *options, "-v", f"{folder}:/sources:ro", "hookmill", "run", "/sources",
+                   "--json"]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            return json.loads(done.stdout), done.stderr
+        except ValueError:
+            return {"outcome": f"no document: {done.stdout[-200:]}"}, done.stderr
+
+    def runs(self):
+        package = {"name": "shop", "version": "1.0.0", "scripts": {"postinstall": "node -e 0"}}
+        lock = {"name": "shop", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {**package, "hasInstallScript": True}}}
+        node = run("node", "--version").strip().lstrip("v").split(".")[0]
+        files = {
+            "package.json": json.dumps(package), "package-lock.json": json.dumps(lock),
+            ".hookmill.toml": f'[toolchain]\nnode = "{node}"\n[[check]]\nname = "look"\ncommand = ["node", "-p", "1 + 1"]\n',
+        }  # fmt: skip
+        build, said = self._run(self._sources("shop", files))
+        expect(build["outcome"] == "passed", f"{build}; {said[-900:]}")
+        layers = re.search(r"userns\+\S+", said)
+        return layers[0] if layers else ""
+
+    def memory(self):
+        node = run("node", "--version").strip().lstrip("v").split(".")[0]
+        script = "const kept = []; for (;;) kept.push(Buffer.alloc(8 << 20, 1));"
+        check = '[[check]]\nname = "greedy"\ncommand = ["node", "greedy.js"]\n'
+        files = {".hookmill.toml": f'[toolchain]\nnode = "{node}"\n{check}', "greedy.js": script}
+        build, said = self._run(self._sources("greedy", files), "--memory", "500m", "--memory-swap", "500m")
+        expect(build["outcome"] == "failed", f"{build}; {said[-900:]}")
+        return build.get("reason") or ""
+
+    def compose(self):
+        if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
+            raise NotHere("no docker compose")
+        said = run("docker", "compose", "-f", str(self.share / "deploy/compose.yaml"), "config", "--format", "json")
+        services = json.loads(said)["services"]
+        agent = services["agent"]["security_opt"]
+        named = sorted(option for option in self.options if "=" in option)
+        expect(not named or sorted(agent) == named, f"the agent has {agent}, doctor names {named}")
+        return ", ".join(sorted(services))
