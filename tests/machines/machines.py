@@ -21,7 +21,7 @@ KEPT, MISSED, ABSENT = "kept", "missed", "not here"
 def arguments():
     parser = argparse.ArgumentParser(prog="tests/machines/run", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"machines: {', '.join(image.SUITES)}; all, unless given")
-    parser.add_argument("--only", default="", metavar="WORD", help="promises whose name holds WORD")
+    parser.add_argument("--only", action="append", metavar="WORDS", help="promises whose name holds WORDS; may be repeated")
     parser.add_argument("--binary", metavar="FILE", help="this hookmill, instead of cargo's release build")
     parser.add_argument("--limit", type=int, default=3600, metavar="SECONDS", help="for each machine (default: %(default)s)")
     parser.add_argument("--show", action="store_true", help="shows all that the machine prints, while it does")
@@ -53,7 +53,7 @@ def share(folder, program, only):
     shutil.copytree(ROOT / "deploy", folder / "deploy")
     # Without what only a debugger reads: an emulated machine reads it in a minute.
     subprocess.run(["strip", "-o", str(folder / "hookmill"), str(program)], check=True)
-    (folder / "only").write_text(only, encoding="utf-8")
+    (folder / "only").write_text("\n".join(only or []), encoding="utf-8")
 
 
 def can_virtualise():

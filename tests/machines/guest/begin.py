@@ -25,7 +25,7 @@ def facts():
 
 def main():
     facts()
-    table = promises.Table((SHARE / "only").read_text(encoding="utf-8"))
+    table = promises.Table((SHARE / "only").read_text(encoding="utf-8").splitlines())
     with service.Service(SHARE) as hookmill:
         profile.all_of(table, hookmill)
         service.all_of(table, hookmill)
