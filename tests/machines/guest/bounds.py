@@ -9,7 +9,8 @@ from lib.forge import build_of
 from promises import expect, until
 from service import PATIENCE, check, prop
 
-_GREEDY = "kept = []\nwhile True: kept.append(bytearray(b'x') * (8 << 20))\n"
+# Takes memory until somebody ends it.
+GREEDY = "kept = []\nwhile True: kept.append(bytearray(b'x') * (8 << 20))\n"
 _MANY = """
 import subprocess, sys, time
 try:
@@ -121,7 +122,7 @@ def _fails(hookmill, name, script, sentence, mend):
 
 
 def memory(hookmill):
-    return _fails(hookmill, "greedy", _GREEDY, "Out of memory: greedy passed 400 MiB (limits.memory)", "limits = { memory")
+    return _fails(hookmill, "greedy", GREEDY, "Out of memory: greedy passed 400 MiB (limits.memory)", "limits = { memory")
 
 
 def processes(hookmill):

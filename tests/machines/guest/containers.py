@@ -10,14 +10,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from bounds import GREEDY
 from promises import NotHere, expect, until
-from service import run
+from service import check, run
 
 _WORK = Path("/srv/containers")
 _ROOT = ("usr", "bin", "sbin", "lib", "lib64", "etc")
 _LEFT = ("usr/lib/modules", "usr/share/doc", "usr/share/locale", "usr/share/man", "usr/lib/postgresql", "usr/bin/dockerd",
          "usr/sbin/dockerd", "usr/bin/containerd*", "usr/lib/docker", "usr/libexec/docker", "usr/bin/docker", "usr/sbin/runc",
          "usr/bin/ctr", "usr/lib/firmware", "etc/hookmill", "usr/local/bin/hookmill")  # fmt: skip
+_USERS = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
 _PLAIN = "docker: without options nothing is confined, and doctor says which are missing"
 _LINE = "docker: with them every layer is there but control groups, which the watch stands in for"
 
@@ -55,8 +57,17 @@ class Docker:
         )
         for program in stand_ins.iterdir():
             program.chmod(0o755)
-        left = [f"--exclude={name}" for name in _LEFT]
-        command = ["tar", "-c", *left, "-C", "/", *_ROOT, "-C", str(_WORK / "stand-ins"), "usr/local/bin"]
+        own = _WORK / "stand-ins"
+        for folder, mode in (("home", 0o755), ("root", 0o700), ("run", 0o755), ("tmp", 0o1777), ("var/tmp", 0o1777), ("etc", 0o755)):
+            (own / folder).mkdir(parents=True, exist_ok=True)
+            (own / folder).chmod(mode)
+        # Without the service's user, whom the image makes.
+        for name in _USERS:
+            lines = Path("/", name).read_text(encoding="utf-8").splitlines(keepends=True)
+            (own / name).write_text("".join(line for line in lines if not line.startswith("hookmill:")), encoding="utf-8")
+        left = [f"--exclude={name}" for name in (*_LEFT, *_USERS)]
+        command = ["tar", "-c", *left, "-C", "/", *_ROOT, "--no-recursion", "-C", str(own),
+                   *(str(path.relative_to(own)) for path in own.rglob("*"))]  # fmt: skip
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         packed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         with packed:
@@ -115,12 +126,12 @@ class Docker:
             return {"outcome": f"no document: {done.stdout[-200:]}"}, done.stderr
 
     def runs(self):
-        package = {"name": "shop", "version": "1.0.0", "scripts": {"postinstall": "node -e 0"}}
+        package = {"name": "shop", "version": "1.0.0", "scripts": {"postinstall": "echo in''stalled"}}
         lock = {"name": "shop", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {**package, "hasInstallScript": True}}}
         node = run("node", "--version").strip().lstrip("v").split(".")[0]
         files = {
             "package.json": json.dumps(package), "package-lock.json": json.dumps(lock),
-            ".hookmill.toml": f'[toolchain]\nnode = "{node}"\n[[check]]\nname = "look"\ncommand = ["node", "-p", "1 + 1"]\n',
+            ".hookmill.toml": f'[toolchain]\nnode = "{node}"\n[[check]]\nname = "look"\ncommand = ["python3", "-c", "print(1)"]\n',
         }  # fmt: skip
         build, said = self._run(self._sources("shop", files))
         expect(build["outcome"] == "passed", f"{build}; {said[-900:]}")
@@ -128,10 +139,7 @@ class Docker:
         return layers[0] if layers else ""
 
     def memory(self):
-        node = run("node", "--version").strip().lstrip("v").split(".")[0]
-        script = "const kept = []; for (;;) kept.push(Buffer.alloc(8 << 20, 1));"
-        check = '[[check]]\nname = "greedy"\ncommand = ["node", "greedy.js"]\n'
-        files = {".hookmill.toml": f'[toolchain]\nnode = "{node}"\n{check}', "greedy.js": script}
+        files = check("greedy", GREEDY)
         build, said = self._run(self._sources("greedy", files), "--memory", "500m", "--memory-swap", "500m")
         expect(build["outcome"] == "failed", f"{build}; {said[-900:]}")
         return build.get("reason") or ""
