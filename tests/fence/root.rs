@@ -115,8 +115,8 @@ fn a_repository_has_its_own_root_or_this_machines() {
     roots::script(other.path(), ONLY_HERE, "echo the other one");
     let forge = Forge::start();
     let tables = format!(
-        "[sandbox]\nroot = \"{}\"\n\n[[repo]]\nforge = \"github\"\nname = \"acme/own\"\nroot = \"{}\"\n\n\
-         [[repo]]\nforge = \"github\"\nname = \"acme/machine\"\nroot = \"\"\n",
+        "[sandbox]\nroot = \"{}\"\n\n[[repo]]\nforge = \"gitea\"\nname = \"acme/own\"\nroot = \"{}\"\n\n\
+         [[repo]]\nforge = \"gitea\"\nname = \"acme/machine\"\nroot = \"\"\n",
         one.path().display(),
         other.path().display()
     );
