@@ -6,7 +6,6 @@ mod forge;
 #[expect(dead_code, reason = "each file of tests steers another part")]
 #[path = "support/git_http.rs"]
 mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "support/roots.rs"]
 mod roots;
 #[expect(dead_code, reason = "each file of tests asks for another part")]

@@ -7,7 +7,6 @@ mod bounds;
 mod fence;
 mod figures;
 mod host;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
 #[path = "../support/roots.rs"]
 mod roots;
 mod stories;

@@ -1,6 +1,7 @@
 //! Steps in another root file system: a real server, real npm and webpack, and a root made of what this machine has.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use hookmill::config::root::Root;
@@ -27,6 +28,20 @@ echo "== itself"; for f in /usr/x /etc/passwd /x /root/letter /var/x /dev/x; do 
 echo "== set-uid"; /usr/bin/id-as-owner -u
 "#;
 
+/// The lockfile of [`MANIFEST`], by the npm of this machine.
+fn lockfile() -> String {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("package.json"), MANIFEST).expect("a file");
+    let npm = Command::new("npm")
+        .args(["install", "--package-lock-only", "--no-audit", "--no-fund", "--cache", "cache"])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("npm is installed");
+    assert!(npm.status.success(), "{}", String::from_utf8_lossy(&npm.stderr));
+    std::fs::read_to_string(dir.path().join("package-lock.json")).expect("it wrote it")
+}
+
 /// Whether this host has a fence.
 fn is_confined(server: &Server) -> bool {
     let name = server.get("/readyz").json()["parts"]["sandbox"]["detail"].as_str().expect("a name").to_owned();
@@ -52,8 +67,10 @@ fn real_tools_run_in_a_root_that_is_not_this_machines() {
     }
     let repo = forge.repo("acme/shop");
     let look = format!("[[check]]\nname = \"look\"\ncommand = [\"sh\", \"-c\", {}]\n", serde_json::json!(LOOK));
+    let lockfile = lockfile();
     let files = [
         ("package.json", MANIFEST),
+        ("package-lock.json", &lockfile),
         ("webpack.config.js", WEBPACK),
         ("src/index.js", "console.log('shop');\n"),
         (".hookmill.toml", &look),
@@ -98,8 +115,8 @@ fn a_repository_has_its_own_root_or_this_machines() {
     roots::script(other.path(), ONLY_HERE, "echo the other one");
     let forge = Forge::start();
     let tables = format!(
-        "[sandbox]\nroot = \"{}\"\n\n[[repo]]\nforge = \"github\"\nname = \"acme/own\"\nroot = \"{}\"\n\n\
-         [[repo]]\nforge = \"github\"\nname = \"acme/machine\"\nroot = \"\"\n",
+        "[sandbox]\nroot = \"{}\"\n\n[[repo]]\nforge = \"gitea\"\nname = \"acme/own\"\nroot = \"{}\"\n\n\
+         [[repo]]\nforge = \"gitea\"\nname = \"acme/machine\"\nroot = \"\"\n",
         one.path().display(),
         other.path().display()
     );

@@ -38,7 +38,10 @@ pub(crate) fn with_node() -> TempDir {
     let package = npm.parent().and_then(Path::parent).expect("npm/bin/npm-cli.js");
     let copied = Command::new("cp").arg("-rL").arg(package).arg(root.join("opt/npm")).status().expect("cp runs");
     assert!(copied.success());
-    symlink("/opt/npm/bin/npm-cli.js", root.join("usr/bin/npm")).expect("a link");
+    for program in ["npm", "npx"] {
+        let link = root.join("usr/bin").join(program);
+        symlink(format!("/opt/npm/bin/{program}-cli.js"), link).expect("a link");
+    }
     script(root, ONLY_HERE, &format!("echo {ONLY_HERE_SAYS}"));
     fs::write(root.join("etc/os-release"), "ID=test\nPRETTY_NAME=\"Test Root 1\"\n").expect("a file");
     fs::write(root.join("root/letter"), "of the root's own\n").expect("a file");
