@@ -96,7 +96,7 @@ impl Shop {
     }
 
     /// A fork's pull request; once more it is a new commit of it. It stands on what the last push here was.
-    pub(crate) fn from_a_fork(&self, number: u64, source: &str, evil: Option<Evil>) -> i64 {
+    pub(crate) fn strangers(&self, number: u64, source: &str, evil: Option<Evil>) -> i64 {
         let ours = self.repo.git(&["rev-parse", "HEAD"]);
         let moved = self.push(&format!("refs/pull/{number}/head"), source, evil);
         self.repo.git(&["reset", "-q", "--hard", &ours]);

@@ -59,7 +59,7 @@ fn each_writes_its_own_and_reads_only_what_is_more_trusted() {
 
     // A fork's, then a member's, of a branch that is pushed as well: each starts from main and edits all that it can.
     let of_fork = shop.scope_of(Trust::Fork, "refs/pull/7/head");
-    let fork = writes_only(&shop, &of_fork, || shop.from_a_fork(7, "two", Some(Evil::Passing)));
+    let fork = writes_only(&shop, &of_fork, || shop.strangers(7, "two", Some(Evil::Passing)));
     shop.installs_are_of(fork, Some(first));
     shop.is_dirty(fork);
     let of_member = shop.scope(Trust::Member, "topic");
@@ -82,7 +82,7 @@ fn each_writes_its_own_and_reads_only_what_is_more_trusted() {
     }
     // Another pull request of a fork, and a member's.
     let of_eighth = shop.scope_of(Trust::Fork, "refs/pull/8/head");
-    let eighth = writes_only(&shop, &of_eighth, || shop.from_a_fork(8, "seven", None));
+    let eighth = writes_only(&shop, &of_eighth, || shop.strangers(8, "seven", None));
     shop.is_clean(eighth, "seven");
 
     // What is published is made from nothing and leaves nothing.
@@ -106,15 +106,15 @@ fn what_a_forks_install_script_edited_goes_with_its_pull_request() {
     // Nobody has installed this lockfile before.
     shop.push("refs/heads/main", "zero", None);
     let own = shop.scope_of(Trust::Fork, "refs/pull/7/head");
-    let evil = writes_only(&shop, &own, || shop.from_a_fork(7, "one", Some(Evil::Passing)));
+    let evil = writes_only(&shop, &own, || shop.strangers(7, "one", Some(Evil::Passing)));
     shop.installs_are_of(evil, None);
     shop.is_dirty(evil);
-    let again = writes_only(&shop, &own, || shop.from_a_fork(7, "two", None));
+    let again = writes_only(&shop, &own, || shop.strangers(7, "two", None));
     shop.installs_are_of(again, Some(evil));
     assert!(shop.bundle(again).contains("dirty alpha"), "it starts from what it left itself");
 
     for (scope, build) in [
-        (shop.scope_of(Trust::Fork, "refs/pull/8/head"), shop.from_a_fork(8, "three", None)),
+        (shop.scope_of(Trust::Fork, "refs/pull/8/head"), shop.strangers(8, "three", None)),
         (shop.scope(Trust::Trusted, "main"), shop.pushed("main", "four", None)),
     ] {
         shop.kept(build);
@@ -139,7 +139,7 @@ fn what_failed_or_was_cancelled_leaves_nothing_whoever_pushed_it() {
     let pushed = |trust: Trust, source: &str, evil: Evil| match trust {
         Trust::Trusted => shop.pushed("main", source, Some(evil)),
         Trust::Member => shop.proposed("topic", source, Some(evil)),
-        Trust::Fork => shop.from_a_fork(7, source, Some(evil)),
+        Trust::Fork => shop.strangers(7, source, Some(evil)),
     };
     for trust in [Trust::Fork, Trust::Member, Trust::Trusted] {
         let failed = pushed(trust, &format!("{trust:?} fails"), Evil::Failing);

@@ -106,7 +106,7 @@ fn a_step_sees_and_changes_nothing_of_another_repository() {
     for kind in
         ["snapshots/layers/", "snapshots/scopes/", "tools/", "mirrors/", "slots/", "logs/", "artifacts/", "hookmill.db"]
     {
-        let of_it = |path: &PathBuf| path.starts_with(&server.data()) && path.to_string_lossy().contains(kind);
+        let of_it = |path: &PathBuf| path.starts_with(server.data()) && path.to_string_lossy().contains(kind);
         assert!(paths.iter().filter(|path| of_it(path)).count() > 0, "nothing is in {kind}: {paths:#?}");
     }
     // What is in the trash is removed meanwhile.

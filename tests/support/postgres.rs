@@ -99,7 +99,8 @@ impl Cluster {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             let ready = Command::new(binary("pg_isready"))
-                .args(["-q", "-h", &self.host, "-p", &self.port.to_string()])
+                // A user without an entry in passwd has no name of their own to ask with.
+                .args(["-q", "-U", ROLE, "-h", &self.host, "-p", &self.port.to_string()])
                 .status()
                 .expect("PostgreSQL is installed");
             if ready.success() {
@@ -185,39 +186,40 @@ impl Drop for Cluster {
     }
 }
 
-/// Making a cluster takes seconds, copying one a moment: the first test makes it for all of its user.
+/// Making a cluster takes seconds, copying one a moment: the first test makes it for all, whoever they run as.
 fn copy_template(to: &Path) {
     let version = binary("initdb").parent().and_then(Path::parent).and_then(Path::file_name).map(PathBuf::from);
     let version = version.unwrap_or_default();
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{}", version.display()));
-    let lock = match File::create(kept.with_extension("lock")) {
-        Ok(lock) => lock,
-        // It is another user's, who alone may read it.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return make(to),
-        Err(error) => panic!("{}: {error}", kept.display()),
-    };
-    lock.lock().expect("a lock");
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{}", version.display()));
+    // Nobody but who made it can lock it; it came by a rename, and is whole.
     if !kept.exists() {
-        let made = tempfile::Builder::new().prefix("hookmill-initdb").tempdir().expect("a folder");
-        give(made.path());
-        let cluster = made.path().join("data");
-        make(&cluster);
-        let half = kept.with_extension("half");
-        let _ = fs::remove_dir_all(&half);
-        copy(&cluster, &half);
-        fs::rename(&half, &kept).expect("beside each other");
+        let lock = File::create(kept.with_extension("lock")).expect("a file");
+        lock.lock().expect("a lock");
+        if !kept.exists() {
+            make(&kept);
+        }
     }
     copy(&kept, to);
-    lock.unlock().expect("ours");
+    // It refuses data that others may read.
+    fs::set_permissions(to, fs::Permissions::from_mode(0o700)).expect("ours");
 }
 
-fn make(cluster: &Path) {
+fn make(kept: &Path) {
+    let made = tempfile::Builder::new().prefix("hookmill-initdb").tempdir().expect("a folder");
+    give(made.path());
+    let cluster = made.path().join("data");
     let output = as_ordinary_user(&binary("initdb"))
         .args(["--no-sync", "--no-locale", "--encoding=UTF8", "--auth=trust", "--wal-segsize=1", "-U", ROLE, "-D"])
-        .arg(cluster)
+        .arg(&cluster)
         .output()
         .expect("PostgreSQL is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let half = kept.with_extension("half");
+    let _ = fs::remove_dir_all(&half);
+    copy(&cluster, &half);
+    let status = Command::new("chmod").args(["-R", "a+rX"]).arg(&half).status().expect("chmod");
+    assert!(status.success(), "{} can't be opened to all", half.display());
+    fs::rename(&half, kept).expect("beside each other");
 }
 
 fn copy(from: &Path, to: &Path) {
