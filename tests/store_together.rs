@@ -77,6 +77,7 @@ fn rules() -> RepoRules {
         registries: Vec::new(),
         secrets: Vec::new(),
         env: BTreeMap::new(),
+        root: None,
         limits: Limits {
             step_timeout: minute,
             build_timeout: minute,

@@ -36,6 +36,7 @@ fn rules() -> RepoRules {
         registries: Vec::new(),
         secrets: Vec::new(),
         env: Default::default(),
+        root: None,
         limits: Limits {
             step_timeout: minute,
             build_timeout: minute,
