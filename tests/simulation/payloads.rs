@@ -42,6 +42,7 @@ pub(crate) fn rules(supersede: Supersede) -> Arc<RepoRules> {
         registries: Vec::new(),
         secrets: Vec::new(),
         env: BTreeMap::new(),
+        root: None,
         limits: Limits {
             step_timeout: minute,
             build_timeout: minute,
