@@ -81,9 +81,9 @@ async fn what_is_no_root_is_told_and_nothing_runs() {
     let error = within(Holder::open(exe(), &layers, &build.view)).await.expect_err("no such root");
     assert!(error.to_string().contains("/nowhere at all"), "{error}");
     // Without namespaces a step would run on the host.
-    let mut build = Build::new(&bare());
+    let mut build = Build::new(&bare().await);
     build.view.root = Some("/usr".into());
-    let error = within(Holder::open(exe(), &bare(), &build.view)).await.expect_err("no fence");
+    let error = within(Holder::open(exe(), &bare().await, &build.view)).await.expect_err("no fence");
     assert!(error.to_string().contains("show /usr to steps as their root without namespaces"), "{error}");
     // A program that the root lacks.
     let root = tempfile::tempdir().expect("a folder");
