@@ -15,6 +15,7 @@ use crate::domain::step::StepKind;
 use crate::domain::trust::Trust;
 use crate::egress::Rules;
 use crate::toolchain::BowerPlaces;
+use crate::tree;
 
 use super::course::Course;
 use super::environment::committed;
@@ -57,11 +58,15 @@ async fn of_installs(course: &Course<'_>, steps: &[&StepSpec]) -> Rules {
     let has_bower = course.tree.done.listing.paths.iter().any(|path| path.rsplit('/').next() == Some("bower.json"));
     let lists = |host: &InstallHost| job.sandbox.install_hosts.contains(host);
     let wants_bower = has_bower && lists(&InstallHost::Bower);
+    let dirs: BTreeSet<&str> = steps.iter().map(|step| step.dir.as_str()).collect();
+    let registry = tools.registry.as_deref().and_then(|registry| Url::parse(registry).ok());
+    let locked_elsewhere = || dirs.iter().any(|dir| is_locked_elsewhere(&course.sources, dir, registry.as_ref()));
+    let wants_yarn = lists(&InstallHost::Yarn) && (tools.give_yarn_1(steps) || locked_elsewhere());
     let (bower, yarn) = tokio::join!(async { if wants_bower { tools.bower_places().await } else { None } }, async {
-        if lists(&InstallHost::Yarn) { tools.yarns_own_registry(steps).await } else { None }
+        if wants_yarn { tools.yarns_own_registry().await } else { None }
     },);
     let agents = Agents {
-        registry: tools.registry.as_deref().and_then(|registry| Url::parse(registry).ok()),
+        registry,
         yarn,
         node: course.parts.toolchain.node_mirror.clone().or_else(|| tools.node_headers.clone()),
         bower: bower.as_deref(),
@@ -74,7 +79,6 @@ async fn of_installs(course: &Course<'_>, steps: &[&StepSpec]) -> Rules {
     if let Some(git) = &job.git {
         rules.open_inside(&git.web_url);
     }
-    let dirs: BTreeSet<&str> = steps.iter().map(|step| step.dir.as_str()).collect();
     let own = (job.build.trust != Trust::Fork).then(|| Own::of(&course.sources, &dirs, steps));
     let names = own.as_ref().map(|own| own.names.clone()).filter(|names| !names.is_empty());
     if let Some(own) = own {
@@ -87,10 +91,26 @@ async fn of_installs(course: &Course<'_>, steps: &[&StepSpec]) -> Rules {
     rules
 }
 
+/// The largest lockfile that is looked into, in bytes.
+const LARGEST_LOCKFILE: u64 = 64 << 20;
+
+/// Whether a lockfile of npm's names another registry than the agent's. One that was made from a `yarn.lock`, or in a folder
+/// that yarn 1 installed, names yarn's, and npm takes it at its word.
+fn is_locked_elsewhere(sources: &Path, dir: &str, registry: Option<&Url>) -> bool {
+    let host = |text: &str| Url::parse(text.split('"').next()?).ok()?.host_str().map(str::to_owned);
+    let agents = registry.and_then(Url::host_str);
+    ["package-lock.json", "npm-shrinkwrap.json"].into_iter().any(|name| {
+        let dir = if dir == "." { Path::new("") } else { Path::new(dir) };
+        let Ok(bytes) = tree::read_file(sources, &dir.join(name), LARGEST_LOCKFILE) else { return false };
+        let text = String::from_utf8_lossy(&bytes);
+        text.split("\"resolved\": \"").skip(1).filter_map(host).any(|host| Some(&*host) != agents)
+    })
+}
+
 /// Where the agent's own tools go.
 struct Agents<'a> {
     registry: Option<Url>,
-    /// The registry that lockfiles of yarn 1 name; `None` for a build without that yarn.
+    /// The registry that lockfiles of yarn 1 name; `None` for a build without such a lockfile.
     yarn: Option<Url>,
     /// Where node comes from, or else its headers.
     node: Option<Url>,
@@ -191,6 +211,22 @@ mod tests {
         // Nobody starts bower.
         check(InstallHost::Bower, Some("https://yarn.lan"), None, "");
         check(InstallHost::Host("x.lan:443".to_owned()), None, None, "x.lan");
+    }
+
+    #[test]
+    fn a_lockfile_of_npms_may_name_another_registry() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join("client")).expect("a folder");
+        let check = |resolved: &str, expected| {
+            let text = format!("{{\n \"packages\": {{\"node_modules/a\": {{\n\"resolved\": \"{resolved}\"\n}}}}}}");
+            std::fs::write(dir.path().join("client/package-lock.json"), text).expect("a lockfile");
+            let agents = url("http://npm.lan:4873/");
+            assert_eq!(is_locked_elsewhere(dir.path(), "client", Some(&agents)), expected, "{resolved}");
+        };
+        check("http://npm.lan:4873/a/-/a-1.0.0.tgz", false);
+        check("https://yarn.lan/a/-/a-1.0.0.tgz#abc", true);
+        check("file:../a", false);
+        assert!(!is_locked_elsewhere(dir.path(), ".", None), "there is none");
     }
 
     #[test]

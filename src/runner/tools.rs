@@ -194,13 +194,15 @@ impl Tools {
         self.toolbox.bower_places(&self.asked).await
     }
 
-    /// The registry that the lockfiles of yarn 1 name; `None` where none of these steps is given that yarn.
-    pub(super) async fn yarns_own_registry(&self, steps: &[&StepSpec]) -> Option<Url> {
+    /// Whether one of these steps is given a yarn 1.
+    pub(super) fn give_yarn_1(&self, steps: &[&StepSpec]) -> bool {
         let is_yarn_1 =
             |given: &Given| given.tool == "yarn" && ["0.", "1."].iter().any(|major| given.version.starts_with(major));
-        if !steps.iter().any(|step| self.of(step).given.iter().any(is_yarn_1)) {
-            return None;
-        }
+        steps.iter().any(|step| self.of(step).given.iter().any(is_yarn_1))
+    }
+
+    /// The registry that the lockfiles of yarn 1 name; `None` where no such yarn is to be had.
+    pub(super) async fn yarns_own_registry(&self) -> Option<Url> {
         self.toolbox.yarns_own_registry(&self.asked).await
     }
 
