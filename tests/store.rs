@@ -100,7 +100,7 @@ fn commit(n: u64) -> CommitId {
 }
 
 fn rules() -> RepoRules {
-    let text = "[[forge]]\nname = 'github'\nkind = 'github'\ntoken = 'a token of the tests'\nhook_secret = 'a secret of the tests'\n\
+    let text = "[[forge]]\nname = 'github'\nkind = 'github'\ntoken = 'a-token-of-the-tests'\nhook_secret = 'a secret of the tests'\n\
                 [[repo]]\nforge = 'github'\nname = 'acme/shop'\ntags = true\n";
     let loaded = hookmill::config::load::from_text(text, std::path::Path::new("/")).expect("legal");
     loaded.server.forges.rules(&"github/acme/shop".parse().expect("legal")).expect("configured")

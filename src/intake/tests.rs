@@ -19,7 +19,7 @@ fn commit(letter: char) -> CommitId {
 }
 
 fn rules() -> RepoRules {
-    let text = "[[forge]]\nname = 'github'\nkind = 'github'\ntoken = 'a token of the tests'\nhook_secret = 'a secret of the tests'\n\
+    let text = "[[forge]]\nname = 'github'\nkind = 'github'\ntoken = 'a-token-of-the-tests'\nhook_secret = 'a secret of the tests'\n\
                 [[repo]]\nforge = 'github'\nname = 'acme/shop'\n";
     let loaded = crate::config::load::from_text(text, std::path::Path::new("/")).expect("legal");
     loaded.server.forges.rules(&"github/acme/shop".parse().expect("legal")).expect("configured")
