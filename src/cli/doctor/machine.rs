@@ -98,7 +98,9 @@ pub(super) async fn roots(
                 continue;
             }
         };
-        let runs = visit.ask(Path::new("/usr/bin/env"), &["true"], "/usr/local/bin:/usr/bin:/bin").await.is_some();
+        // It prints what it was given: a shell takes an empty file for a program that passes.
+        let said = visit.ask(Path::new("/usr/bin/env"), &[], "/usr/local/bin:/usr/bin:/bin").await;
+        let runs = said.is_some_and(|said| said.contains("PATH="));
         let toolchain = Toolchain::look_in(&root, &visit, &path, Arc::clone(host)).await;
         visit.end().await;
         findings.push(match runs {

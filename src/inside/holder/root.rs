@@ -47,9 +47,6 @@ pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String
     for dir in PROGRAMS {
         show_programs(&own, Path::new(dir)).map_err(|error| format!("show {dir} to steps: {error}"))?;
     }
-    if let Some(part) = bubblewrap {
-        show(&own, &part)?;
-    }
     match root {
         None => {
             etc::of_host(&own).map_err(|error| format!("make /etc for steps: {error}"))?;
@@ -65,6 +62,10 @@ pub(super) fn build(view: &View, bubblewrap: Option<&Path>) -> Result<(), String
                 .map_err(|error| format!("mount an overlay of {} as the root for steps: {error}", dir.display()))?;
             fill(&site, &parts)?;
         }
+    }
+    // After all that could cover it: it may lie below /tmp.
+    if let Some(part) = bubblewrap {
+        show(&own, &part)?;
     }
     // For bubblewrap, which covers it with one for the step.
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
