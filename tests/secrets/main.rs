@@ -32,5 +32,5 @@ mod traces;
 #[test]
 fn what_is_secret_as_an_ordinary_user() {
     server::path_with_bower();
-    ordinary::again(&["given::", "reach::"]);
+    ordinary::again(&["reach::"]);
 }
