@@ -152,7 +152,7 @@ pub struct RunArgs {
     /// May be given several times.
     #[arg(long = "install-host", value_name = "HOST:PORT")]
     pub install_hosts: Vec<String>,
-    /// Another root file system, which steps see instead of this machine's programs, as a server's [sandbox] root is.
+    /// Another root file system, which steps see instead of this machine's programs, as `[sandbox] root` of a server is.
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 }
