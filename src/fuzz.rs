@@ -41,10 +41,10 @@ mod tries {
 
     /// Made inputs are no longer than this; the long ones are tried apart.
     const LONGEST: usize = 16 << 10;
-    /// A megabyte of anything is read within three seconds, on a slow machine. Builds for tests are some ten times slower than others, and are given
+    /// A megabyte of anything is read within a second. Builds for tests are some ten times slower than others, and are given
     /// a quarter to read: what takes the square of the length is still too slow by far.
     const LONG: usize = if cfg!(debug_assertions) { 256 << 10 } else { 1 << 20 };
-    const AT_ONCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 3 });
+    const AT_ONCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
 
     impl Target {
         /// Tries every input that is known, many that are made of them, and long ones.

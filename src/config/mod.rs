@@ -8,6 +8,7 @@ mod blocks;
 mod data;
 mod document;
 pub mod fingerprint;
+mod forges;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod hosts;

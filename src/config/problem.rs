@@ -87,11 +87,15 @@ impl Problem {
         let level = if self.kind == Kind::Warning { Level::WARNING } else { Level::ERROR };
         let title = level.primary_title(self.message.as_str());
         let mut group = match &self.place {
-            Some(place) => title.element(
-                Snippet::source(place.source.shown.as_str())
-                    .path(place.source.name.as_str())
-                    .annotation(AnnotationKind::Primary.span(visible(place))),
-            ),
+            Some(place) => {
+                let Excerpt { text, line, span } = excerpt(place);
+                title.element(
+                    Snippet::source(text)
+                        .line_start(line)
+                        .path(place.source.name.as_str())
+                        .annotation(AnnotationKind::Primary.span(span)),
+                )
+            }
             None => Group::with_title(title),
         };
         if let Some(fix) = &self.fix {
@@ -109,6 +113,29 @@ fn visible(place: &Place) -> Range<usize> {
     let end = text.ceil_char_boundary(place.span.end.clamp(start, text.len()));
     let line_end = text[start..end].find('\n').map_or(end, |at| start + at);
     start..line_end
+}
+
+/// The line of a place, as far as a person reads it.
+struct Excerpt<'s> {
+    text: &'s str,
+    /// Its number, from 1.
+    line: usize,
+    /// The place in `text`.
+    span: Range<usize>,
+}
+
+/// What is shown behind a place of its line, in bytes: whoever wrote a megabyte without an end of line reads no more.
+const BEHIND: usize = 1000;
+
+/// Cut out here: whoever draws it would go through the whole text for each of its faults.
+fn excerpt(place: &Place) -> Excerpt<'_> {
+    let text = &place.source.shown;
+    let span = visible(place);
+    let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at);
+    let end = text.ceil_char_boundary(end.min(span.end + BEHIND));
+    let line = 1 + text[..start].matches('\n').count();
+    Excerpt { text: &text[start..end], line, span: span.start - start..span.end - start }
 }
 
 impl fmt::Debug for Problem {
