@@ -120,6 +120,4 @@ async fn serve(stream: TcpStream, host: Option<&(String, u16)>, post: &Post) {
 }
 
 #[cfg(test)]
-mod figures;
-#[cfg(test)]
 mod tests;
