@@ -118,6 +118,19 @@ impl Running {
         }
     }
 
+    /// All that it prints until it has ended, and how it ended. For a program that says little: it is kept in memory.
+    pub async fn heard(&mut self) -> (Vec<u8>, Exit) {
+        let (mut said, mut how) = (Vec::new(), Exit::NotStarted);
+        while let Some(event) = self.next().await {
+            match event {
+                Event::Output(bytes) => said.extend_from_slice(&bytes),
+                Event::Exited(exit) => how = exit,
+                Event::Ended { .. } => {}
+            }
+        }
+        (said, how)
+    }
+
     /// Asks it to end and, unless it did within `grace`, kills it. A second call kills at once.
     /// Go on calling [`next`](Self::next): a program that can't print can't end either.
     pub fn stop(&mut self, grace: Duration) {

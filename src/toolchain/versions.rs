@@ -12,7 +12,7 @@ use super::place::Place;
 use crate::confine::Visit;
 
 /// A tool that does not answer within this time is taken as one without a version.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// node, asked.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use super::launch;
 use crate::confine::{HolderError, Layers, Missing, Mode};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::{Stack, View};
-use crate::process::{Event, Exit, Running, Spawn, spawn};
+use crate::process::{Exit, Running, Spawn, spawn};
 use crate::tree;
 
 /// Tries every layer for real: `exe` is this binary, `dir` a directory on the file system of the builds
@@ -160,14 +160,7 @@ async fn opens_a_door(holder: &Holder) -> Result<(), Missing> {
 }
 
 async fn passes(mut running: Running) -> Result<(), Missing> {
-    let (mut said, mut how) = (Vec::new(), Exit::NotStarted);
-    while let Some(event) = running.next().await {
-        match event {
-            Event::Output(bytes) => said.extend_from_slice(&bytes),
-            Event::Exited(exit) => how = exit,
-            Event::Ended { .. } => {}
-        }
-    }
+    let (said, how) = running.heard().await;
     match how {
         Exit::Code(0) => Ok(()),
         how => Err(Missing(format!("{how}: {}", String::from_utf8_lossy(&said).trim()))),
@@ -205,12 +198,7 @@ async fn version() -> Result<String, Missing> {
         io::ErrorKind::NotFound => Missing("bwrap is not on PATH".into()),
         _ => Missing(format!("bwrap: {error}")),
     })?;
-    let mut said = Vec::new();
-    while let Some(event) = running.next().await {
-        if let Event::Output(bytes) = event {
-            said.extend_from_slice(&bytes);
-        }
-    }
+    let (said, _) = running.heard().await;
     let said = String::from_utf8_lossy(&said);
     let version = said.trim().strip_prefix("bubblewrap ").unwrap_or(said.trim());
     match version_parts(version) {

@@ -9,7 +9,6 @@ use super::probe::Trial;
 use crate::confine::{HolderError, Layers, Mode};
 use crate::domain::spec::{Network, StepCommand};
 use crate::domain::view::{HOME_DIR, Stack, View};
-use crate::process::{Event, Exit};
 
 /// A program that does not answer within this time says nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,20 +58,10 @@ impl Visit {
             cpus: None,
         };
         let mut running = self.holder.start(&command).await.ok()?;
-        let (mut said, mut how) = (Vec::new(), Exit::NotStarted);
-        let listened = tokio::time::timeout(PATIENCE, async {
-            while let Some(event) = running.next().await {
-                match event {
-                    Event::Output(bytes) => said.extend_from_slice(&bytes),
-                    Event::Exited(exit) => how = exit,
-                    Event::Ended { .. } => {}
-                }
-            }
-        });
-        if listened.await.is_err() {
+        let Ok((said, how)) = tokio::time::timeout(PATIENCE, running.heard()).await else {
             running.kill();
             return None;
-        }
+        };
         how.is_success().then(|| String::from_utf8(said).ok()).flatten().map(|text| text.trim().to_owned())
     }
 
