@@ -93,18 +93,7 @@ fn a_trusted_build_reaches_what_is_closed_and_its_page_has_the_line() {
     let asked = (far.asked().len(), font.asked().len());
     for trust in ["member", "fork"] {
         repo.write(&[("package.json", &manifest(if trust == "member" { "1.0.1" } else { "1.0.2" }))]);
-        let sha = repo.commit(trust);
-        let delivery = match trust {
-            "member" => {
-                repo.push_head("refs/heads/topic");
-                repo.pull_request("opened", 6, "topic", &sha, false)
-            }
-            _ => {
-                repo.push_head("refs/pull/7/head");
-                repo.pull_request("opened", 7, "theirs", &sha, true)
-            }
-        };
-        let id = server.deliver(&delivery).build();
+        let id = server.deliver(&repo.offered(trust)).build();
         let build = server.finished(id);
         assert_eq!((&build["outcome"], &build["trust"]), (&json!("failed"), &json!(trust)), "{build:#}");
         let reason = step(&build, "npm")["reason"].as_str().unwrap_or_default();

@@ -130,19 +130,7 @@ fn a_step_sees_and_changes_nothing_of_another_repository() {
     for trust in ["trusted", "member", "fork"] {
         // Another input each time, so that each installs by itself.
         thief.write(&[("attack.cjs", &format!("// {trust}\n{ATTACK}"))]);
-        let sha = thief.commit(trust);
-        let delivery = match trust {
-            "trusted" => thief.pushed(&thief.push_head("refs/heads/main")),
-            "member" => {
-                thief.push_head("refs/heads/topic");
-                thief.pull_request("opened", 6, "topic", &sha, false)
-            }
-            _ => {
-                thief.push_head("refs/pull/7/head");
-                thief.pull_request("opened", 7, "theirs", &sha, true)
-            }
-        };
-        let id = server.deliver(&delivery).build();
+        let id = server.deliver(&thief.offered(trust)).build();
         let build = server.finished(id);
         let log = server.log(id, "");
         assert_eq!((&build["outcome"], &build["trust"]), (&json!("passed"), &json!(trust)), "{build:#}\n{log}");

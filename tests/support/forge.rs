@@ -445,6 +445,24 @@ impl Repo {
         )
     }
 
+    /// Commits all that is in the clone and offers it as a build of that trust is: a push to `main` (`trusted`), a pull
+    /// request from a branch (`member`), one of a fork (`fork`).
+    pub(crate) fn offered(&self, trust: &str) -> Delivery {
+        let sha = self.commit(trust);
+        match trust {
+            "trusted" => self.pushed(&self.push_head("refs/heads/main")),
+            "member" => {
+                self.push_head("refs/heads/topic");
+                self.pull_request("opened", 6, "topic", &sha, false)
+            }
+            "fork" => {
+                self.push_head("refs/pull/7/head");
+                self.pull_request("opened", 7, "theirs", &sha, true)
+            }
+            other => panic!("{other} is no trust"),
+        }
+    }
+
     /// An event of a pull request into `main`: `opened`, `closed`, or the forge's word for a new commit. A fork's head
     /// is in another repository; its commit must be at the forge under `refs/pull/N/head`.
     pub(crate) fn pull_request(&self, action: &str, number: u64, branch: &str, sha: &str, fork: bool) -> Delivery {
