@@ -23,6 +23,8 @@ def arguments():
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"machines: {', '.join(image.SUITES)}; all, unless given")
     parser.add_argument("--only", action="append", metavar="WORDS", help="promises whose name holds WORDS; may be repeated")
     parser.add_argument("--binary", metavar="FILE", help="this hookmill, instead of cargo's release build")
+    parser.add_argument("--docker-here", action="store_true",
+                        help="only Docker's promises, by the Docker that runs on this machine and SUITE's packages")  # fmt: skip
     parser.add_argument("--limit", type=int, default=3600, metavar="SECONDS", help="for each machine (default: %(default)s)")
     parser.add_argument("--show", action="store_true", help="shows all that the machine prints, while it does")
     parser.add_argument("--console", metavar="SOCKET", help="a second serial line with a shell, to look into a machine")
@@ -80,14 +82,19 @@ def emulator(suite, shared, console, idle):
     ]  # fmt: skip
 
 
+def docker_here(suite, shared, mounted):
+    """The command that tries Docker's promises here."""
+    subprocess.run(["mount", "-o", "loop,ro,noload", str(image.of(suite) / "disk"), str(mounted)], check=True)
+    return [sys.executable, "-B", str(shared / "guest/containers.py"), str(shared), str(mounted)]
+
+
 def line_of(told):
     """One promise, as people read it."""
     return f"{told['state']:8}  {told['promise']}{': ' if told['detail'] else ''}{told['detail']}"
 
 
-def live(suite, options, shared):
+def live(suite, options, command):
     """One life of a machine. Returns what it told of its promises, and whether it came to its own end."""
-    command = emulator(suite, shared, options.console, options.idle)
     begun, told, ended = time.monotonic(), [], False
     # A group of its own: whatever ends us ends it, by its own id.
     machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -128,7 +135,15 @@ def main():
             shared = Path(folder) / "share"
             shared.mkdir()
             share(shared, program, options.only)
-            lives[suite] = live(suite, options, shared)
+            if not options.docker_here:
+                lives[suite] = live(suite, options, emulator(suite, shared, options.console, options.idle))
+                continue
+            mounted = Path(folder) / "root"
+            mounted.mkdir()
+            try:
+                lives[suite] = live(suite, options, docker_here(suite, shared, mounted))
+            finally:
+                subprocess.run(["umount", str(mounted)], check=False)
     print()
     for suite, (told, ended) in lives.items():
         for one in told:
