@@ -6,6 +6,8 @@ mod forge;
 #[expect(dead_code, reason = "each file of tests steers another part")]
 #[path = "support/git_http.rs"]
 mod git_http;
+#[path = "support/ordinary.rs"]
+mod ordinary;
 #[path = "support/roots.rs"]
 mod roots;
 #[expect(dead_code, reason = "each file of tests asks for another part")]
@@ -236,4 +238,11 @@ fn the_registry_is_asked_as_an_install_would_ask() {
     assert_eq!(fault["state"], "fault", "{fault}");
     assert!(text(&fault, "detail").contains("the certificate of network.proxy is not trusted"), "{fault}");
     assert!(text(&fault, "fix").contains("ca_file"), "{fault}");
+}
+
+/// What a machine lets root have, it need not let others have.
+#[test]
+fn all_of_this_as_an_ordinary_user() {
+    server::path_with_bower();
+    ordinary::again(&[]);
 }

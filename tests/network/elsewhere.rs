@@ -2,12 +2,12 @@
 //! lead from one to the other. Nothing of it is on this machine, so each may be asked for.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::server::{EXE, step};
+use super::forge::Forge;
+use super::server::{Server, Settings, reaching, step};
 
 /// A public address, as far as anybody here can tell.
 const PUBLIC: &str = "93.184.216.34";
@@ -57,7 +57,7 @@ const ask = (url, by, hops = 3) => new Promise(done => {
 })();
 "#;
 
-/// What the shell does in there: addresses, names, servers, then the program under test.
+/// What the shell does in there: addresses, names, servers, then the test itself.
 const SCRIPT: &str = r#"set -e
 ip link set lo up
 for address in 93.184.216.34 169.254.169.254 10.9.8.7; do ip address add $address/32 dev lo; done
@@ -65,69 +65,79 @@ mount --bind hosts /etc/hosts
 node servers.js ready & servers=$!
 trap 'kill $servers' EXIT
 while ! test -e ready; do kill -0 $servers; sleep 0.05; done
-HTTP_PROXY=http://127.0.0.1:1 node shop/probe.js outside.json "$@"
-env npm_config_registry=http://registry.test:4873/ "$HOOKMILL" run shop --json --no-cache \
-  --install-host cdn.test:80 --install-host rebound.test:5432 --install-host metadata.test:80 > run.json || true
+HTTP_PROXY=http://127.0.0.1:1 node probe.js outside.json "$@"
+"$INSIDE" --exact elsewhere::in_a_network_of_its_own --ignored --nocapture
 "#;
+
+/// What an install asks for.
+const URLS: [&str; 9] = [
+    "http://cdn.test/font",
+    "http://cdn.test/away",
+    "http://closed.test/",
+    "http://93.184.216.34/",
+    "http://rebound.test:5432/",
+    "http://127.0.0.1:5432/",
+    "http://metadata.test/",
+    "http://169.254.169.254/",
+    "http://registry.test:4873/tiny",
+];
 
 #[test]
 fn what_an_install_reaches_of_a_whole_network() {
     let dir = tempfile::tempdir().expect("a folder");
-    // The program may drop the test's user inside.
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
-    let urls = [
-        "http://cdn.test/font",
-        "http://cdn.test/away",
-        "http://closed.test/",
-        &format!("http://{PUBLIC}/"),
-        "http://rebound.test:5432/",
-        "http://127.0.0.1:5432/",
-        "http://metadata.test/",
-        &format!("http://{METADATA}/"),
-        "http://registry.test:4873/tiny",
-    ];
-    let probe = format!("node probe.js found.json {}", urls.join(" "));
-    let package = json!({"name": "shop", "version": "1.0.0", "scripts": {"postinstall": probe}});
-    let file = "[[install]]\ntool = \"npm\"\ncommand = [\"npm\", \"install\", \"--no-package-lock\", \"--foreground-scripts\"]\n\
-                [bundle]\ncommand = [\"true\"]\n";
-    fs::create_dir(dir.path().join("shop")).expect("a folder");
-    for (path, text) in [
-        ("hosts", HOSTS),
-        ("servers.js", SERVERS),
-        ("shop/probe.js", PROBE),
-        ("shop/package.json", &package.to_string()),
-        ("shop/.hookmill.toml", file),
-    ] {
+    for (path, text) in [("hosts", HOSTS), ("servers.js", SERVERS), ("probe.js", PROBE)] {
         fs::write(dir.path().join(path), text).expect("a file");
     }
     let output = Command::new("unshare")
         .args(["--map-root-user", "--net", "--mount", "sh", "-c", SCRIPT, "sh"])
-        .args(urls)
+        .args(URLS)
         .current_dir(dir.path())
-        .env("HOOKMILL", EXE)
-        .env("XDG_CACHE_HOME", dir.path().join("cache"))
+        .env("INSIDE", std::env::current_exe().expect("this test"))
         .env_remove("HTTPS_PROXY")
         .env_remove("https_proxy")
         .stdin(Stdio::null())
         .output()
         .expect("unshare is installed");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let Ok(outside) = fs::read_to_string(dir.path().join("outside.json")) else {
         eprintln!("NOT TRIED, this host gives no network of one's own: {told}");
         return;
     };
     let outside: Value = serde_json::from_str(&outside).expect("JSON");
-    for url in &urls {
+    for url in URLS {
         let answer = outside[format!("directly {url}")].as_str().expect("an answer");
         assert!(answer.starts_with("200 "), "without the fence {url} answers: {outside:#}");
     }
-    let run = fs::read_to_string(dir.path().join("run.json")).expect("a document");
-    let run: Value = serde_json::from_str(&run).unwrap_or_else(|error| panic!("{error}: {run}\n{told}"));
-    if !super::has_networks_of_its_own(run["sandbox"].as_str().unwrap_or_default()) {
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+#[test]
+#[ignore = "the test above runs it, in a network where these addresses are"]
+fn in_a_network_of_its_own() {
+    let probe = format!("node probe.js found.json {}", URLS.join(" "));
+    let package = json!({"name": "shop", "version": "1.0.0", "scripts": {"postinstall": probe}}).to_string();
+    let file = "[[install]]\ntool = \"npm\"\ncommand = [\"npm\", \"install\", \"--no-package-lock\", \"--foreground-scripts\"]\n\
+                [bundle]\ncommand = [\"true\"]\n";
+    let forge = Forge::start();
+    let open = ["http://cdn.test:80", "http://rebound.test:5432", "http://metadata.test:80"];
+    let settings = Settings {
+        env: vec![("npm_config_registry".to_owned(), "http://registry.test:4873/".to_owned())],
+        tables: reaching(&open.map(str::to_owned)),
+        path: std::env::var("PATH").ok(),
+        ..Settings::default()
+    };
+    let server = Server::start_with(&forge, settings);
+    let repo = forge.repo("acme/shop");
+    let files = [("probe.js", PROBE), ("package.json", package.as_str()), (".hookmill.toml", file)];
+    let moved = repo.push("main", &files);
+    let id = server.deliver(&repo.pushed(&moved)).build();
+    let build = server.finished(id);
+    if !super::has_networks_of_its_own(build["sandbox"].as_str().unwrap_or_default()) {
         return;
     }
-    assert_eq!(run["outcome"], "passed", "{run:#}\n{told}");
-    let found = told.lines().find_map(|line| line.split_once("found {")).expect(&told).1;
+    let log = server.log(id, "npm");
+    assert_eq!(build["outcome"], "passed", "{build:#}\n{log}");
+    let found = log.lines().find_map(|line| line.split_once("found {")).expect(&log).1;
     let found: Value = serde_json::from_str(&format!("{{{found}")).expect("JSON");
     let check = |url: &str, expected: &str| {
         let answer = found[url].as_str().unwrap_or_default();
@@ -142,7 +152,7 @@ fn what_an_install_reaches_of_a_whole_network() {
     check("http://metadata.test/", &format!("403 metadata.test:80 is closed to this step (it leads to {METADATA})"));
     check(&format!("http://{METADATA}/"), "403 ");
     check("http://registry.test:4873/tiny", "200 {\"name\":\"tiny\"");
-    for url in &urls {
+    for url in URLS {
         let answer = found[format!("directly {url}")].as_str().unwrap_or_default();
         assert!(!answer.starts_with("200"), "past the proxy {url}: {answer}");
     }
@@ -152,7 +162,7 @@ fn what_an_install_reaches_of_a_whole_network() {
     for closed in ["http://closed.test/", "http://rebound.test:5432/", "http://metadata.test/"] {
         check(&format!("plainly {closed}"), "ECONNREFUSED ");
     }
-    let reached = step(&run, "npm")["reached"].as_array().expect("a list");
+    let reached = step(&build, "npm")["reached"].as_array().expect("a list");
     let closed = |host: &str| {
         let found = reached.iter().find(|reached| reached["host"] == host);
         found.unwrap_or_else(|| panic!("{host}: {reached:#?}"))["closed"].as_bool()
@@ -167,4 +177,5 @@ fn what_an_install_reaches_of_a_whole_network() {
     ] {
         assert_eq!(closed(host), Some(is_closed), "{host}: {reached:#?}");
     }
+    forge.finish();
 }

@@ -34,3 +34,20 @@ fn what_is_secret_as_an_ordinary_user() {
     server::path_with_bower();
     ordinary::again(&["reach::"]);
 }
+
+/// Who keeps a secret is not who runs a step with it, and for root neither is the same user.
+#[test]
+fn what_is_given_as_an_ordinary_user() {
+    server::path_with_bower();
+    ordinary::again(&["given::"]);
+}
+
+/// Managers do otherwise with scripts for root than for others.
+#[test]
+fn which_scripts_run_as_an_ordinary_user() {
+    for manager in scripts::MANAGERS {
+        managers::path_with(manager);
+    }
+    server::path_with_bower();
+    ordinary::again(&["scripts::"]);
+}

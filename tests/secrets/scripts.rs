@@ -7,6 +7,15 @@ use crate::managers::path_with;
 use crate::registry::{Package, Registry};
 use crate::server::{Server, Settings};
 
+/// Those that have to be installed, once for all tests.
+pub(crate) const MANAGERS: &[&str] = &[
+    "yarn1",
+    "berry",
+    "pnpm",
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    "bun",
+];
+
 /// Writes down that it ran, into the package that it is of.
 const SCRIPT: &str = "require('fs').appendFileSync('ran', process.argv[2] + ' ');\n";
 

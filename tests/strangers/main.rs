@@ -21,19 +21,19 @@
 //! | bombs, depth, size, refs, differences | `bombs` | `hostile_trees.rs` (child) |
 //! | files, processes, sockets, devices, privileges | `probe` | `confine/` |
 //!
-//! What is proven elsewhere, against the running server too, and as both unless it says otherwise:
+//! What is proven elsewhere, against the running server and as both too:
 //!
 //! | | by |
 //! |---|---|
-//! | A19 which events of a pull request build what | `approval/requests.rs` (as root), `src/intake/tests` |
+//! | A19 which events of a pull request build what | `approval/requests.rs`, `src/intake/tests` |
 //! | A37 the agent's memory, environment, descriptors | `secrets/reach.rs`, `fence/reach.rs` |
-//! | A38, A40 what an install reaches | `network/installs.rs`, `network/elsewhere.rs` (whole networks; by `hookmill run`) |
+//! | A38, A40 what an install reaches | `network/installs.rs`, `network/elsewhere.rs` (a whole network) |
 //! | A39 what a bundle reaches | `network/main.rs`, `network/reported.rs` |
 //! | A41 what a build wrote is gone | `fence/reach.rs` |
 //! | A43, A44 processes and memory | `fence/bounds.rs` |
 //! | A45, A46 daemons, deaf steps, a killed agent | `hanging_steps.rs`, `fence/leftovers.rs`, `confine/stories.rs` |
-//! | A47, A83 a host without namespaces, `doctor` | `fence/policy.rs`, `doctor.rs` (as root) |
-//! | A48, A49 approval, a fork's own settings | `approval/stranger.rs`, `approval/lapses.rs` (as root) |
+//! | A47, A83 a host without namespaces, `doctor` | `fence/policy.rs`, `doctor.rs` |
+//! | A48, A49 approval, a fork's own settings | `approval/stranger.rs`, `approval/lapses.rs` |
 //! | A50, A51 what is kept, of whom, for whom | `poisoning/trusts.rs`, `poisoning/scopes.rs` |
 
 #[expect(dead_code, reason = "each file of tests asks for another part")]
