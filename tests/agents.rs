@@ -1,39 +1,22 @@
 //! Several processes, one system: servers take deliveries and show pages, agents run builds, over one PostgreSQL.
 
-#[path = "support/events.rs"]
-mod events;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/postgres.rs"]
-mod postgres;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-#[expect(dead_code, reason = "each file of tests fills it in another way")]
-#[path = "support/small_disk.rs"]
-mod small_disk;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use events::{Event, Stream};
 use hookmill::config::server::StoreUrl;
 use hookmill::store::inspect::inspect;
-
-use forge::{Forge, LOOK_AGAIN, Moved, PATIENCE, Repo};
-use postgres::Cluster;
 use rustix::process::Signal;
 use serde_json::Value;
-use server::{ADMIN, EXE, Server, Settings};
 use tempfile::TempDir;
+
+use crate::support::events::{Event, Stream};
+use crate::support::forge::{Forge, LOOK_AGAIN, Moved, PATIENCE, Repo};
+use crate::support::postgres::Cluster;
+use crate::support::server::{ADMIN, EXE, Server, Settings};
+use crate::support::small_disk;
 
 /// Prints a line, then the next a moment later, until a file of that name lies beside it or 400 are through; the pauses
 /// are the build's, not the test's.

@@ -1,20 +1,12 @@
 //! What a build leaves to be kept: collected without following links, served as attachments, gone in time.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::time::Instant;
 
-use forge::{Forge, LOOK_AGAIN, PATIENCE};
 use serde_json::{Value, json};
-use server::{Server, Settings};
+
+use crate::support::forge;
+use crate::support::forge::{Forge, LOOK_AGAIN, PATIENCE};
+use crate::support::server::{Server, Settings};
 
 const FILE: &str = "[bundle]\ncommand = ['node', 'bundle.js']\n";
 

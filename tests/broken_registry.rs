@@ -1,26 +1,14 @@
 //! The npm registry fails, or npm itself is not there: the word is that it is not the commit's fault.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/machine.rs"]
-mod machine;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use forge::{Forge, Moved, Repo};
-use server::{Server, Settings, step};
+use crate::support::forge::{Forge, Moved, Repo};
+use crate::support::machine;
+use crate::support::server::{Server, Settings, step};
 
 /// A registry that knows one package, `tiny`, without any file; it ends when it is dropped.
 struct Registry {

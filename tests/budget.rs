@@ -1,17 +1,7 @@
 //! A bundle that is larger than its repository wants fails, and says by how much.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
-use forge::Forge;
-use server::Server;
+use crate::support::forge::Forge;
+use crate::support::server::Server;
 
 /// 312 kB that gzip makes small, and a map that does not count.
 const BUNDLE: &str = "const fs = require('fs');\n\

@@ -1,18 +1,9 @@
 //! What ends a build before its own end: a person, a newer push, a branch that goes away. And what begins it again.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
-use forge::{Forge, Moved, Repo};
 use serde_json::{Value, json};
-use server::{Server, Settings, step};
+
+use crate::support::forge::{Forge, Moved, Repo};
+use crate::support::server::{Server, Settings, step};
 
 const BUNDLE: &str = "[bundle]\ncommand = ['node', 'bundle.js']\n";
 /// Says that it runs, and never ends by itself.

@@ -1,20 +1,11 @@
 //! A step's environment comes from server, repository file and step; and what mends a known cause, pasted, mends it.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::process::Command;
 
-use forge::Forge;
 use serde_json::Value;
-use server::{EXE, Server, Settings, step};
+
+use crate::support::forge::Forge;
+use crate::support::server::{EXE, Server, Settings, step};
 
 const BUNDLE: &str = "[bundle]\ncommand = ['node', 'bundle.js']\n";
 

@@ -1,21 +1,15 @@
 //! From a commit at a forge to files on disk: real git over HTTP, the real child process.
 
-#[path = "support/git_http.rs"]
-#[expect(dead_code, reason = "each file of tests steers another part of the server")]
-mod git_http;
-#[path = "support/workbench.rs"]
-#[expect(dead_code, reason = "each file of tests uses another part of the bench")]
-mod workbench;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use git_http::Behaviour;
 use hookmill::checkout::{Job, Local, RefusalKind, Source};
 use hookmill::domain::outcome::Outcome;
-use workbench::{Workbench, refused, run};
+
+use crate::support::git_http::Behaviour;
+use crate::support::workbench::{Workbench, refused, run};
 
 /// Every file of a folder but `.git`, with inode and time.
 fn inodes(root: &Path) -> BTreeMap<PathBuf, (u64, i64)> {

@@ -1,12 +1,5 @@
 //! The packs of a mirror become one while others read it, and whenever that is killed.
 
-#[path = "support/git_http.rs"]
-#[expect(dead_code, reason = "each file of tests steers another part of the server")]
-mod git_http;
-#[path = "support/workbench.rs"]
-#[expect(dead_code, reason = "nothing is refused here")]
-mod workbench;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +8,8 @@ use std::time::Duration;
 
 use git2::{Oid, Repository};
 use hookmill::checkout::{client, crowded};
-use workbench::{EXE, Workbench, git};
+
+use crate::support::workbench::{EXE, Workbench, git};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

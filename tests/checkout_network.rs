@@ -1,22 +1,16 @@
 //! A checkout and the world outside: who gets the token, who is believed, how long is waited.
 
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[path = "support/workbench.rs"]
-#[expect(dead_code, reason = "each file of tests uses another part of the bench")]
-mod workbench;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use git_http::{Behaviour, GitServer};
 use hookmill::checkout::client::{self, CheckoutError};
 use hookmill::checkout::{Credential, Job, RefusalKind};
 use hookmill::domain::outcome::Outcome;
 use tokio_util::sync::CancellationToken;
-use workbench::{EXE, Workbench, refused, remote, run};
+
+use crate::support::git_http::{Behaviour, GitServer};
+use crate::support::workbench::{EXE, Workbench, refused, remote, run};
 
 fn credential(bench: &Workbench, job: &mut Job) {
     let origin = bench.clone_url();

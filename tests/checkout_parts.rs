@@ -1,19 +1,15 @@
 //! What a repository consists of besides its own files: submodules, Git LFS, forms of files, the repository file.
 
-#[path = "support/git_http.rs"]
-#[expect(dead_code, reason = "each file of tests steers another part of the server")]
-mod git_http;
-#[path = "support/workbench.rs"]
-mod workbench;
-
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use git_http::{Behaviour, GitServer};
 use hookmill::checkout::{Base, Credential, Local, RefusalKind, Source};
 use sha2::{Digest, Sha256};
-use workbench::{Workbench, refused, remote, run};
+
+use crate::support::git_http::{Behaviour, GitServer};
+use crate::support::workbench;
+use crate::support::workbench::{Workbench, refused, remote, run};
 
 /// Another repository at the bench's forge (or below `root`), with one commit of these files and links to submodules.
 fn repository(

@@ -1,24 +1,12 @@
 //! Slots run builds side by side, no more than there are, and a long queue holds up nobody.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/machine.rs"]
-mod machine;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::time::{Duration, Instant};
 
-use forge::Forge;
-use machine::{Database, NO_OP, peak, script};
 use serde_json::Value;
-use server::{Server, Settings};
+
+use crate::support::forge::Forge;
+use crate::support::machine::{Database, NO_OP, peak, script};
+use crate::support::server::{Server, Settings};
 
 fn with_slots(slots: usize) -> Settings {
     Settings { slots, ..Settings::default() }

@@ -1,29 +1,13 @@
 //! The disk is full: what can't be kept is not acknowledged, no build is blamed on its commit, and when space returns
 //! everything goes on without a repair.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/machine.rs"]
-mod machine;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-#[expect(dead_code, reason = "each file of tests fills it in another way")]
-#[path = "support/small_disk.rs"]
-mod small_disk;
-
 use std::fs;
 use std::io::Write;
 
-use forge::{Forge, Moved, Repo};
-use machine::{Database, NO_OP, nothing_left, script};
-use server::{Server, Settings, step};
-use small_disk::{Disk, all_on, data_on};
+use crate::support::forge::{Forge, Moved, Repo};
+use crate::support::machine::{Database, NO_OP, nothing_left, script};
+use crate::support::server::{Server, Settings, step};
+use crate::support::small_disk::{Disk, all_on, data_on};
 
 fn builds_and_passes(forge: &Forge, server: &Server, repo: &Repo, moved: &Moved) {
     let build = server.finished(server.deliver(&repo.pushed(moved)).build());
@@ -32,8 +16,7 @@ fn builds_and_passes(forge: &Forge, server: &Server, repo: &Repo, moved: &Moved)
 }
 
 /// The marks would stop the build, and the reserve give the store room for its last words: here the disk is to be full.
-fn without_marks(disk: &Disk) -> Settings {
-    let mut settings = all_on(&disk.at);
+fn without_marks(mut settings: Settings) -> Settings {
     settings.env.push(("HOOKMILL_DATA__RESERVE".to_owned(), "1B".to_owned()));
     settings.env.push(("HOOKMILL_DATA__LOW_PERCENT".to_owned(), "0".to_owned()));
     settings
@@ -44,7 +27,7 @@ fn a_full_store_acknowledges_nothing_until_there_is_space() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
-    let mut server = Server::start_with(&forge, without_marks(&disk));
+    let mut server = Server::start_with(&forge, without_marks(all_on(&disk.at)));
     builds_and_passes(&forge, &server, &repo, &repo.push("main", NO_OP));
 
     disk.fill();
@@ -112,7 +95,7 @@ fn a_build_that_runs_while_the_disk_is_full_gets_its_word_afterwards() {
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
     // A build with caches has files of ours in its HOME, whose end would make the room that is not to be there.
-    let settings = Settings { repo: "cache = false\n".to_owned(), ..without_marks(&disk) };
+    let settings = Settings { repo: "cache = false\n".to_owned(), ..without_marks(all_on(&disk.at)) };
     let mut server = Server::start_with(&forge, settings);
     // It prints for longer than what is allocated already can take.
     let moved = repo.push("main", &[(".hookmill.toml", &script("echo begun; sleep 2; head -c 1000000 /dev/zero"))]);
@@ -140,7 +123,7 @@ fn a_log_that_fits_nowhere_is_not_the_commits_fault() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "4m") else { return };
     let repo = forge.repo("acme/shop");
-    let server = Server::start_with(&forge, data_on(&disk.at));
+    let server = Server::start_with(&forge, without_marks(data_on(&disk.at)));
     builds_and_passes(&forge, &server, &repo, &repo.push("main", NO_OP));
 
     let flood = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 20000000";
@@ -162,7 +145,7 @@ fn a_checkout_that_fits_nowhere_is_not_the_commits_fault() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "4m") else { return };
     let repo = forge.repo("acme/shop");
-    let server = Server::start_with(&forge, data_on(&disk.at));
+    let server = Server::start_with(&forge, without_marks(data_on(&disk.at)));
     // Random, so that git can't make it small.
     let mut random = vec![0; 6 << 20];
     getrandom::fill(&mut random).expect("the system has random numbers");
@@ -212,7 +195,7 @@ fn a_server_starts_on_a_full_disk_and_goes_on_when_there_is_space() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "32m") else { return };
     let repo = forge.repo("acme/shop");
-    let mut server = Server::start_with(&forge, without_marks(&disk));
+    let mut server = Server::start_with(&forge, without_marks(all_on(&disk.at)));
     let moved = repo.push("main", &[(".hookmill.toml", &script("echo begun; sleep 2"))]);
     let id = server.deliver(&repo.pushed(&moved)).build();
     server.wrote(id, "bundle", "begun");
@@ -234,7 +217,7 @@ fn what_a_killed_build_filled_the_disk_with_is_removed_at_start() {
     let forge = Forge::start();
     let Some(disk) = Disk::mount(forge.dir.path().join("disk"), "16m") else { return };
     let repo = forge.repo("acme/shop");
-    let mut server = Server::start_with(&forge, without_marks(&disk));
+    let mut server = Server::start_with(&forge, without_marks(all_on(&disk.at)));
     // It says nothing: the first word that can't be kept would end it.
     let flood = "head -c 100000000 /dev/zero > bundle.js 2> /dev/null; sleep 3; exit 1";
     let moved = repo.push("main", &[(".hookmill.toml", &script(flood))]);

@@ -1,32 +1,17 @@
 //! Little room on the disk: no build is started, hooks are taken, what can be spared goes, and it recovers by itself.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/machine.rs"]
-mod machine;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-#[expect(dead_code, reason = "each file of tests fills it in another way")]
-#[path = "support/small_disk.rs"]
-mod small_disk;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use forge::Forge;
-use machine::{NO_OP, script};
 use serde_json::Value;
-use server::{ADMIN, EXE, Server, Settings};
-use small_disk::{Disk, all_on};
+
+use crate::support::forge::Forge;
+use crate::support::machine::{NO_OP, script};
+use crate::support::server::{ADMIN, EXE, Server, Settings};
+use crate::support::small_disk::{Disk, all_on};
 
 /// Half of the disk is the first mark, and an eighth of that the second.
 fn half_is_low(disk: &Disk) -> Settings {

@@ -1,28 +1,13 @@
 //! `hookmill doctor` as an operator runs it.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[path = "support/ordinary.rs"]
-mod ordinary;
-#[path = "support/roots.rs"]
-mod roots;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/way_out.rs"]
-mod way_out;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use forge::{Forge, Kind, TOKEN};
 use serde_json::Value;
-use server::{EXE, Server};
+
+use crate::support::forge::{Forge, Kind, TOKEN};
+use crate::support::server::{EXE, Server};
+use crate::support::{ordinary, roots, server, way_out};
 
 /// Runs it in an empty folder: its exit code and its two outputs.
 fn doctor(args: &[&str], path: Option<&str>) -> (Option<i32>, String, String) {
@@ -244,5 +229,5 @@ fn the_registry_is_asked_as_an_install_would_ask() {
 #[test]
 fn all_of_this_as_an_ordinary_user() {
     server::path_with_bower();
-    ordinary::again(&[]);
+    ordinary::again(&["doctor::"]);
 }

@@ -1,15 +1,6 @@
 //! What package managers downloaded is used again, gives the same tree, and is never believed without its digest.
 #![cfg(target_os = "linux")]
 
-#[path = "support/managers.rs"]
-mod managers;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/registry.rs"]
-mod registry;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/runner.rs"]
-mod runner;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -26,8 +17,10 @@ use hookmill::runner::environment::home::Settings;
 use hookmill::runner::environment::{self, Certificates, Facts, Place};
 use hookmill::toolchain::Outfit;
 use hookmill::tree::{self, Kind, Visit};
-use managers::path_with;
-use registry::{Package, Registry};
+
+use crate::support::managers::path_with;
+use crate::support::registry::{Package, Registry};
+use crate::support::runner;
 
 const PROJECT: &str =
     r#"{"name":"shop","version":"1.0.0","license":"MIT","dependencies":{"dep":"^1.0.0","@acme/ui":"^2.0.0"}}"#;

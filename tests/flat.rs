@@ -3,17 +3,15 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "support/disks.rs"]
-mod disks;
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use disks::{Disk, each_disk, each_disk_of};
 use hookmill::runner::flat::{Brought, Installed, Lent, Parted, Places, Returned, Way, bring};
 use hookmill::tree::{self, FileSystem};
+
+use crate::support::disks::{Disk, each_disk, each_disk_of};
 
 /// A slot with sources in it, as a checkout leaves them.
 struct Slot {
@@ -352,7 +350,7 @@ fn dependencies_go_out_as_they_were_installed_or_not_at_all() {
     });
 }
 
-/// Milliseconds by number of files, for a person to read: `cargo nextest run --test flat --run-ignored only --no-capture`.
+/// Milliseconds by number of files, for a person to read: `cargo nextest run flat:: --run-ignored only --no-capture`.
 #[test]
 #[ignore = "measures"]
 fn figures() {

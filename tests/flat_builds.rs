@@ -4,10 +4,6 @@
 
 #![cfg(target_os = "linux")]
 
-#[expect(dead_code, reason = "each file of tests builds in another way")]
-#[path = "support/runner.rs"]
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +15,8 @@ use hookmill::domain::outcome::Outcome;
 use hookmill::domain::trust::Trust;
 use hookmill::runner::build::{Built, build};
 use hookmill::runner::{Happening, Job, Parts, Stop, Tell};
+
+use crate::support::runner as support;
 
 /// Appends to what a bundler might keep, and says how long that is by now.
 const BUILD: &str = r"const fs = require('fs');
@@ -247,7 +245,7 @@ async fn two_builds_at_once_get_their_own() {
     has_not(&log, INSTALLED);
 }
 
-/// Milliseconds, for a person to read: `cargo nextest run --test flat_builds --run-ignored only --no-capture`.
+/// Milliseconds, for a person to read: `cargo nextest run flat_builds:: --run-ignored only --no-capture`.
 #[tokio::test]
 #[ignore = "measures"]
 async fn figures() {

@@ -57,11 +57,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The rooms that a file names by `crate::room` or `hookmill::room`, outside comments.
+/// The rooms that a file names by `crate::floors::room` or `hookmill::room`, outside comments.
 fn arrows(text: &str) -> Vec<String> {
     let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut rooms = Vec::new();
-    for start in ["crate::", "hookmill::"] {
+    for start in ["crate::floors::", "hookmill::"] {
         for (at, _) in code.match_indices(start) {
             let rest = &code[at + start.len()..];
             if let Some(group) = rest.strip_prefix('{') {
@@ -193,7 +193,7 @@ fn what_builds_wrote_is_not_opened_by_its_path() {
 
 #[test]
 fn the_test_sees_arrows() {
-    assert_eq!(arrows("use crate::store::Store;"), ["store"]);
-    assert_eq!(arrows("use crate::{web::{a, b}, cli};"), ["web", "cli"]);
-    assert_eq!(arrows("// crate::web\nlet x = crate::live::Hub::new();"), ["live"]);
+    assert_eq!(arrows("use crate::floors::store::Store;"), ["store"]);
+    assert_eq!(arrows("use crate::floors::{web::{a, b}, cli};"), ["web", "cli"]);
+    assert_eq!(arrows("// crate::floors::web\nlet x = crate::floors::live::Hub::new();"), ["live"]);
 }

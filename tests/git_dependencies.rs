@@ -1,27 +1,9 @@
 //! Dependencies that are private repositories of the forge: read by https with the forge's token, by installs only.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/runner.rs"]
-mod runner;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/server.rs"]
-mod server;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/way_out.rs"]
-mod way_out;
-
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use forge::{Forge, TOKEN};
-use git_http::Behaviour;
 use hookmill::config::secret::Secret;
 use hookmill::config::server::{InstallHost, Network, Sandbox};
 use hookmill::domain::outcome::Outcome;
@@ -29,8 +11,12 @@ use hookmill::domain::trust::Trust;
 use hookmill::runner::Job;
 use hookmill::runner::environment::home::GitAccess;
 use serde_json::{Value, json};
-use server::{Server, Settings, reaching};
-use way_out::{Proxy, TlsDoor, authority};
+
+use crate::support::forge::{Forge, TOKEN};
+use crate::support::git_http::Behaviour;
+use crate::support::runner;
+use crate::support::server::{Server, Settings, reaching};
+use crate::support::way_out::{Proxy, TlsDoor, authority};
 
 /// A token that may only read.
 const READ_TOKEN: &str = "t0ken-of-a-reader-77aa01";

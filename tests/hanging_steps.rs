@@ -1,28 +1,15 @@
 //! Steps that do not end, leave something behind, or print what nobody should: the build gets its word all the same,
 //! in the sandbox and without one.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/machine.rs"]
-mod machine;
-#[path = "support/ordinary.rs"]
-mod ordinary;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use forge::{Forge, Repo, Status};
-use machine::{adopt_orphans, forget_peak, nothing_left, peak, script, script_with};
 use serde_json::Value;
-use server::{Server, Settings, step};
+
+use crate::support::forge::{Forge, Repo, Status};
+use crate::support::machine::{adopt_orphans, forget_peak, nothing_left, peak, script, script_with};
+use crate::support::server::{Server, Settings, step};
+use crate::support::{ordinary, server};
 
 const MIB: u64 = 1 << 20;
 
@@ -281,5 +268,9 @@ fn a_failing_step_takes_its_children_along() {
 #[test]
 fn what_was_left_behind_as_an_ordinary_user() {
     server::path_with_bower();
-    ordinary::again(&["a_daemon", "a_child_that_holds", "a_cancelled_step"]);
+    ordinary::again(&[
+        "hanging_steps::a_daemon",
+        "hanging_steps::a_child_that_holds",
+        "hanging_steps::a_cancelled_step",
+    ]);
 }

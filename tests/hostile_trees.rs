@@ -1,22 +1,15 @@
 //! Trees that were made to hurt: nothing outside the workspace is written or read, and the person
 //! who pushed them is told which path breaks which rule.
 
-#[path = "support/git_http.rs"]
-#[expect(dead_code, reason = "each file of tests steers another part of the server")]
-mod git_http;
-#[path = "support/ordinary.rs"]
-mod ordinary;
-#[path = "support/workbench.rs"]
-#[expect(dead_code, reason = "each file of tests uses another part of the bench")]
-mod workbench;
-
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hookmill::checkout::{Budget, Job, Refusal, RefusalKind};
 use hookmill::domain::outcome::Outcome;
-use workbench::{Workbench, refused, run};
+
+use crate::support::workbench::{Workbench, refused, run};
+use crate::support::{ordinary, workbench};
 
 /// The raw bytes of a tree object.
 fn tree(entries: &[(&str, &[u8], &str)]) -> Vec<u8> {
@@ -297,5 +290,5 @@ async fn a_commit_that_grows_past_the_budget_is_counted_from_the_difference() {
 /// root may write anywhere: what keeps it from that has to be there for both.
 #[test]
 fn all_of_this_as_an_ordinary_user() {
-    ordinary::again(&[]);
+    ordinary::again(&["hostile_trees::"]);
 }

@@ -1,21 +1,10 @@
 //! Looking on while a build runs: every line once, also when the connection breaks.
 
-#[path = "support/events.rs"]
-mod events;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
-use events::{Event, Stream};
-use forge::Forge;
 use serde_json::json;
-use server::Server;
+
+use crate::support::events::{Event, Stream};
+use crate::support::forge::Forge;
+use crate::support::server::Server;
 
 const LINES: usize = 60;
 /// Prints a line, then the next a moment later; the pauses are the build's, not the test's.

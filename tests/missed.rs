@@ -1,24 +1,13 @@
 //! What no delivery told of: the server was down, its store was, or no webhook can reach it. Heads are built, once.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/machine.rs"]
-mod machine;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
-use forge::{Forge, Kind, Repo, TOKEN};
-use git_http::Behaviour;
-use machine::NO_OP;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use server::{Server, Settings};
+
+use crate::support::forge::{Forge, Kind, Repo, TOKEN};
+use crate::support::git_http::Behaviour;
+use crate::support::machine::NO_OP;
+use crate::support::server::{Server, Settings};
+use crate::support::{forge, server};
 
 fn sweeping() -> Settings {
     Settings { sweep: "5m", ..Settings::default() }

@@ -1,9 +1,7 @@
 //! The door for people and programs, over HTTP on loopback: who may see what, what is shown of
 //! hostile text, and a live stream that loses and doubles nothing.
 
-#[path = "pages/fake.rs"]
 mod fake;
-#[path = "pages/painted.rs"]
 mod painted;
 
 use std::sync::Arc;

@@ -1,11 +1,9 @@
 //! Every recorded delivery of GitHub and Gitea, through the real router over HTTP: each gets its answer.
 
-#[path = "support/door.rs"]
-mod door;
-
-use door::{Door, Recorded, forges, recorded};
 use hookmill::domain::event::Event;
 use hookmill::web::hook::Taken;
+
+use crate::support::door::{Door, Recorded, forges, recorded};
 
 const CONFIG: &str = r#"
 [[forge]]

@@ -1,9 +1,6 @@
 //! Our requests, judged by what the forges themselves publish of their APIs: every one that the client can make, by the
 //! list of its paths ([`Path::ALL`]).
 
-#[path = "support/published.rs"]
-mod published;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +17,7 @@ use hookmill::forge::api::{Client, Path, PostError};
 use serde_json::{Value, json};
 use url::Url;
 
-use published::{Gitea, Github};
+use crate::support::published::{Gitea, Github};
 
 const TARGET: &str = "https://ci.acme.dev/hookmill/builds/12?key=k3y";
 const STATES: [StatusState; 4] = [StatusState::Pending, StatusState::Success, StatusState::Failure, StatusState::Error];

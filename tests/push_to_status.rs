@@ -1,22 +1,14 @@
 //! The main job: a push becomes installs side by side, a bundle and one final word at the forge.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forge::{Forge, Kind, Moved, Repo, TOKEN, Trouble};
-use git_http::{Behaviour, GitServer};
 use serde_json::{Value, json};
-use server::{Server, Settings, reaching, step};
+
+use crate::support::forge::{Forge, Kind, Moved, Repo, TOKEN, Trouble};
+use crate::support::git_http::{Behaviour, GitServer};
+use crate::support::server;
+use crate::support::server::{Server, Settings, reaching, step};
 
 const BUNDLE: &str = "[bundle]\ncommand = ['node', 'bundle.js']\n";
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];

@@ -1,18 +1,9 @@
 //! Forges send a delivery twice, an organisation has two hooks, and people press "redeliver": one build comes of it.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
-use forge::{Forge, Kind};
 use serde_json::json;
-use server::{Server, Settings};
+
+use crate::support::forge::{Forge, Kind};
+use crate::support::server::{Server, Settings};
 
 /// A repository without anything to install or to bundle.
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];

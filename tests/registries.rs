@@ -1,33 +1,18 @@
 //! A company's own registry: its packages install for trusted builds with every manager, and its token is nowhere else.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[path = "support/managers.rs"]
-mod managers;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/registry.rs"]
-mod registry;
-#[path = "support/runner.rs"]
-mod runner;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::path::{Path, PathBuf};
 
-use forge::Forge;
 use hookmill::config::secret::Secret;
 use hookmill::config::server::{Access, Registry as Configured};
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::trust::Trust;
-use managers::path_with;
-use registry::{Package, Registry};
 use serde_json::{Value, json};
-use server::{Server, Settings};
+
+use crate::support::forge::Forge;
+use crate::support::managers::path_with;
+use crate::support::registry::{Package, Registry};
+use crate::support::runner;
+use crate::support::server::{Server, Settings};
 
 const TOKEN: &str = "npm_c0mpanyT0ken.4711";
 

@@ -1,27 +1,16 @@
 //! However the server ends (killed, asked, asked twice), nothing that it acknowledged is lost and nothing is left behind.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/machine.rs"]
-mod machine;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use forge::{Delivery, Forge, Moved, Repo, Status};
-use machine::{Database, NO_OP, adopt_orphans, nothing_left, of_builds, script};
 use rustix::process::Signal;
-use server::{EXE, Server, Settings, step};
+
+use crate::support::forge;
+use crate::support::forge::{Delivery, Forge, Moved, Repo, Status};
+use crate::support::machine::{Database, NO_OP, adopt_orphans, nothing_left, of_builds, script};
+use crate::support::server::{EXE, Server, Settings, step};
 
 fn drains_for(limit: &str) -> Settings {
     let limit = ("HOOKMILL_AGENT__DRAIN_TIMEOUT".to_owned(), limit.to_owned());

@@ -1,21 +1,12 @@
 //! `[retention]`: what is too old goes from the running server, each kind by its own age.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use forge::Forge;
 use serde_json::Value;
-use server::{ADMIN, Server};
+
+use crate::support::forge::Forge;
+use crate::support::server::{ADMIN, Server};
 
 const BUNDLED: &[(&str, &str)] = &[
     (".hookmill.toml", "[bundle]\ncommand = ['node', 'bundle.js']\n[artifacts]\npaths = ['dist']\n"),

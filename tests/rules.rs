@@ -1,20 +1,12 @@
 //! Which rule acted, and why: in the delivery's answer, in the list of deliveries, on the build's page and on a terminal.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::process::Command;
 
-use forge::{Forge, Kind, Repo};
 use serde_json::{Value, json};
-use server::{ADMIN, EXE, Server, Settings};
+
+use crate::support::forge;
+use crate::support::forge::{Forge, Kind, Repo};
+use crate::support::server::{ADMIN, EXE, Server, Settings};
 
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];
 

@@ -1,13 +1,9 @@
 //! What one machine writes, another one shows: logs while they grow, artifacts when they are asked for.
 
-#[path = "support/bucket.rs"]
-mod bucket;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bucket::Bucket;
 use hookmill::blobs::{Artifacts, BuildLog, Cursor, Depot, Entry, Fetcher, Logs, Presence, Shipper, StepLog};
 use hookmill::config::load;
 use hookmill::domain::build::BuildId;
@@ -15,6 +11,8 @@ use hookmill::domain::log::Happening;
 use hookmill::domain::step::{Step, StepKind};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+use crate::support::bucket::Bucket;
 
 const BUILD: BuildId = BuildId(12);
 const CAP: u64 = 64 << 20;

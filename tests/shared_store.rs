@@ -1,25 +1,13 @@
 //! Real servers on one PostgreSQL: any door takes a delivery, any agent builds it, and a database that restarts breaks
 //! neither a build nor a promise.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/postgres.rs"]
-mod postgres;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::process::Command;
 
-use forge::Forge;
-use postgres::Cluster;
 use rustix::process::Signal;
-use server::{EXE, Server, Settings};
+
+use crate::support::forge::Forge;
+use crate::support::postgres::Cluster;
+use crate::support::server::{EXE, Server, Settings};
 
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];
 /// Long enough for a database to crash and to recover.

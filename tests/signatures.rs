@@ -1,16 +1,14 @@
 //! Who is let in: signatures of every recorded delivery, and everything that is not one.
 
-#[path = "support/door.rs"]
-mod door;
-
 use std::time::{Duration, Instant};
 
-use door::{Door, Reply, forges, read_reply, recorded};
 use hmac::{Hmac, KeyInit, Mac};
 use hookmill::domain::event::Event;
 use hookmill::web::hook::NotTaken;
 use sha2::Sha256;
 use tokio::io::AsyncWriteExt;
+
+use crate::support::door::{Door, Reply, forges, read_reply, recorded};
 
 const SECRET: &str = "It's a Secret to Everybody";
 

@@ -1,18 +1,9 @@
 //! Pushes that need no build: `[paths] ignore` and `[skip ci]`.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
-use forge::Forge;
 use serde_json::json;
-use server::Server;
+
+use crate::support::forge::Forge;
+use crate::support::server::Server;
 
 const FILE: (&str, &str) =
     (".hookmill.toml", "[bundle]\ncommand = ['node', 'bundle.js']\n[paths]\nignore = ['docs/**']\n");

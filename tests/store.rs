@@ -1,9 +1,5 @@
 //! The store's promises: what was answered is on disk, one commit is one build, a stale holder writes nothing, and
-//! every build ends in exactly one final word. On SQLite here, on PostgreSQL in `store_postgres.rs`.
-
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/postgres.rs"]
-mod postgres;
+//! every build ends in exactly one final word. On SQLite as `store`, on PostgreSQL as `store_postgres`.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -35,7 +31,7 @@ use hookmill::store::{
     StoreError, WallClock,
 };
 
-use postgres::Cluster;
+use crate::support::postgres::Cluster;
 
 const LEASE: Duration = Duration::from_secs(60);
 const DAY: i64 = 86_400_000;
@@ -49,7 +45,7 @@ struct Place {
 impl Place {
     async fn new() -> Place {
         let folder = tempfile::tempdir().expect("a folder");
-        if env!("CARGO_CRATE_NAME") != "store_postgres" {
+        if !module_path!().ends_with("::store_postgres") {
             return Place { folder, database: None };
         }
         let cluster = Cluster::shared();
@@ -1126,7 +1122,7 @@ async fn a_killed_process_has_kept_what_it_answered() {
 }
 
 /// Prints how many deliveries a second are taken, each on disk before its answer: 16 producers, distinct ids, refs and
-/// commits. Run it in a release build, alone: `cargo test --release --test store -- --ignored --nocapture a_second`.
+/// commits. Run it in a release build, alone: `cargo test --release --test all -- --ignored --nocapture store::deliveries_a_second`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn deliveries_a_second() {

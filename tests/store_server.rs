@@ -1,10 +1,6 @@
 //! The store on a PostgreSQL server: who may open it, what it says when it can't be, and what several processes do to it
 //! at once.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/postgres.rs"]
-mod postgres;
-
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -12,7 +8,8 @@ use hookmill::config::server::StoreUrl;
 use hookmill::store::inspect::inspect;
 use hookmill::store::{Found, OpenError, Options, PostgresError, Store, examine};
 
-use postgres::Cluster;
+use crate::support::postgres;
+use crate::support::postgres::Cluster;
 
 fn at(url: &str) -> StoreUrl {
     StoreUrl::Postgres(url.parse().expect("legal"))

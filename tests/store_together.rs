@@ -1,13 +1,7 @@
 //! Several processes on one PostgreSQL: whatever comes at once, through whatever is cut, each delivery is one answer, each
 //! commit one build, each build one holder, and nothing that was answered is lost.
 
-#[path = "support/cut.rs"]
-mod cut;
-#[path = "store_together/plans.rs"]
 mod plans;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/postgres.rs"]
-mod postgres;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,8 +20,8 @@ use hookmill::store::{
     Accepted, CancelAnswer, Claimed, Delivery, Filter, Moved, Options, Rerun, RerunAnswer, Returned, Store, StoreError,
 };
 
-use cut::{When, Wire};
-use postgres::{Cluster, ROLE};
+use crate::support::cut::{When, Wire};
+use crate::support::postgres::{Cluster, ROLE};
 
 const LEASE: Duration = Duration::from_secs(60);
 /// Longer than anything here takes on a busy machine.

@@ -1,12 +1,5 @@
 //! Tools that a step wants: from `PATH`, from the registry, from a mirror, and what is refused.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/registry.rs"]
-mod registry;
-#[expect(dead_code, reason = "each file of tests needs another way out")]
-#[path = "support/way_out.rs"]
-mod way_out;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,12 +13,13 @@ use hookmill::config::server::{Access, Network, Registry as Configured};
 use hookmill::config::surroundings::Surroundings;
 use hookmill::domain::spec::Wanted;
 use hookmill::toolchain::{self, Outfit, Supply, Toolchain, Unmet};
-use registry::{Package, Registry};
 use serde_json::json;
 use sha2::{Digest, Sha224, Sha512};
 use tempfile::TempDir;
 use url::Url;
-use way_out::Proxy;
+
+use crate::support::registry::{Package, Registry};
+use crate::support::way_out::Proxy;
 
 /// What node's binaries are called for this machine.
 fn platform() -> String {

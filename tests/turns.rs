@@ -1,27 +1,18 @@
 //! A long queue: repositories take turns, a mirror does not grow with its builds, and a server that starts with ten
 //! thousand queued builds is ready at once.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use forge::{Forge, Repo};
 use hookmill::domain::build::{Cause, State};
 use hookmill::domain::rule::Rule;
 use hookmill::domain::status::{Status, StatusState};
 use hookmill::domain::time::Timestamp;
 use hookmill::domain::trust::Trust;
 use hookmill::store::{Decision, Delivery, NewBuild, Options, Store};
-use server::{Server, Settings};
+
+use crate::support::forge::{Forge, Repo};
+use crate::support::server::{Server, Settings};
 
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];
 const FOREVER: &[(&str, &str)] = &[

@@ -1,30 +1,14 @@
 //! `[network]`: every manager reaches a registry through the proxy, and one whose authority only the company knows.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "support/git_http.rs"]
-mod git_http;
-#[path = "support/managers.rs"]
-mod managers;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/registry.rs"]
-mod registry;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "support/server.rs"]
-mod server;
-#[path = "support/way_out.rs"]
-mod way_out;
-
 use std::net::SocketAddr;
 
-use forge::Forge;
-use managers::path_with;
-use registry::{Package, Registry};
 use serde_json::{Value, json};
-use server::{Server, Settings, reaching};
-use way_out::{Proxy, TlsDoor, authority};
+
+use crate::support::forge::Forge;
+use crate::support::managers::path_with;
+use crate::support::registry::{Package, Registry};
+use crate::support::server::{Server, Settings, reaching};
+use crate::support::way_out::{Proxy, TlsDoor, authority};
 
 /// A registry with one package whose archive is at the same place.
 fn registry() -> (Registry, SocketAddr) {

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::repository::Repository;
+use crate::any_repository::repository::Repository;
 
 /// Tells what a bundle wrote, after it.
 const DIGEST: &str = r#"

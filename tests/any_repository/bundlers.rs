@@ -1,7 +1,7 @@
 //! Bundlers of today and of ten years ago, each run for real.
 
-use crate::components::Components;
-use crate::repository::Repository;
+use crate::any_repository::components::Components;
+use crate::any_repository::repository::Repository;
 
 #[test]
 fn react_with_webpack_5_by_its_build_script() {

@@ -11,8 +11,8 @@ use std::thread;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::git_http::{Asked, GitServer};
-use crate::repository::git;
+use crate::any_repository::repository::git;
+use crate::support::git_http::{Asked, GitServer};
 
 /// The last `angular` there was.
 const ANGULAR: &str = "1.8.3";

@@ -1,6 +1,6 @@
 //! Where the front end lies in a repository, and how many there are.
 
-use crate::repository::Repository;
+use crate::any_repository::repository::Repository;
 
 #[test]
 fn npm_workspaces_are_installed_once_and_built_in_the_order_of_their_dependencies() {

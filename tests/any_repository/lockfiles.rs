@@ -1,6 +1,6 @@
 //! Lockfiles that contradict what is beside them: the build goes on where it can, and says which file to mend.
 
-use crate::repository::Repository;
+use crate::any_repository::repository::Repository;
 
 #[track_caller]
 fn strict_check_fails(repository: &Repository, file: &str) {

@@ -2,8 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use crate::components::Components;
-use crate::repository::Repository;
+use crate::any_repository::components::Components;
+use crate::any_repository::repository::Repository;
 
 /// Where npm here goes; yarn 1 writes it into every entry of its lockfile.
 fn registry() -> String {

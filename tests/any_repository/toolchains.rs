@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::repository::Repository;
+use crate::any_repository::repository::Repository;
 
 #[track_caller]
 fn check(repository: Repository, tool: &str, version: &str, asked_by: &str) {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::forge::{Forge, Kind, Repo};
-use crate::server::{Server, Settings};
-use crate::{approve, audit, pushed_to_the_fork, refusal, rules, waits_for_a_maintainer};
+use crate::approval::{approve, audit, pushed_to_the_fork, refusal, rules, waits_for_a_maintainer};
+use crate::support::forge::{Forge, Kind, Repo};
+use crate::support::server::{Server, Settings};
 
 /// A pull request of a fork whose builds have nothing to do.
 struct Request {

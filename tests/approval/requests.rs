@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::forge::{Forge, Kind};
-use crate::pushed_to_the_fork;
-use crate::server::{Server, Settings};
+use crate::approval::pushed_to_the_fork;
+use crate::support::forge::{Forge, Kind};
+use crate::support::server::{Server, Settings};
 
 #[test]
 fn its_head_is_built_when_it_moves_and_nothing_else_of_it_is() {

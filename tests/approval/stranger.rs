@@ -7,9 +7,9 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::lockfiles::Manager;
-use crate::shop::{Evil, Shop};
-use crate::{approve, audit, hookmill, pushed_to_the_fork, rules, waits_for_a_maintainer};
+use crate::approval::{approve, audit, hookmill, pushed_to_the_fork, rules, waits_for_a_maintainer};
+use crate::poisoning::shop::{Evil, Shop};
+use crate::support::lockfiles::Manager;
 
 /// What the fork would have its build be: everything that only the base branch may say.
 const FORGED: &str = "[bundle]\ncommand = ['sh', '-c', 'echo forged; mkdir -p dist; echo forged > dist/main.js']\nnetwork = true\n\

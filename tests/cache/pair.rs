@@ -7,12 +7,12 @@ use hookmill::cache::Cache;
 use hookmill::domain::snapshot::Record;
 use serde_json::{Value, json};
 
-use crate::forge::{Forge, Repo};
-use crate::lockfiles::Manager;
-use crate::registry::{Package, Registry};
-use crate::server::{Server, Settings};
-use crate::shop::{BRANCHES, Change, NODES, PACKAGES, Shop, TAGS, VERSIONS, words_of};
-use crate::whole::whole;
+use crate::cache::shop::{BRANCHES, Change, NODES, PACKAGES, Shop, TAGS, VERSIONS, words_of};
+use crate::support::forge::{Forge, Repo};
+use crate::support::lockfiles::Manager;
+use crate::support::registry::{Package, Registry};
+use crate::support::server::{Server, Settings};
+use crate::support::whole::whole;
 
 /// Files by their paths in the tree.
 type Files = BTreeMap<String, String>;
@@ -115,7 +115,7 @@ impl Pair {
     }
 
     /// Makes the clone's tree what the state is, and nothing else, and pushes it.
-    fn push(&self, shop: &Shop) -> crate::forge::Moved {
+    fn push(&self, shop: &Shop) -> crate::support::forge::Moved {
         // The branch as it is, without its files; the first time it begins where `main` is.
         self.repo.git(&["symbolic-ref", "HEAD", &format!("refs/heads/{}", self.branch)]);
         if self.branch != "main" && !self.repo.git(&["branch", "--list", self.branch]).contains(self.branch) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use crate::lockfiles::{Manager, written};
-use crate::registry::Registry;
+use crate::support::lockfiles::{Manager, written};
+use crate::support::registry::Registry;
 
 /// The packages that it can depend on, each with a text of its name and version.
 pub(crate) const PACKAGES: [&str; 3] = ["alpha", "beta", "gamma"];

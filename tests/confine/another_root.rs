@@ -8,8 +8,8 @@ use std::process::Command;
 use hookmill::confine::Holder;
 use hookmill::process::Exit;
 
-use super::roots::{self, ONLY_HERE, ONLY_HERE_SAYS};
 use super::{Build, all, bare, confined, exe, within};
+use crate::support::roots::{self, ONLY_HERE, ONLY_HERE_SAYS};
 
 #[tokio::test]
 async fn what_a_step_needs_of_ours_lies_in_front_of_it() {

@@ -122,7 +122,7 @@ impl Group {
     fn run(&self, test: &str) -> String {
         let this = std::env::current_exe().expect("this test");
         let script = format!(
-            "echo $$ > {}/cgroup.procs && exec {} --exact bounds::{test} --ignored --nocapture",
+            "echo $$ > {}/cgroup.procs && exec {} --exact confine::bounds::{test} --ignored --nocapture",
             self.0.display(),
             this.display()
         );

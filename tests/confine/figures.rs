@@ -1,5 +1,5 @@
 //! What the fence costs and how fast output is read: both sides printed, interleaved pairs.
-//! `cargo test --release --test confine -- figures --ignored --nocapture --test-threads 1`
+//! `cargo test --release --test all -- confine::figures --ignored --nocapture --test-threads 1`
 
 use std::collections::BTreeMap;
 use std::fs;

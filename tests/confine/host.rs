@@ -32,7 +32,7 @@ async fn a_holder_that_is_no_holder_is_told() {
 async fn a_host_that_forbids_namespaces_is_probed_as_such() {
     let dir = tempfile::tempdir().expect("a directory");
     let script = format!(
-        "unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && exec {} --exact host::the_layers_of_this_host --ignored --nocapture'",
+        "unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && exec {} --exact confine::host::the_layers_of_this_host --ignored --nocapture'",
         std::env::current_exe().expect("this test").display()
     );
     if confined().await.is_none() {
@@ -53,5 +53,5 @@ async fn the_layers_of_this_host() {
 /// root's namespaces differ in detail from an ordinary user's, so the whole file runs as one too.
 #[test]
 fn all_of_this_as_an_ordinary_user() {
-    crate::ordinary::again(&[]);
+    crate::support::ordinary::again(&["confine::"]);
 }

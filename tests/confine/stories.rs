@@ -17,11 +17,11 @@ macro_rules! both {
     ($($name:ident)*) => {
         mod behind_the_fence {
             $(#[tokio::test] async fn $name() {
-                if let Some(layers) = crate::confined().await { super::$name(&crate::Build::new(&layers)).await }
+                if let Some(layers) = crate::confine::confined().await { super::$name(&crate::confine::Build::new(&layers)).await }
             })*
         }
         mod without_a_fence {
-            $(#[tokio::test] async fn $name() { super::$name(&crate::Build::new(&crate::bare().await)).await })*
+            $(#[tokio::test] async fn $name() { super::$name(&crate::confine::Build::new(&crate::confine::bare().await)).await })*
         }
     };
 }
@@ -177,7 +177,7 @@ async fn a_killed_holder_ends_all(build: &Build) {
 async fn a_killed_agent_ends_all(build: &Build) {
     let life = build.life_line();
     let mut agent = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "stories::an_agent_to_be_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "confine::stories::an_agent_to_be_killed", "--ignored", "--nocapture"])
         .env("VIEW", serde_json::to_string(&build.view).expect("json"))
         .env("BARE", if build.layers.mode() == Mode::Bare { "1" } else { "" })
         .stdout(Stdio::null())

@@ -13,7 +13,8 @@ use hookmill::process::Exit;
 use super::{Build, all, bare, confined, exe, within};
 
 /// How this test calls itself inside.
-const INSIDE: [&str; 5] = ["--exact", "walls::what_is_refused_here", "--ignored", "--nocapture", "--test-threads=1"];
+const INSIDE: [&str; 5] =
+    ["--exact", "confine::walls::what_is_refused_here", "--ignored", "--nocapture", "--test-threads=1"];
 /// The name of an abstract socket of the host, for the program inside.
 const SOCKET: &str = "HOOKMILL_TEST_SOCKET";
 
@@ -165,7 +166,7 @@ fn a_bubblewrap_that_is_none_starts_nothing() {
         }
         let this = std::env::current_exe().expect("this test");
         let told = Command::new(this)
-            .args(["--exact", "walls::a_step_with_this_bubblewrap", "--ignored", "--nocapture"])
+            .args(["--exact", "confine::walls::a_step_with_this_bubblewrap", "--ignored", "--nocapture"])
             .env("PATH", dir.path())
             .output()
             .expect("runs");

@@ -1,8 +1,8 @@
 //! A step that takes all it can get: it ends with a sentence, and nobody else notices.
 
-use crate::forge::Forge;
-use crate::machine::{adopt_orphans, nothing_left, script};
-use crate::server::{Server, Settings, step};
+use crate::support::forge::Forge;
+use crate::support::machine::{adopt_orphans, nothing_left, script};
+use crate::support::server::{Server, Settings, step};
 
 #[test]
 fn memory_and_processes_end_a_step_and_nothing_else() {
@@ -12,7 +12,7 @@ fn memory_and_processes_end_a_step_and_nothing_else() {
         let tables = format!(
             "[sandbox]\nrequire = \"{require}\"\n\n[defaults]\nlimits = {{ memory = \"256MiB\", processes = 80 }}\n"
         );
-        let server = Server::start_with(&forge, Settings { slots: 2, tables, ..crate::plain() });
+        let server = Server::start_with(&forge, Settings { slots: 2, tables, ..crate::fence::plain() });
         let quiet = forge.repo("acme/quiet");
         let waits = quiet.push("main", &[(".hookmill.toml", &script("echo begun; sleep 600 & read x; wait"))]);
         let waits_id = server.deliver(&quiet.pushed(&waits)).build();

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::forge::Forge;
-use crate::machine::{adopt_orphans, nothing_left, of_builds, script};
-use crate::server::{Server, Settings};
+use crate::support::forge::Forge;
+use crate::support::machine::{adopt_orphans, nothing_left, of_builds, script};
+use crate::support::server::{Server, Settings};
 
 /// Sessions of their own, parents that are gone, deaf to every signal that can be ignored; files in each place that a step may
 /// write.
@@ -37,7 +37,7 @@ fn a_killed_agent_finds_nothing_left_when_it_is_back() {
     for require in ["available", "none"] {
         let forge = Forge::start();
         let tables = format!("[sandbox]\nrequire = \"{require}\"\n");
-        let mut server = Server::start_with(&forge, Settings { tables, ..crate::plain() });
+        let mut server = Server::start_with(&forge, Settings { tables, ..crate::fence::plain() });
         let repo = forge.repo("acme/shop");
         let moved = repo.push("main", &[(".hookmill.toml", &script(STORY))]);
         let id = server.deliver(&repo.pushed(&moved)).build();

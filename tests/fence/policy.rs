@@ -9,10 +9,10 @@ use hookmill::domain::trust::Trust;
 use hookmill::runner::{Stop, Tell, build as steps};
 use serde_json::Value;
 
-use crate::forge::Forge;
-use crate::machine::script;
-use crate::runner::{job_of, parts_in};
-use crate::server::{EXE, Server, Settings};
+use crate::support::forge::Forge;
+use crate::support::machine::script;
+use crate::support::runner::{job_of, parts_in};
+use crate::support::server::{EXE, Server, Settings};
 
 /// A fork's build with what [`Layers::none`] gives; the word on it.
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_forks_build_does_not_run_without_the_core() {
 fn full_builds_nothing_where_a_layer_is_missing() {
     let forge = Forge::start();
     let tables = "[sandbox]\nrequire = \"full\"\n".to_owned();
-    let server = Server::start_with(&forge, Settings { tables, ..crate::plain() });
+    let server = Server::start_with(&forge, Settings { tables, ..crate::fence::plain() });
     let repo = forge.repo("acme/shop");
     let moved = repo.push("main", &[(".hookmill.toml", &script("true"))]);
     let id = server.deliver(&repo.pushed(&moved)).build();

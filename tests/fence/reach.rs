@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::forge::Forge;
-use crate::machine::script;
-use crate::server::{ADMIN, Server, Settings};
+use crate::support::forge::Forge;
+use crate::support::machine::script;
+use crate::support::server::{ADMIN, Server, Settings};
 
 /// A variable of the agent's own environment.
 const SECRET: &str = "hunter2-of-the-agent-itself";
@@ -39,7 +39,7 @@ echo "== ""signals"; kill -9 -1 2>/dev/null
 fn a_step_finds_nothing_of_the_agent_and_of_other_builds() {
     let forge = Forge::start();
     let env = vec![("HOOKMILL_TEST_SECRET".to_owned(), SECRET.to_owned())];
-    let server = Server::start_with(&forge, Settings { env, ..crate::plain() });
+    let server = Server::start_with(&forge, Settings { env, ..crate::fence::plain() });
     let name = server.get("/readyz").json()["parts"]["sandbox"]["detail"].as_str().expect("a name").to_owned();
     if name.starts_with("NONE") {
         eprintln!("NOT TRIED, this host has no fence: {name}");
@@ -87,7 +87,7 @@ fn a_step_finds_nothing_of_the_agent_and_of_other_builds() {
 #[test]
 fn the_agent_keeps_itself_to_itself() {
     let forge = Forge::start();
-    let server = Server::start_with(&forge, crate::plain());
+    let server = Server::start_with(&forge, crate::fence::plain());
     let proc = format!("/proc/{}", server.pid().as_raw_nonzero());
     let limits = fs::read_to_string(format!("{proc}/limits")).expect("it runs");
     let cores = limits.lines().find(|line| line.starts_with("Max core file size")).expect("Linux says so");

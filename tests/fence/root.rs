@@ -10,11 +10,11 @@ use hookmill::domain::outcome::Outcome;
 use hookmill::runner::{Stop, Tell, build as steps};
 use hookmill::toolchain::Toolchain;
 
-use crate::forge::Forge;
-use crate::machine::script;
-use crate::roots::{self, ONLY_HERE, ONLY_HERE_SAYS};
-use crate::runner::{job_of, parts_in};
-use crate::server::{Server, Settings, step};
+use crate::support::forge::Forge;
+use crate::support::machine::script;
+use crate::support::roots::{self, ONLY_HERE, ONLY_HERE_SAYS};
+use crate::support::runner::{job_of, parts_in};
+use crate::support::server::{Server, Settings, step};
 
 const MANIFEST: &str = r#"{"name": "shop", "version": "1.0.0", "private": true, "scripts": {"build": "webpack"},
   "devDependencies": {"webpack": "5.99.9", "webpack-cli": "6.0.1"}}"#;
@@ -61,7 +61,7 @@ fn real_tools_run_in_a_root_that_is_not_this_machines() {
     let shown = root.path().display();
     let forge = Forge::start();
     let tables = format!("[sandbox]\nroot = \"{shown}\"\n");
-    let server = Server::start_with(&forge, Settings { tables, ..crate::plain() });
+    let server = Server::start_with(&forge, Settings { tables, ..crate::fence::plain() });
     if !is_confined(&server) {
         return;
     }
@@ -120,7 +120,7 @@ fn a_repository_has_its_own_root_or_this_machines() {
         one.path().display(),
         other.path().display()
     );
-    let server = Server::start_with(&forge, Settings { tables, ..crate::plain() });
+    let server = Server::start_with(&forge, Settings { tables, ..crate::fence::plain() });
     if !is_confined(&server) {
         return;
     }

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::forge::{Forge, HOOK_SECRET, Kind, TOKEN};
-use crate::network::Host;
+use crate::hosts::network::Host;
+use crate::support::forge::{Forge, HOOK_SECRET, Kind, TOKEN};
 
 const EXE: &str = env!("CARGO_BIN_EXE_hookmill");
 /// The shortest that may be configured.

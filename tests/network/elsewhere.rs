@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::forge::Forge;
-use super::server::{Server, Settings, reaching, step};
+use crate::support::forge::Forge;
+use crate::support::server::{Server, Settings, reaching, step};
 
 /// A public address, as far as anybody here can tell.
 const PUBLIC: &str = "93.184.216.34";
@@ -66,7 +66,7 @@ node servers.js ready & servers=$!
 trap 'kill $servers' EXIT
 while ! test -e ready; do kill -0 $servers; sleep 0.05; done
 HTTP_PROXY=http://127.0.0.1:1 node probe.js outside.json "$@"
-"$INSIDE" --exact elsewhere::in_a_network_of_its_own --ignored --nocapture
+"$INSIDE" --exact network::elsewhere::in_a_network_of_its_own --ignored --nocapture
 "#;
 
 /// What an install asks for.

@@ -11,11 +11,11 @@ use hookmill::domain::trust::Trust;
 use hookmill::runner::Job;
 use serde_json::{Value, json};
 
-use super::forge::Forge;
-use super::managers::path_with;
-use super::registry::{Package, Registry};
-use super::server::{EXE, Server, Settings, reaching, step};
 use super::{has_networks_of_its_own, host, runner};
+use crate::support::forge::Forge;
+use crate::support::managers::path_with;
+use crate::support::registry::{Package, Registry};
+use crate::support::server::{EXE, Server, Settings, reaching, step};
 
 /// Tries what a hostile install script would, and fails when anything answers.
 const PROBE: &str = r#"

@@ -7,11 +7,11 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::forge::{Forge, Repo};
-use super::managers::path_with;
-use super::registry::Registry;
-use super::server::{EXE, Server, Settings, step};
 use super::{FETCH, has_networks_of_its_own, host};
+use crate::support::forge::{Forge, Repo};
+use crate::support::managers::path_with;
+use crate::support::registry::Registry;
+use crate::support::server::{EXE, Server, Settings, step};
 
 /// `hookmill builds …` at a server.
 fn told(server: &Server, words: &[&str]) -> String {

@@ -10,8 +10,8 @@ use hookmill::forge::api::Client;
 use hookmill::reporter::{Pace, Reporter};
 use hookmill::store::Claimed;
 
-use crate::forge::{Forge, Kind, PATIENCE, Repo, Trouble};
-use crate::sender::{Bench, SHORT, hurry, run};
+use crate::outbox::sender::{Bench, SHORT, hurry, run};
+use crate::support::forge::{Forge, Kind, PATIENCE, Repo, Trouble};
 
 const PAGE: &str = "<html><title>Sign in to Hotel Wi-Fi</title></html>";
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::forge::{Forge, Kind, Moved, Repo, Trouble};
-use crate::server::{ADMIN, EXE, Server};
+use crate::support::forge::{Forge, Kind, Moved, Repo, Trouble};
+use crate::support::server::{ADMIN, EXE, Server};
 
 /// A repository with nothing to install and nothing to bundle.
 const NOTHING_TO_DO: &[(&str, &str)] = &[("README.md", "# Shop\n")];
@@ -210,7 +210,7 @@ fn a_new_token_sends_again_what_the_old_one_could_not() {
     let is_dead = || outbox_part(&server)["detail"].as_str().is_some_and(|text| text.contains("given up"));
     forge.wait(|| (forge.posted().len() == 2 && is_dead()).then_some(()), || "it was not given up".to_owned());
     let config = std::fs::read_to_string(server.config_file()).expect("read");
-    let without = config.replace(&format!("token = \"{}\"\n", crate::forge::TOKEN), "");
+    let without = config.replace(&format!("token = \"{}\"\n", crate::support::forge::TOKEN), "");
     // Without a token first, then with one: that is a change.
     std::fs::write(server.config_file(), without).expect("written");
     server.signal(Signal::HUP);

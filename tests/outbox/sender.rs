@@ -23,7 +23,7 @@ use hookmill::store::{self, Claimed, Options, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::forge::{Forge, HOOK_SECRET, Kind, TOKEN};
+use crate::support::forge::{Forge, HOOK_SECRET, Kind, TOKEN};
 
 /// A claim of these tests holds until their end.
 const LEASE: Duration = Duration::from_secs(600);

@@ -7,8 +7,8 @@ use hookmill::domain::outcome::Outcome;
 use hookmill::domain::repo::ForgeName;
 use hookmill::store::{ForgeNews, HostBudget, OutboxItem, RowNews, Settled, Taken};
 
-use crate::forge::{Forge, Kind, PATIENCE};
-use crate::sender::{Bench, SHORT, open};
+use crate::outbox::sender::{Bench, SHORT, open};
+use crate::support::forge::{Forge, Kind, PATIENCE};
 
 const LEASE: Duration = Duration::from_secs(45);
 const LATER: Duration = Duration::from_secs(600);

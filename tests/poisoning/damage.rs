@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::lockfiles::Manager;
-use crate::server::step;
-use crate::shop::Shop;
+use crate::poisoning::shop::Shop;
+use crate::support::lockfiles::Manager;
+use crate::support::server::step;
 
 /// Every file below `dir` that is called `alpha/index.js`.
 fn installed(dir: &Path, found: &mut Vec<PathBuf>) {

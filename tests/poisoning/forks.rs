@@ -10,10 +10,10 @@ use hookmill::domain::repo::RefName;
 use hookmill::domain::trust::Trust;
 use tempfile::TempDir;
 
-use crate::lockfiles::Manager;
-use crate::registry::Registry;
-use crate::runner::build_in;
-use crate::shop::{Evil, files};
+use crate::poisoning::shop::{Evil, files};
+use crate::support::lockfiles::Manager;
+use crate::support::registry::Registry;
+use crate::support::runner::build_in;
 
 /// A repository and the folder of the agent that builds it.
 struct Bench {

@@ -6,7 +6,7 @@ use hookmill::domain::outcome::Outcome;
 use hookmill::domain::trust::Trust;
 use hookmill::tree::{self, Visit};
 
-use crate::runner::build_in;
+use crate::support::runner::build_in;
 
 /// The name of a file of the host's.
 const SECRET: &str = "secret-of-the-host";

@@ -2,8 +2,8 @@
 
 use hookmill::domain::trust::Trust;
 
-use crate::lockfiles::Manager;
-use crate::shop::{Evil, Shop};
+use crate::poisoning::shop::{Evil, Shop};
+use crate::support::lockfiles::Manager;
 
 /// `main` is built, then somebody's pull request edits what it was built of; then `main` is built again.
 fn a_pull_request_changes_nothing_of_main(manager: Manager) {

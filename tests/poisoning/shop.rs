@@ -7,11 +7,11 @@ use hookmill::domain::snapshot::Scope;
 use hookmill::domain::trust::Trust;
 use serde_json::{Value, json};
 
-use crate::forge::{Forge, Moved, Repo};
-use crate::lockfiles::{Manager, written};
-use crate::registry::{Package, Registry};
-use crate::server::{Server, Settings, reaching};
-use crate::whole::whole;
+use crate::support::forge::{Forge, Moved, Repo};
+use crate::support::lockfiles::{Manager, written};
+use crate::support::registry::{Package, Registry};
+use crate::support::server::{Server, Settings, reaching};
+use crate::support::whole::whole;
 
 /// What the file `evil` asks of the build's script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use hookmill::domain::trust::Trust;
 
-use crate::lockfiles::Manager;
-use crate::shop::{Evil, Shop};
+use crate::poisoning::shop::{Evil, Shop};
+use crate::support::lockfiles::Manager;
 
 const OPEN: &str = "tags = true\nforks = \"build\"";
 

@@ -8,10 +8,10 @@ use serde_json::Value;
 use sqlx::Connection as _;
 use tempfile::TempDir;
 
-use crate::forge::{Forge, Repo};
-use crate::reach::{PLANTED, found_only_what_was_planted, probe};
-use crate::server::{ADMIN, EXE, Server, Settings, step};
-use crate::traces::nowhere;
+use crate::secrets::reach::{PLANTED, found_only_what_was_planted, probe};
+use crate::secrets::traces::nowhere;
+use crate::support::forge::{Forge, Repo};
+use crate::support::server::{ADMIN, EXE, Server, Settings, step};
 
 const TOKEN: &str = "canary-5b7f/api+9d2e:token";
 const KEY: &str = "-----BEGIN KEY-----\ncanary-line-one-8c41\ncanary-line-two-77e0\n-----END KEY-----";

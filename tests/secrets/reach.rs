@@ -5,10 +5,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::forge::{Forge, HOOK_SECRET, TOKEN};
-use crate::postgres::Cluster;
-use crate::server::{ADMIN, Server, Settings};
-use crate::traces::{holds_none, holds_none_below};
+use crate::secrets::traces::{holds_none, holds_none_below};
+use crate::support::forge::{Forge, HOOK_SECRET, TOKEN};
+use crate::support::postgres::Cluster;
+use crate::support::server::{ADMIN, Server, Settings};
 
 const PASSWORD: &str = "canary-database-52c9";
 pub(crate) const PLANTED: &str = "planted-where-it-is-found";

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::forge::Forge;
-use crate::managers::path_with;
-use crate::registry::{Package, Registry};
-use crate::server::{Server, Settings};
+use crate::support::forge::Forge;
+use crate::support::managers::path_with;
+use crate::support::registry::{Package, Registry};
+use crate::support::server::{Server, Settings};
 
 /// Those that have to be installed, once for all tests.
 pub(crate) const MANAGERS: &[&str] = &[

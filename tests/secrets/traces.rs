@@ -6,9 +6,9 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use crate::events::Stream;
-use crate::forge::Forge;
-use crate::server::Server;
+use crate::support::events::Stream;
+use crate::support::forge::Forge;
+use crate::support::server::Server;
 
 /// What is recognisable of a secret in every form in which it is hidden.
 fn forms(secret: &str) -> Vec<String> {

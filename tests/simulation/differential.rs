@@ -24,8 +24,8 @@ use hookmill::store::{
 };
 
 use super::payloads::{CONTEXT, FORGE, arrival, branch, commit, push, request, rules};
-use super::postgres::Cluster;
 use super::tables::{Claimed, Now, Row, Tables, Without};
+use crate::support::postgres::Cluster;
 
 const SEQUENCES: u64 = 16;
 const OPERATIONS: usize = 100;

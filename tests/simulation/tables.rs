@@ -16,7 +16,6 @@ use hookmill::domain::repo::{CommitId, RefName};
 use hookmill::domain::status::StatusState;
 use hookmill::domain::time::Timestamp;
 use hookmill::store::{Accepted, NewBuild};
-
 use outbox::Pause;
 pub(crate) use outbox::{Key, Said};
 pub(crate) use queue::Claimed;

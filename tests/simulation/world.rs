@@ -13,6 +13,9 @@ mod trouble;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use agent::Agent;
+use database::{Answer, Op};
+use developer::Developer;
 use fastrand::Rng;
 use hookmill::config::server::Supersede;
 use hookmill::domain::build::State;
@@ -21,14 +24,11 @@ use hookmill::domain::time::Timestamp;
 use hookmill::forge::api::{self, PostError};
 use hookmill::intake::Arrival;
 use hookmill::store::{Accepted, OutboxItem};
+use server::Server;
 
 use super::forge::{Forge, Mood};
 use super::ledger::{Broken, Ledger};
 use super::tables::{Now, Tables, Without};
-use agent::Agent;
-use database::{Answer, Op};
-use developer::Developer;
-use server::Server;
 
 pub(crate) const SERVERS: usize = 2;
 pub(crate) const AGENTS: usize = 3;

@@ -1,5 +1,5 @@
 //! What keeping and finding cost, by the number of files.
-//! `cargo test --release --test snapshots -- figures --ignored --nocapture --test-threads 1`
+//! `cargo test --release --test all -- snapshots::figures --ignored --nocapture --test-threads 1`
 
 use std::fs;
 use std::time::{Duration, Instant};

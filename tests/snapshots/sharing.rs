@@ -71,7 +71,7 @@ fn a_killed_process_leaves_no_half_layer() {
     ];
     for (state, reached) in states {
         let data = Data::new();
-        let other = Other::start("sharing::seals_without_end", data.dir.path());
+        let other = Other::start("snapshots::sharing::seals_without_end", data.dir.path());
         until(state, || reached(data.dir.path()));
         other.kill();
         data.cache.clear_unfinished();
@@ -104,7 +104,7 @@ fn seals_without_end() {
 #[test]
 fn another_process_that_seals_is_left_alone() {
     let data = Data::new();
-    let _other = Other::start("sharing::seals_without_end", data.dir.path());
+    let _other = Other::start("snapshots::sharing::seals_without_end", data.dir.path());
     for _ in 0..3 {
         let before = data.cache.list().len();
         until("it goes on", || {
@@ -120,7 +120,7 @@ fn another_process_that_seals_is_left_alone() {
 fn what_another_process_uses_is_not_removed_until_it_ends() {
     let data = Data::new();
     data.keep(&main_branch(), Level::Packages, &inputs("20"), &[("f", "f")]);
-    let mut other = Other::start("sharing::holds", data.dir.path());
+    let mut other = Other::start("snapshots::sharing::holds", data.dir.path());
     other.wait_for("held");
     let removed = data.cache.remove(&Default::default()).expect("tried");
     assert_eq!((removed.removed.len(), removed.in_use.len()), (0, 1));
@@ -144,7 +144,7 @@ fn holds() {
 fn finding_and_removing_at_once_never_shows_half_of_a_snapshot() {
     let data = Data::new();
     let scope = main_branch();
-    let _other = Other::start("sharing::removes_without_end", data.dir.path());
+    let _other = Other::start("snapshots::sharing::removes_without_end", data.dir.path());
     let (mut hits, mut misses) = (0, 0);
     let start = Instant::now();
     while hits < 50 || misses < 20 {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::forge::{Forge, Repo};
-use crate::memory::Watch;
-use crate::objects::{Id, Objects, Packed};
-use crate::server::{Server, Settings};
-use crate::traces::nothing_is_left;
-use crate::trees::refused;
-use crate::{pushed, settings};
+use crate::strangers::memory::Watch;
+use crate::strangers::objects::{Id, Objects, Packed};
+use crate::strangers::traces::nothing_is_left;
+use crate::strangers::trees::refused;
+use crate::strangers::{pushed, settings};
+use crate::support::forge::{Forge, Repo};
+use crate::support::server::{Server, Settings};
 
 /// Until a commit that can't be checked out has failed. Counted in computing: others may have the machine busy.
 const SOON: Duration = Duration::from_secs(60);

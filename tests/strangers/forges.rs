@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use serde_json::Value;
 
-use crate::forge::{Forge, HOOK_SECRET, TOKEN};
-use crate::git_http::{Behaviour, GitServer};
-use crate::server::{ADMIN, Server, Settings};
-use crate::settings;
-use crate::traces::nothing_is_left;
-use crate::way_out::TlsDoor;
+use crate::strangers::settings;
+use crate::strangers::traces::nothing_is_left;
+use crate::support::forge::{Forge, HOOK_SECRET, TOKEN};
+use crate::support::git_http::{Behaviour, GitServer};
+use crate::support::server::{ADMIN, Server, Settings};
+use crate::support::way_out::TlsDoor;
 
 /// The builds of the same commit in repositories of these names, as they ended.
 fn ended(forge: &Forge, server: &Server, names: &[&str]) -> Vec<Value> {

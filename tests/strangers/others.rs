@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::forge::{Forge, Repo};
-use crate::server::{Server, Settings};
-use crate::settings;
+use crate::strangers::settings;
+use crate::support::forge::{Forge, Repo};
+use crate::support::server::{Server, Settings};
 
 const ATTACK: &str = include_str!("attack.cjs");
 

@@ -12,9 +12,9 @@ use std::process::Command;
 use hookmill::checkout::folder_name;
 use serde_json::{Value, json};
 
-use crate::forge::{Forge, HOOK_SECRET, Repo, TOKEN};
-use crate::server::{ADMIN, Server, Settings};
-use crate::settings;
+use crate::strangers::settings;
+use crate::support::forge::{Forge, HOOK_SECRET, Repo, TOKEN};
+use crate::support::server::{ADMIN, Server, Settings};
 
 const PROGRAM: &str = include_str!("probe.cjs");
 

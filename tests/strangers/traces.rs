@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::forge::{LOOK_AGAIN, PATIENCE};
-use crate::server::Server;
+use crate::support::forge::{LOOK_AGAIN, PATIENCE};
+use crate::support::server::Server;
 
 /// Waits until nothing is left: no file in a workspace, no build's own folder, no rubbish, and no half of anything in a
 /// mirror.

@@ -4,11 +4,11 @@ use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
-use crate::forge::{Forge, Repo};
-use crate::objects::{Id, Objects};
-use crate::server::{Server, step};
-use crate::traces::nothing_is_left;
-use crate::{pushed, settings};
+use crate::strangers::objects::{Id, Objects};
+use crate::strangers::traces::nothing_is_left;
+use crate::strangers::{pushed, settings};
+use crate::support::forge::{Forge, Repo};
+use crate::support::server::{Server, step};
 
 /// Fails unless a build failed by its checkout, with these words.
 #[track_caller]

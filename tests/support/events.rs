@@ -5,8 +5,8 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::forge::PATIENCE;
-use crate::server::Server;
+use crate::support::forge::PATIENCE;
+use crate::support::server::Server;
 
 /// One server-sent event.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,14 +15,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
+use lists::{Attempt, Hook, Lists, Pull};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use statuses::{Memory, held};
 use tempfile::TempDir;
 
-use crate::git_http::GitServer;
-
-use lists::{Attempt, Hook, Lists, Pull};
-use statuses::{Memory, held};
+use crate::support::git_http::GitServer;
 pub(crate) use statuses::{Posted, Status, Trouble};
 
 /// What deliveries are signed with.

@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::managers::path_with;
-use crate::registry::Registry;
+use crate::support::managers::path_with;
+use crate::support::registry::Registry;
 
 /// What installs from `package.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Manager {
     /// A `PATH` with it, and with bower if that is what the operator has.
     pub(crate) fn path(self) -> String {
         match self {
-            Manager::Npm => crate::server::path_with_bower(),
+            Manager::Npm => crate::support::server::path_with_bower(),
             _ => path_with(self.name()),
         }
     }

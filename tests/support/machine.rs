@@ -8,7 +8,7 @@ use rustix::process::{Pid, getpid, set_child_subreaper};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
-use crate::forge::Forge;
+use crate::support::forge::Forge;
 
 /// What a step needs that does nothing: a bundle, and no install.
 pub(crate) const NO_OP: &[(&str, &str)] = &[(".hookmill.toml", "[bundle]\ncommand = [\"true\"]\n")];

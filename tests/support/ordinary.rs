@@ -8,11 +8,11 @@ use std::process::Command;
 /// A user that no machine has. It can write nowhere but in `/tmp` and in a HOME of its own.
 const NOBODY: u32 = 54_321;
 
-/// Runs those tests of this program whose names hold one of these (of none: all) as an ordinary user, unless it is run by
-/// one, or one can't use it here, which is said. The test that asks for it has to be called `…as_an_ordinary_user`. What
-/// tests make once for all of them root has to make before: such a user can't.
+/// Runs those tests whose names begin with one of these as an ordinary user, unless it is run by one, or one can't use it
+/// here, which is said. The test that asks for it has to be called `…as_an_ordinary_user`. What tests make once for all of
+/// them root has to make before: such a user can't.
 #[track_caller]
-pub(crate) fn again(names: &[&str]) {
+pub(crate) fn again<Name: AsRef<str>>(begin: &[Name]) {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -32,15 +32,30 @@ pub(crate) fn again(names: &[&str]) {
     }
     let home = tempfile::tempdir().expect("a folder");
     chown(home.path(), Some(NOBODY), Some(NOBODY)).expect("we are root");
+    let tests = those_of(&this, begin);
     let told = ordinary()
         .arg(&this)
-        .args(names)
-        .args(["--skip", "as_an_ordinary_user", "--test-threads", "2"])
+        .args(["--exact", "--test-threads", "2"])
+        .args(&tests)
         .env_remove("TMPDIR")
         .env("HOME", home.path())
         .output()
         .expect("setpriv runs");
     let text = String::from_utf8_lossy(&told.stdout);
     assert!(told.status.success(), "{text}{}", String::from_utf8_lossy(&told.stderr));
-    assert!(!text.contains("running 0 tests"), "no test is called {names:?}");
+}
+
+/// The names of a test program's tests that begin so: a filter of its own would find these words anywhere in a name.
+#[track_caller]
+fn those_of<Name: AsRef<str>>(program: &Path, begin: &[Name]) -> Vec<String> {
+    let listed = Command::new(program).args(["--list", "--format", "terse"]).output().expect("this test").stdout;
+    let listed = String::from_utf8(listed).expect("names");
+    let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names: Vec<String> = names.filter(|name| !name.ends_with("_as_an_ordinary_user")).map(str::to_owned).collect();
+    let wanted = |start: &Name| {
+        let found: Vec<String> = names.iter().filter(|name| name.starts_with(start.as_ref())).cloned().collect();
+        assert!(!found.is_empty(), "no test begins with {}", start.as_ref());
+        found
+    };
+    begin.iter().flat_map(wanted).collect()
 }

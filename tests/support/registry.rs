@@ -20,12 +20,18 @@ pub(crate) struct Package {
     manifest: Value,
     files: Vec<(String, Vec<u8>, u32)>,
     integrity: Option<String>,
+    packed: Option<Vec<u8>>,
 }
 
 impl Package {
     /// A package with a manifest of these two fields.
     pub(crate) fn new(name: &str, version: &str) -> Package {
-        Package { manifest: json!({ "name": name, "version": version }), files: Vec::new(), integrity: None }
+        Package {
+            manifest: json!({ "name": name, "version": version }),
+            files: Vec::new(),
+            integrity: None,
+            packed: None,
+        }
     }
 
     /// Sets a field of its `package.json`, which is also in the registry's document.
@@ -58,6 +64,12 @@ impl Package {
         self
     }
 
+    /// Its tarball is this one, which [`Package::tarball`] made before.
+    pub(crate) fn packed(mut self, tarball: Vec<u8>) -> Package {
+        self.packed = Some(tarball);
+        self
+    }
+
     /// Its version.
     pub(crate) fn version(&self) -> String {
         self.text("version")
@@ -69,6 +81,9 @@ impl Package {
 
     /// The tarball, as `npm pack` makes one.
     pub(crate) fn tarball(&self) -> Vec<u8> {
+        if let Some(packed) = &self.packed {
+            return packed.clone();
+        }
         let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gzip);
         let manifest = ("package.json".to_owned(), self.manifest.to_string().into_bytes(), 0o644);

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::forge::{Delivery, Forge, HOOK_SECRET, Kind, LOOK_AGAIN, PATIENCE, TOKEN};
+use crate::support::forge::{Delivery, Forge, HOOK_SECRET, Kind, LOOK_AGAIN, PATIENCE, TOKEN};
 
 /// The program under test.
 pub(crate) const EXE: &str = env!("CARGO_BIN_EXE_hookmill");

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::server::Settings;
+use crate::support::server::Settings;
 
 /// A disk of its own in memory; unmounted when dropped, which must be after the server.
 pub(crate) struct Disk {

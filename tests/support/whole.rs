@@ -2,20 +2,22 @@
 //! loopback can serve webpack: to every manager it is a package without dependencies.
 
 use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::registry::Package;
+use crate::support::registry::Package;
 
 /// What nothing needs at run time, which is half of the files.
 const LEFT_OUT: [&str; 8] = [".d.ts", ".d.mts", ".d.cts", ".map", ".md", ".flow", "LICENSE", "package-lock.json"];
 /// The same, of whole folders.
 const FOLDERS_LEFT_OUT: [&str; 3] = [".bin", "features", "regions"];
 
-/// A package with its dependencies in it. It is fetched once for all tests, by the npm of this
-/// machine.
+/// A package with its dependencies in it. It is fetched once for all tests, by the npm of this machine; root has to do it
+/// for those of an ordinary user.
 pub(crate) fn whole(name: &str, version: &str) -> Package {
     let modules = fetched(&format!("{name}@{version}")).join("node_modules");
     let mut manifest: Value =
@@ -26,6 +28,11 @@ pub(crate) fn whole(name: &str, version: &str) -> Package {
         if !manifest[key].is_null() {
             package = package.field(key, manifest[key].take());
         }
+    }
+    // Thousands of files are read and made small once, and not by every test.
+    let tarball = modules.with_file_name("package.tgz");
+    if let Ok(made) = fs::read(&tarball) {
+        return package.packed(made);
     }
     let mut files = Vec::new();
     walk(&modules, &mut files);
@@ -39,7 +46,14 @@ pub(crate) fn whole(name: &str, version: &str) -> Package {
             package = package.bytes(place.to_str().expect("UTF-8"), fs::read(&file).expect("installed"));
         }
     }
-    package
+    let made = package.tarball();
+    // Who may not write there is an ordinary user in a test of root's.
+    if let Ok(mut staging) = tempfile::NamedTempFile::new_in(modules.parent().expect("it has one")) {
+        staging.write_all(&made).expect("written");
+        staging.as_file().set_permissions(fs::Permissions::from_mode(0o644)).expect("ours");
+        staging.persist(&tarball).expect("renamed");
+    }
+    package.packed(made)
 }
 
 /// A folder with the package installed in it.

@@ -11,7 +11,7 @@ use hookmill::checkout::{Budget, Done, Job, Network, Refusal, Remote, Source, fo
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::git_http::GitServer;
+use crate::support::git_http::GitServer;
 
 /// The binary under test.
 pub(crate) const EXE: &str = env!("CARGO_BIN_EXE_hookmill");

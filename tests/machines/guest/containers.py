@@ -31,7 +31,11 @@ _LINE = "docker: with them every layer is there but control groups, which the wa
 
 def all_of(table, share, root="/"):
     """Docker is started only if one of these is asked for, and does not run. `root` is a Debian with its packages."""
-    docker = Docker(share, Path(root))
+    with Docker(share, Path(root)) as docker:
+        _all_of(table, docker)
+
+
+def _all_of(table, docker):
     table.promise("docker: deploy/Dockerfile makes an image", docker.build)
     table.promise(_PLAIN, docker.plain)
     table.promise(_LINE, docker.confined)
@@ -41,12 +45,24 @@ def all_of(table, share, root="/"):
     table.promise("docker: compose takes deploy/compose.yaml", docker.compose)
 
 
+# Names that nobody else's images have: the daemon may be somebody's.
+_BASE, _IMAGE, _DEMO = "hookmill-machines-base", "hookmill-machines", "hookmill-machines-demo"
+
+
 class Docker:
-    """The daemon, and the image."""
+    """The daemon, and the image. Use as `with Docker(share, root) as docker`."""
 
     def __init__(self, share, root):
         self.share, self.root, self.options = share, root, []
         self.work = Path(tempfile.mkdtemp(prefix="containers-", dir="/var/tmp"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if shutil.which("docker"):
+            subprocess.run(["docker", "rmi", "-f", _IMAGE, _DEMO, _BASE], capture_output=True, check=False)
+        shutil.rmtree(self.work, ignore_errors=True)
 
     def _start(self):
         if not shutil.which("docker"):
@@ -74,29 +90,32 @@ class Docker:
         for name in _USERS:
             lines = (self.root / name).read_text(encoding="utf-8").splitlines(keepends=True)
             (own / name).write_text("".join(line for line in lines if not line.startswith("hookmill:")), encoding="utf-8")
+        # No path may stand in an archive twice.
+        own_names = [path.relative_to(own) for path in own.rglob("*")]
         left = [f"--exclude={name}" for name in (*_LEFT, *_USERS)]
         command = ["tar", "-c", *left, "-C", str(self.root), *_ROOT, "--no-recursion", "-C", str(own),
-                   *(str(path.relative_to(own)) for path in own.rglob("*"))]  # fmt: skip
+                   *(name for name in map(str, own_names) if name.split("/")[0] not in _ROOT or not (own / name).is_dir())]  # fmt: skip
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         packed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         with packed:
-            run("docker", "import", "--change", f"ENV {path}", "-", "stand-in:latest", stdin=packed.stdout)
+            run("docker", "import", "--change", f"ENV {path}", "-", _BASE, stdin=packed.stdout)
 
     def build(self):
         self._start()
         self._base()
-        text = (self.share / "deploy/Dockerfile").read_text(encoding="utf-8")
-        for image in re.findall(r"^FROM (\S+:\S+)", text, re.M):
-            run("docker", "tag", "stand-in:latest", image)
         context = self.work / "context"
         shutil.copytree(self.share / "deploy", context / "deploy")
         shutil.copy(self.share / "hookmill", context / "hookmill")
-        for target, name in (("demo", "hookmill-demo"), ("serve", "hookmill")):
-            run("docker", "build", "--pull=false", "-f", "deploy/Dockerfile", "--target", target, "-t", name, ".", cwd=context)
-        return run("docker", "images", "--format", "{{.Repository}} {{.Size}}", "hookmill").strip()
+        file = context / "deploy/Dockerfile"
+        text, stages = re.subn(r"^FROM \S+:\S+", f"FROM {_BASE}", file.read_text(encoding="utf-8"), flags=re.M)
+        expect(stages == 2, f"{stages} stages of the Dockerfile begin with an image")
+        file.write_text(text, encoding="utf-8")
+        for target, name in (("demo", _DEMO), ("serve", _IMAGE)):
+            run("docker", "build", "--pull=false", "-f", str(file), "--target", target, "-t", name, ".", cwd=context)
+        return run("docker", "images", "--format", "{{.Size}}", _IMAGE).strip()
 
     def _doctor(self, *options):
-        return self._missing(run("docker", "run", "--rm", *options, "hookmill", "doctor", "--json", check=False))
+        return self._missing(run("docker", "run", "--rm", "--pull=never", *options, _IMAGE, "doctor", "--json", check=False))
 
     @staticmethod
     def _missing(said):
@@ -129,7 +148,7 @@ class Docker:
         return folder
 
     def _run(self, folder, *options):
-        command = ["docker", "run", "--rm", *self.options, *options, "-v", f"{folder}:/sources:ro", "hookmill", "run", "/sources",
+        command = ["docker", "run", "--rm", "--pull=never", *self.options, *options, "-v", f"{folder}:/sources:ro", _IMAGE, "run", "/sources",
                    "--json"]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         try:
@@ -140,7 +159,7 @@ class Docker:
     def runs(self):
         package = {"name": "shop", "version": "1.0.0", "scripts": {"postinstall": "echo in''stalled"}}
         lock = {"name": "shop", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {**package, "hasInstallScript": True}}}
-        node = run("node", "--version").strip().lstrip("v").split(".")[0]
+        node = run("docker", "run", "--rm", "--pull=never", "--entrypoint", "node", _IMAGE, "--version").strip().lstrip("v").split(".")[0]
         files = {
             "package.json": json.dumps(package), "package-lock.json": json.dumps(lock),
             ".hookmill.toml": f'[toolchain]\nnode = "{node}"\n[[check]]\nname = "look"\ncommand = ["python3", "-c", "print(1)"]\n',
@@ -160,7 +179,7 @@ class Docker:
         """A bundle as the OCI runtime is given it for deploy/pod.yaml: the image's root in a user namespace."""
         bundle, first = self.work / "pod", 1 << 20
         (bundle / "rootfs").mkdir(parents=True)
-        made = run("docker", "create", "hookmill").strip()
+        made = run("docker", "create", "--pull=never", _IMAGE).strip()
         with subprocess.Popen(["docker", "export", made], stdout=subprocess.PIPE) as packed:
             run("tar", "-x", "-C", str(bundle / "rootfs"), stdin=packed.stdout)
         run("docker", "rm", made)

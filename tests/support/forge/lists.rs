@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::statuses::{Memory, held};
 use super::{Delivery, Kind, git};
-use crate::git_http::Asked;
+use crate::support::git_http::Asked;
 
 /// Pull requests on one page, whatever was asked for: Gitea has a bound of its own too.
 const PAGE: usize = 3;

@@ -4,10 +4,6 @@
 //! `hookmill run --explain` answers it; where a tool has to prove itself, it is installed and run. Uses git,
 //! node, npm, and the registry that npm here is configured for.
 
-#[path = "../support/git_http.rs"]
-#[expect(dead_code, reason = "bower needs no server that misbehaves")]
-mod git_http;
-
 mod again;
 mod bundlers;
 mod components;

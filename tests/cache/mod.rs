@@ -4,34 +4,16 @@
 //! sequences the files of `dist/` are the same, byte by byte, and whatever was kept before for the same inputs is used. `HOOKMILL_CACHE_SEED` repeats a sequence and
 //! `HOOKMILL_CACHE_STEPS` makes it longer. Uses git, node, npm, and the registry that npm here is configured for.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "../support/git_http.rs"]
-mod git_http;
-#[path = "../support/lockfiles.rs"]
-mod lockfiles;
-#[path = "../support/managers.rs"]
-mod managers;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/registry.rs"]
-mod registry;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/server.rs"]
-mod server;
-#[path = "../support/whole.rs"]
-mod whole;
-
 mod pair;
 mod shop;
 
 use std::time::{Duration, Instant};
 
-use lockfiles::Manager;
 use pair::{Pair, steps};
 use serde_json::Value;
 use shop::Change;
+
+use crate::support::lockfiles::Manager;
 
 /// So many changes are made unless somebody asks for another number of them.
 const STEPS: u64 = 8;

@@ -12,7 +12,7 @@
 //! - pending is never the last that the forge hears;
 //! - no build, superseded or not, has the last word over a newer one.
 //!
-//! `HOOKMILL_SEED=17 cargo test --test simulation one_seed -- --nocapture` tells the story of one seed; a failure names
+//! `HOOKMILL_SEED=17 cargo test --test all one_seed -- --nocapture` tells the story of one seed; a failure names
 //! its seed. `mutations` takes one rule after the other away and expects the simulation to notice.
 
 mod differential;
@@ -20,9 +20,6 @@ mod forge;
 mod ledger;
 mod mutations;
 mod payloads;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/postgres.rs"]
-mod postgres;
 mod tables;
 mod world;
 
@@ -43,7 +40,7 @@ fn tell(seed: u64, without: Without) -> String {
 fn keeps_its_promises(seeds: std::ops::Range<u64>) {
     if let Some(seed) = first_broken(seeds, Without::Nothing) {
         panic!(
-            "{}\nagain: HOOKMILL_SEED={seed} cargo test --test simulation one_seed -- --nocapture",
+            "{}\nagain: HOOKMILL_SEED={seed} cargo test --test all one_seed -- --nocapture",
             tell(seed, Without::Nothing)
         );
     }

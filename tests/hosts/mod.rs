@@ -3,26 +3,18 @@
 //!
 //! It needs root, for network namespaces; without, it says that it was not tried.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "../support/git_http.rs"]
-mod git_http;
 mod network;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/postgres.rs"]
-mod postgres;
 mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use forge::{Delivery, Forge, Moved, PATIENCE, Repo, Trouble};
-use postgres::Cluster;
 use program::Program;
 use rustix::process::Signal;
+
+use crate::support::forge::{Delivery, Forge, Moved, PATIENCE, Repo, Trouble};
+use crate::support::postgres::Cluster;
 
 const NOTHING: &str = "[bundle]\ncommand = [\"true\"]\n";
 /// Longer than a lease and the look for those that ran out.

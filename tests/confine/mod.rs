@@ -7,13 +7,8 @@ mod bounds;
 mod fence;
 mod figures;
 mod host;
-#[path = "../support/roots.rs"]
-mod roots;
 mod stories;
 mod walls;
-
-#[path = "../support/ordinary.rs"]
-mod ordinary;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

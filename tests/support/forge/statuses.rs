@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::lists::Lists;
 use super::{Kind, git};
-use crate::git_http::Asked;
+use crate::support::git_http::Asked;
 
 /// Characters that GitHub takes of a description.
 const LONGEST_SENTENCE: usize = 140;

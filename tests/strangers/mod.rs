@@ -28,28 +28,13 @@
 //! | A19 which events of a pull request build what | `approval/requests.rs`, `src/intake/tests` |
 //! | A37 the agent's memory, environment, descriptors | `secrets/reach.rs`, `fence/reach.rs` |
 //! | A38, A40 what an install reaches | `network/installs.rs`, `network/elsewhere.rs` (a whole network) |
-//! | A39 what a bundle reaches | `network/main.rs`, `network/reported.rs` |
+//! | A39 what a bundle reaches | `network/mod.rs`, `network/reported.rs` |
 //! | A41 what a build wrote is gone | `fence/reach.rs` |
 //! | A43, A44 processes and memory | `fence/bounds.rs` |
 //! | A45, A46 daemons, deaf steps, a killed agent | `hanging_steps.rs`, `fence/leftovers.rs`, `confine/stories.rs` |
 //! | A47, A83 a host without namespaces, `doctor` | `fence/policy.rs`, `doctor.rs` |
 //! | A48, A49 approval, a fork's own settings | `approval/stranger.rs`, `approval/lapses.rs` |
 //! | A50, A51 what is kept, of whom, for whom | `poisoning/trusts.rs`, `poisoning/scopes.rs` |
-
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "../support/git_http.rs"]
-mod git_http;
-#[path = "../support/ordinary.rs"]
-mod ordinary;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/server.rs"]
-mod server;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/way_out.rs"]
-mod way_out;
 
 mod bombs;
 mod forges;
@@ -60,9 +45,11 @@ mod probe;
 mod traces;
 mod trees;
 
-use forge::{Moved, Repo};
 use objects::Id;
-use server::{Server, Settings};
+
+use crate::support::forge::{Moved, Repo};
+use crate::support::ordinary;
+use crate::support::server::{Server, Settings};
 
 /// A commit id that stands for none.
 const NOTHING: &str = "0000000000000000000000000000000000000000";
@@ -87,5 +74,5 @@ fn pushed(server: &Server, repo: &Repo, branch: &str, commit: Id) -> i64 {
 /// root may do what others may not, and others may not do what root may: both have to be safe.
 #[test]
 fn all_of_this_as_an_ordinary_user() {
-    ordinary::again(&[]);
+    ordinary::again(&["strangers::"]);
 }

@@ -2,31 +2,6 @@
 //!
 //! Uses git, node, npm, bower, webpack, and the registry that npm here is configured for.
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "../support/git_http.rs"]
-mod git_http;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/lockfiles.rs"]
-mod lockfiles;
-#[path = "../support/managers.rs"]
-mod managers;
-#[path = "../support/ordinary.rs"]
-mod ordinary;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/registry.rs"]
-mod registry;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/server.rs"]
-mod server;
-#[expect(dead_code, reason = "the repository of another story")]
-#[path = "../poisoning/shop.rs"]
-mod shop;
-#[path = "../support/whole.rs"]
-mod whole;
-
 mod lapses;
 mod requests;
 mod stranger;
@@ -35,8 +10,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use forge::{Moved, Repo};
-use server::{ADMIN, EXE, Server};
+use crate::support::forge::{Moved, Repo};
+use crate::support::server::{ADMIN, EXE, Server};
+use crate::support::{ordinary, server, whole};
 
 /// The sentence that design and forge know.
 fn waits_for_a_maintainer(sha: &str) -> String {
@@ -93,5 +69,5 @@ fn all_of_this_as_an_ordinary_user() {
         whole::whole(name, version);
     }
     server::path_with_bower();
-    ordinary::again(&[]);
+    ordinary::again(&["approval::"]);
 }

@@ -5,34 +5,17 @@ mod elsewhere;
 mod installs;
 mod reported;
 
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/forge.rs"]
-mod forge;
-#[expect(dead_code, reason = "each file of tests steers another part")]
-#[path = "../support/git_http.rs"]
-mod git_http;
-#[path = "../support/managers.rs"]
-mod managers;
-#[path = "../support/ordinary.rs"]
-mod ordinary;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/registry.rs"]
-mod registry;
-#[path = "../support/runner.rs"]
-mod runner;
-#[expect(dead_code, reason = "each file of tests asks for another part")]
-#[path = "../support/server.rs"]
-mod server;
-
 use std::path::Path;
 
-use forge::Forge;
 use hookmill::confine;
 use hookmill::domain::outcome::Outcome;
 use hookmill::domain::trust::Trust;
-use registry::Registry;
 use serde_json::json;
-use server::{EXE, Server, step};
+
+use crate::support::forge::Forge;
+use crate::support::registry::Registry;
+use crate::support::server::{EXE, Server, step};
+use crate::support::{ordinary, runner, server};
 
 /// Asks for each address that it is given, by the environment's proxy where there is one: plainly, as for http, and
 /// through a tunnel, as for https.
@@ -174,5 +157,5 @@ fn what_a_step_reaches_as_an_ordinary_user() {
     server::path_with_bower();
     let names =
         ["elsewhere::", "reported::", "installs::npm", "installs::an_", "installs::a_", "a_bundle", "a_forks_build"];
-    ordinary::again(&names);
+    ordinary::again(&names.map(|name| format!("network::{name}")));
 }

@@ -1,0 +1,74 @@
+//! Every test of the running program, in one program of its own: it is linked once.
+
+mod support;
+
+mod agents;
+mod any_repository;
+mod approval;
+mod artifacts;
+mod broken_registry;
+mod budget;
+mod builds_cli;
+mod cache;
+mod cache_cli;
+mod cancel_and_supersede;
+mod causes;
+mod checkout;
+mod checkout_mirrors;
+mod checkout_network;
+mod checkout_parts;
+mod concurrency;
+mod config;
+mod confine;
+mod demo;
+mod disk_full;
+mod disk_room;
+mod doctor;
+mod downloads;
+mod fence;
+mod flat;
+mod flat_builds;
+mod floors;
+mod git_dependencies;
+mod hanging_steps;
+mod heads;
+mod hostile_trees;
+mod hosts;
+mod karma;
+mod live_log;
+mod missed;
+mod network;
+mod observer;
+mod outbox;
+mod pages;
+mod payloads;
+mod plan;
+mod poisoning;
+mod published;
+mod push_to_status;
+mod redelivery;
+mod registries;
+mod restart;
+mod retention;
+mod rules;
+mod run_folder;
+mod schema;
+mod secrets;
+mod shared_blobs;
+mod shared_store;
+mod signatures;
+mod simulation;
+mod skipped;
+mod snapshots;
+mod store;
+mod store_file;
+/// The store's promises on PostgreSQL: every test of `store.rs` again, word for word.
+#[expect(clippy::duplicate_mod, reason = "it asks for its own name, and opens its databases accordingly")]
+#[path = "store.rs"]
+mod store_postgres;
+mod store_server;
+mod store_together;
+mod strangers;
+mod toolchain;
+mod turns;
+mod way_out;
