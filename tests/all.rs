@@ -1,4 +1,5 @@
-//! Every test of the running program, in one program of its own: it is linked once.
+//! Every test of the running program, as modules of one program, which is linked once. A new file of tests is named here;
+//! what more than one of them needs is in `support/`.
 
 mod support;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::forge;
-use crate::support::forge::{Delivery, Forge, Moved, Repo, Status};
+use crate::support::forge::{Delivery, Forge, Moved, Status};
 use crate::support::machine::{Database, NO_OP, adopt_orphans, nothing_left, of_builds, script};
 use crate::support::server::{EXE, Server, Settings, step};
 
@@ -43,21 +43,6 @@ fn acknowledged_and_killed_at_once() {
     forge.finish();
 }
 
-/// Commits of one repository, each on a branch of its own, pushed in one go.
-fn branches(repo: &Repo, count: usize) -> Vec<Moved> {
-    repo.write(NO_OP);
-    let moved: Vec<Moved> = (0..count)
-        .map(|number| {
-            let after = repo.commit(&format!("change {number}"));
-            let git_ref = format!("refs/heads/push-{number}");
-            repo.git(&["update-ref", &git_ref, &after]);
-            Moved { git_ref, before: "0".repeat(40), after, forced: false, message: "a change".to_owned() }
-        })
-        .collect();
-    repo.git(&["push", "-q", "origin", "refs/heads/push-*:refs/heads/push-*"]);
-    moved
-}
-
 /// Sends a delivery whether or not somebody listens; true when it was acknowledged.
 fn is_acknowledged(http: &ureq::Agent, url: &str, delivery: &Delivery) -> bool {
     let body = delivery.body();
@@ -74,7 +59,7 @@ fn killed_at_random_moments_under_load() {
     adopt_orphans();
     let forge = Forge::start();
     let repo = forge.repo("acme/shop");
-    let moved = branches(&repo, 80);
+    let moved = repo.push_many(NO_OP, 80);
     let mut server = Server::start_with(&forge, Settings { slots: 2, ..Settings::default() });
     let (url, over) = (server.url(), AtomicBool::new(false));
 

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use program::Program;
 use rustix::process::Signal;
 
-use crate::support::forge::{Delivery, Forge, Moved, PATIENCE, Repo, Trouble};
+use crate::support::forge::{Delivery, Forge, Moved, PATIENCE, Trouble};
+use crate::support::machine::NO_OP;
 use crate::support::postgres::Cluster;
 
-const NOTHING: &str = "[bundle]\ncommand = [\"true\"]\n";
 /// Longer than a lease and the look for those that ran out.
 const LONG: &str = "[bundle]\ncommand = [\"sleep\", \"9\"]\n";
 
@@ -51,21 +51,6 @@ impl Database<'_> {
         let running = self.rows("SELECT id, coalesce(agent, '') FROM builds WHERE state = 'running'");
         running.into_iter().find(|(id, _)| *id == build).map(|(_, agent)| agent)
     }
-}
-
-/// Commits that need nothing, each on a branch of its own.
-fn branches(repo: &Repo, count: usize) -> Vec<Moved> {
-    repo.write(&[(".hookmill.toml", NOTHING)]);
-    let moved: Vec<Moved> = (0..count)
-        .map(|number| {
-            let after = repo.commit(&format!("change {number}"));
-            let git_ref = format!("refs/heads/push-{number}");
-            repo.git(&["update-ref", &git_ref, &after]);
-            Moved { git_ref, before: "0".repeat(40), after, forced: false, message: "a change".to_owned() }
-        })
-        .collect();
-    repo.git(&["push", "-q", "origin", "refs/heads/push-*:refs/heads/push-*"]);
-    moved
 }
 
 /// Sends a delivery whether or not somebody listens; the build when it was acknowledged.
@@ -109,7 +94,7 @@ fn six_hosts_lose_nothing() {
     let store = cluster.url(&name);
     let database = Database { cluster: &cluster, name, runtime };
     let repo = forge.repo("acme/shop");
-    let load = branches(&repo, 240);
+    let load = repo.push_many(NO_OP, 240);
     let mut servers: Vec<Program> = (1..=2).map(|number| Program::start("serve", number, &forge, &store)).collect();
     let mut agents: Vec<Program> = (3..=5).map(|number| Program::start("agent", number, &forge, &store)).collect();
 

@@ -405,6 +405,21 @@ impl Repo {
         Moved { git_ref: git_ref.to_owned(), before, after, forced, message }
     }
 
+    /// Commits over these files, each on a branch of its own, pushed in one go.
+    pub(crate) fn push_many(&self, files: &[(&str, &str)], count: usize) -> Vec<Moved> {
+        self.write(files);
+        let moved: Vec<Moved> = (0..count)
+            .map(|number| {
+                let after = self.commit(&format!("change {number}"));
+                let git_ref = format!("refs/heads/push-{number}");
+                self.git(&["update-ref", &git_ref, &after]);
+                Moved { git_ref, before: NOTHING.to_owned(), after, forced: false, message: "a change".to_owned() }
+            })
+            .collect();
+        self.git(&["push", "-q", "origin", "refs/heads/push-*:refs/heads/push-*"]);
+        moved
+    }
+
     /// Deletes a branch at the forge.
     pub(crate) fn delete(&self, branch: &str) -> Moved {
         let git_ref = format!("refs/heads/{branch}");
