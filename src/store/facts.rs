@@ -102,12 +102,14 @@ pub(super) const SAME: &str = concat!(
      AND b.git_ref = asked.git_ref ORDER BY b.id"
 );
 
-/// So many builds of a ref are looked at: a push is not delivered after twenty later ones.
+/// Twenty builds of a ref are looked at: a push is not delivered after so many later ones. The twentieth is a bound of the
+/// index and not a list of ids, for which PostgreSQL asks about every build that there is.
 pub(super) const RECENT: &str = concat!(
     ") SELECT ",
     known_columns!(),
-    " FROM asked CROSS JOIN builds b WHERE b.id IN (SELECT r.id FROM builds r WHERE r.forge = asked.forge \
-     AND r.repo = asked.repo AND r.git_ref = asked.git_ref ORDER BY r.id DESC LIMIT 20) ORDER BY b.id"
+    " FROM asked CROSS JOIN builds b WHERE b.forge = asked.forge AND b.repo = asked.repo AND b.git_ref = asked.git_ref \
+     AND b.id >= coalesce((SELECT r.id FROM builds r WHERE r.forge = asked.forge AND r.repo = asked.repo \
+     AND r.git_ref = asked.git_ref ORDER BY r.id DESC LIMIT 1 OFFSET 19), 0) ORDER BY b.id"
 );
 
 async fn load_answers(connection: &mut Connection, round: &[&Pending], facts: &mut [Facts]) -> Result<(), StoreError> {
