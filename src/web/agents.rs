@@ -15,10 +15,8 @@ use crate::domain::audit::Actor;
 
 use super::Pages;
 use super::answer::Refused;
-use super::api::parameter;
 use super::asker::Asker;
-use super::forms::form;
-use super::pages::{html, message, see_other};
+use super::pages::{html, see_other};
 use super::view::{Frame, Moment, now};
 
 /// `GET /api/v1/agents`
@@ -35,7 +33,7 @@ pub(super) async fn order(
     Path((name, verb)): Path<(String, String)>,
     asker: Asker,
 ) -> Result<Response, Refused> {
-    let by = asker.may_change(&pages, None)?;
+    let by = asker.may_change(&pages)?;
     let order = give(&pages, &name, &verb, by).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"agent": name, "order": order}))).into_response())
 }
@@ -104,34 +102,24 @@ impl Row {
 }
 
 /// `GET /agents`
-pub(super) async fn page(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap) -> Response {
-    let shown = async {
-        let site = pages.site();
-        if !site.may_read_all(&headers) {
-            return Err(Refused::not_found());
-        }
-        let agents = pages.records.agents().await?;
-        let frame = Frame::new(&site, &headers, &uri, "Agents · Hookmill");
-        Ok(html(&AgentsPage { frame, rows: agents.iter().map(Row::new).collect() }).into_response())
-    };
-    shown.await.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+pub(super) async fn page(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
+    let site = pages.site();
+    if !site.may_read_all(&headers) {
+        return Err(Refused::not_found());
+    }
+    let agents = pages.records.agents().await?;
+    let frame = Frame::new(&site, &headers, &uri, "Agents · Hookmill");
+    Ok(html(&AgentsPage { frame, rows: agents.iter().map(Row::new).collect() }).into_response())
 }
 
 /// `POST /agents/{name}/{pause,resume,drain}`, from the page's own form.
 pub(super) async fn order_from_page(
     State(pages): State<Arc<Pages>>,
     Path((name, verb)): Path<(String, String)>,
-    uri: Uri,
     asker: Asker,
     body: Body,
-) -> Response {
-    let given = async {
-        let form = form(body).await;
-        let by = asker.may_change(&pages, parameter(Some(&form), "form").as_deref())?;
-        give(&pages, &name, &verb, by).await
-    };
-    match given.await {
-        Ok(_) => see_other(&format!("{}/agents", pages.site().base())),
-        Err(refused) => message(&pages, &uri, &asker.headers, refused),
-    }
+) -> Result<Response, Refused> {
+    let (by, _) = asker.may_change_by_form(&pages, body).await?;
+    give(&pages, &name, &verb, by).await?;
+    Ok(see_other(&format!("{}/agents", pages.site().base())))
 }

@@ -14,7 +14,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 /// Text that builds wrote is shown as text; should a browser think otherwise, it may still do nothing.
 pub(super) const RAW_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
-/// An answer of the API that is not what was asked for.
+/// An answer that is not what was asked for: a document of the API, for people a page (`pages::with_refusals`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refused {
     status: StatusCode,
@@ -99,11 +99,12 @@ impl From<ChangeRefused> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let body = Json(json!({"error": {"code": self.code, "message": self.message}}));
+        let body = Json(json!({"error": {"code": self.code, "message": &self.message}}));
         let mut response = (self.status, body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

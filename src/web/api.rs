@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::domain::audit::Actor;
 use crate::domain::build::{Build, BuildId};
 use crate::domain::rule::Ruling;
 use crate::domain::spec::Explanation;
@@ -152,14 +153,19 @@ pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     pairs.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
 }
 
+/// Who asks for a change and the build that it is for, once the right to it is proven.
+pub(super) fn change(pages: &Pages, id: &str, asker: &Asker) -> Result<(Actor, BuildId), Refused> {
+    let by = asker.may_change(pages)?;
+    Ok((by, build_id(id).ok_or_else(Refused::not_found)?))
+}
+
 /// `POST /api/v1/builds/{id}/cancel`
 pub(super) async fn cancel(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
     asker: Asker,
 ) -> Result<Response, Refused> {
-    let by = asker.may_change(&pages, None)?;
-    let id = build_id(&id).ok_or_else(Refused::not_found)?;
+    let (by, id) = change(&pages, &id, &asker)?;
     pages.records.cancel(id, by).await??;
     pages.hub.publish(id);
     Ok(accepted(id))
@@ -184,9 +190,8 @@ pub(super) async fn rerun(
     asker: Asker,
     body: Body,
 ) -> Result<Response, Refused> {
-    let by = asker.may_change(&pages, None)?;
+    let (by, id) = change(&pages, &id, &asker)?;
     let Rerun { cache } = asked(body, r#"{"cache": true}"#).await?;
-    let id = build_id(&id).ok_or_else(Refused::not_found)?;
     Ok(accepted(pages.records.rerun(id, cache, by).await??))
 }
 
@@ -226,7 +231,7 @@ pub(super) async fn not_built_yet(
 
 /// Changes that a later version makes.
 pub(super) async fn change_not_built_yet(State(pages): State<Arc<Pages>>, asker: Asker) -> Refused {
-    match asker.may_change(&pages, None) {
+    match asker.may_change(&pages) {
         Ok(_) => Refused::not_built_yet("builds by hand"),
         Err(refused) => refused,
     }

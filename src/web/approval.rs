@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -15,10 +15,10 @@ use crate::domain::repo::CommitId;
 
 use super::Pages;
 use super::answer::Refused;
-use super::api::{asked, build_id, parameter};
+use super::api::{asked, change, parameter};
 use super::asker::Asker;
 use super::auth::Site;
-use super::forms::{back_to_build, form_of_change};
+use super::forms::{form_of_change, to_build};
 use super::view::path_encoded;
 
 /// The body of an approval; an empty one approves the commit of the build that the address names.
@@ -37,9 +37,8 @@ pub(super) async fn approve(
     asker: Asker,
     body: Body,
 ) -> Result<Response, Refused> {
-    let by = asker.may_change(&pages, None)?;
+    let (by, id) = change(&pages, &id, &asker)?;
     let Approve { sha } = asked(body, r#"{"sha": "<the whole name of the commit>"}"#).await?;
-    let id = build_id(&id).ok_or_else(Refused::not_found)?;
     let sha = pages.records.approve(id, sha, by).await??;
     pages.hub.publish(id);
     Ok((StatusCode::ACCEPTED, Json(json!({"build": id, "sha": sha}))).into_response())
@@ -49,20 +48,15 @@ pub(super) async fn approve(
 pub(super) async fn approve_from_page(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
-    uri: Uri,
     asker: Asker,
     body: Body,
-) -> Response {
-    let approved = async {
-        let (by, id, form) = form_of_change(&pages, &id, &asker, body).await?;
-        let sha = parameter(Some(&form), "sha").unwrap_or_default();
-        let sha = sha.parse().map_err(|_| Refused::bad_request("the form names no commit: load the page again"))?;
-        pages.records.approve(id, Some(sha), by).await??;
-        pages.hub.publish(id);
-        Ok(id)
-    };
-    let approved = approved.await;
-    back_to_build(&pages, &uri, &asker.headers, approved)
+) -> Result<Response, Refused> {
+    let (by, id, form) = form_of_change(&pages, &id, &asker, body).await?;
+    let sha = parameter(Some(&form), "sha").unwrap_or_default();
+    let sha = sha.parse().map_err(|_| Refused::bad_request("the form names no commit: load the page again"))?;
+    pages.records.approve(id, Some(sha), by).await??;
+    pages.hub.publish(id);
+    Ok(to_build(&pages, id))
 }
 
 /// What a maintainer is asked on the page of a build that waits.

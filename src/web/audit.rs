@@ -15,7 +15,7 @@ use crate::domain::build::BuildId;
 use crate::domain::time::Timestamp;
 
 use super::answer::Refused;
-use super::pages::{html, message};
+use super::pages::html;
 use super::paging::Given;
 use super::records::AuditFilter;
 use super::view::{Frame, Moment, now};
@@ -145,23 +145,20 @@ pub(super) async fn page(
     uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Response {
-    let shown = async {
-        let site = pages.site();
-        if !site.may_see_deliveries(&headers) {
-            return Err(Refused::for_maintainers());
-        }
-        let given = Given::in_query(query.as_deref());
-        let filter = filter(&given.query()).map_err(Refused::bad_request)?;
-        let repo = filter.repo.as_ref().map(|repo| super::ansi::shown(&repo.to_string())).unwrap_or_default();
-        let (entries, next) = page_of_entries(&pages, filter).await?;
-        let older = next.map(|next| given.older(next));
-        let now = now();
-        let frame = Frame::new(&site, &headers, &uri, "Audit · Hookmill");
-        let rows = entries.iter().map(|entry| Row::new(entry, now)).collect();
-        Ok(html(&AuditPage { frame, repo, is_filtered: !given.is_empty(), rows, older }).into_response())
-    };
-    shown.await.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+) -> Result<Response, Refused> {
+    let site = pages.site();
+    if !site.may_see_deliveries(&headers) {
+        return Err(Refused::for_maintainers());
+    }
+    let given = Given::in_query(query.as_deref());
+    let filter = filter(&given.query()).map_err(Refused::bad_request)?;
+    let repo = filter.repo.as_ref().map(|repo| super::ansi::shown(&repo.to_string())).unwrap_or_default();
+    let (entries, next) = page_of_entries(&pages, filter).await?;
+    let older = next.map(|next| given.older(next));
+    let now = now();
+    let frame = Frame::new(&site, &headers, &uri, "Audit · Hookmill");
+    let rows = entries.iter().map(|entry| Row::new(entry, now)).collect();
+    Ok(html(&AuditPage { frame, repo, is_filtered: !given.is_empty(), rows, older }).into_response())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
@@ -12,47 +12,37 @@ use axum::response::{Html, IntoResponse, Response};
 use crate::domain::audit::Actor;
 use crate::domain::build::BuildId;
 
+use super::Pages;
 use super::answer::Refused;
 use super::api::{build_id, parameter};
-use super::asker::Asker;
+use super::asker::{Asker, form};
 use super::auth::local_path;
-use super::pages::{html, message, see_other, set_cookie};
+use super::pages::{html, see_other, set_cookie};
 use super::view::Frame;
-use super::{BODY_MAX, Pages};
 
 /// `POST /builds/{id}/cancel`, from the page's own form.
 pub(super) async fn cancel(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
-    uri: Uri,
     asker: Asker,
     body: Body,
-) -> Response {
-    let cancelled = async {
-        let (by, id, _) = form_of_change(&pages, &id, &asker, body).await?;
-        pages.records.cancel(id, by).await??;
-        pages.hub.publish(id);
-        Ok(id)
-    };
-    let cancelled = cancelled.await;
-    back_to_build(&pages, &uri, &asker.headers, cancelled)
+) -> Result<Response, Refused> {
+    let (by, id, _) = form_of_change(&pages, &id, &asker, body).await?;
+    pages.records.cancel(id, by).await??;
+    pages.hub.publish(id);
+    Ok(to_build(&pages, id))
 }
 
 /// `POST /builds/{id}/rerun`, from the page's own form.
 pub(super) async fn rerun(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
-    uri: Uri,
     asker: Asker,
     body: Body,
-) -> Response {
-    let made = async {
-        let (by, id, form) = form_of_change(&pages, &id, &asker, body).await?;
-        let cache = parameter(Some(&form), "cache").as_deref() != Some("false");
-        Ok(pages.records.rerun(id, cache, by).await??)
-    };
-    let made = made.await;
-    back_to_build(&pages, &uri, &asker.headers, made)
+) -> Result<Response, Refused> {
+    let (by, id, form) = form_of_change(&pages, &id, &asker, body).await?;
+    let cache = parameter(Some(&form), "cache").as_deref() != Some("false");
+    Ok(to_build(&pages, pages.records.rerun(id, cache, by).await??))
 }
 
 /// Who asks, the build and the form of a change, once the right to it is proven.
@@ -62,21 +52,12 @@ pub(super) async fn form_of_change(
     asker: &Asker,
     body: Body,
 ) -> Result<(Actor, BuildId, String), Refused> {
-    let form = form(body).await;
-    let by = asker.may_change(pages, parameter(Some(&form), "form").as_deref())?;
+    let (by, form) = asker.may_change_by_form(pages, body).await?;
     Ok((by, build_id(id).ok_or_else(Refused::not_found)?, form))
 }
 
-pub(super) fn back_to_build(
-    pages: &Pages,
-    uri: &Uri,
-    headers: &HeaderMap,
-    changed: Result<BuildId, Refused>,
-) -> Response {
-    match changed {
-        Ok(id) => see_other(&format!("{}/builds/{id}", pages.site().base())),
-        Err(refused) => message(pages, uri, headers, refused),
-    }
+pub(super) fn to_build(pages: &Pages, id: BuildId) -> Response {
+    see_other(&format!("{}/builds/{id}", pages.site().base()))
 }
 
 /// How long a wrong token waits for its answer.
@@ -127,10 +108,4 @@ pub(super) async fn sign_out(State(pages): State<Arc<Pages>>) -> Response {
     let mut response = see_other(&format!("{}/", site.base()));
     set_cookie(&mut response, &site.close_session());
     response
-}
-
-pub(super) async fn form(body: Body) -> String {
-    // What is no form has no token either, and is refused for that.
-    let bytes = to_bytes(body, BODY_MAX).await.unwrap_or_default();
-    String::from_utf8(bytes.into()).unwrap_or_default()
 }

@@ -34,7 +34,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 
 use crate::blobs::{Artifacts, Depot, Fetcher, Logs};
@@ -129,16 +129,10 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/artifacts", get(artifacts::list))
         .route("/api/v1/builds/{id}/artifacts/{*path}", get(artifacts::file))
         .route("/api/v1/agents", get(agents::list))
-        .route("/agents", get(agents::page))
         .route("/api/v1/deliveries", get(api::deliveries))
         .route("/api/v1/outbox", get(outbox::document))
         .route("/api/v1/audit", get(audit::document))
-        .route("/audit", get(audit::page))
         .route("/api/v1/openapi.json", get(api::openapi))
-        .route("/", get(pages::list))
-        .route("/health", get(outbox::page))
-        .route("/repos/{*rest}", get(pages::repository))
-        .route("/builds/{id}", get(pages::build))
         .route("/assets/{version}/{name}", get(asset::asset));
     let changing = Router::new()
         .route("/api/v1/builds/{id}/cancel", post(api::cancel))
@@ -146,16 +140,25 @@ pub fn router(pages: Arc<Pages>) -> Router {
         .route("/api/v1/builds/{id}/resend", post(outbox::resend))
         .route("/api/v1/builds/{id}/approve", post(approval::approve))
         .route("/api/v1/repos/{*rest}", post(api::change_not_built_yet))
-        .route("/api/v1/agents/{name}/{order}", post(agents::order))
+        .route("/api/v1/agents/{name}/{order}", post(agents::order));
+    let for_people = Router::new()
+        .route("/", get(pages::list))
+        .route("/repos/{*rest}", get(pages::repository))
+        .route("/builds/{id}", get(pages::build))
+        .route("/agents", get(agents::page))
+        .route("/health", get(outbox::page))
+        .route("/audit", get(audit::page))
         .route("/agents/{name}/{order}", post(agents::order_from_page))
         .route("/builds/{id}/cancel", post(forms::cancel))
         .route("/builds/{id}/rerun", post(forms::rerun))
         .route("/builds/{id}/resend", post(outbox::resend_from_page))
         .route("/builds/{id}/approve", post(approval::approve_from_page))
         .route("/login", get(forms::login).post(forms::sign_in))
-        .route("/logout", post(forms::sign_out));
+        .route("/logout", post(forms::sign_out))
+        .layer(from_fn_with_state(Arc::clone(&pages), pages::with_refusals));
     reading
         .merge(changing)
+        .merge(for_people)
         .fallback(pages::unknown)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(map_response(answer::fence))

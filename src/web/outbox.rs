@@ -14,10 +14,10 @@ use crate::domain::time::brief;
 
 use super::Pages;
 use super::answer::Refused;
-use super::api::{accepted, build_id};
+use super::api::{accepted, change};
 use super::asker::Asker;
 use super::forms::form_of_change;
-use super::pages::{html, message, see_other};
+use super::pages::{html, see_other};
 use super::records::{Outbox, Undelivered};
 use super::view::{Frame, Moment, now};
 
@@ -35,8 +35,7 @@ pub(super) async fn resend(
     Path(id): Path<String>,
     asker: Asker,
 ) -> Result<Response, Refused> {
-    let by = asker.may_change(&pages, None)?;
-    let id = build_id(&id).ok_or_else(Refused::not_found)?;
+    let (by, id) = change(&pages, &id, &asker)?;
     pages.records.resend(id, by).await??;
     Ok(accepted(id))
 }
@@ -45,19 +44,12 @@ pub(super) async fn resend(
 pub(super) async fn resend_from_page(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
-    uri: Uri,
     asker: Asker,
     body: Body,
-) -> Response {
-    let sent = async {
-        let (by, id, _) = form_of_change(&pages, &id, &asker, body).await?;
-        pages.records.resend(id, by).await??;
-        Ok(())
-    };
-    match sent.await {
-        Ok(()) => see_other(&format!("{}/health", pages.site().base())),
-        Err(refused) => message(&pages, &uri, &asker.headers, refused),
-    }
+) -> Result<Response, Refused> {
+    let (by, id, _) = form_of_change(&pages, &id, &asker, body).await?;
+    pages.records.resend(id, by).await??;
+    Ok(see_other(&format!("{}/health", pages.site().base())))
 }
 
 #[derive(Template)]
@@ -97,19 +89,15 @@ struct Letter {
 }
 
 /// `GET /health`
-pub(super) async fn page(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap) -> Response {
-    health(&pages, &uri, &headers).await.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
-}
-
-async fn health(pages: &Pages, uri: &Uri, headers: &HeaderMap) -> Result<Response, Refused> {
+pub(super) async fn page(State(pages): State<Arc<Pages>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
     let site = pages.site();
-    if !site.may_read_all(headers) {
+    if !site.may_read_all(&headers) {
         return Err(Refused::not_found());
     }
     let outbox = pages.records.outbox().await?;
     let parts = pages.records.parts().await;
     let page = HealthPage {
-        frame: Frame::new(&site, headers, uri, "Health · Hookmill"),
+        frame: Frame::new(&site, &headers, &uri, "Health · Hookmill"),
         parts: parts
             .into_iter()
             .map(|part| ShownPart { name: part.name, ok: part.ok, detail: shown(&part.detail) })

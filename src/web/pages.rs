@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 
 use crate::domain::build::{Build, BuildId, State as BuildState};
@@ -36,7 +37,22 @@ struct MessagePage {
     offer_sign_in: bool,
 }
 
-pub(super) fn message(pages: &Pages, uri: &Uri, headers: &HeaderMap, refused: Refused) -> Response {
+/// Says to people, as a page, why they are refused.
+pub(super) async fn with_refusals(
+    State(pages): State<Arc<Pages>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut answer = next.run(request).await;
+    match answer.extensions_mut().remove::<Refused>() {
+        Some(refused) => message(&pages, &uri, &headers, refused),
+        None => answer,
+    }
+}
+
+fn message(pages: &Pages, uri: &Uri, headers: &HeaderMap, refused: Refused) -> Response {
     let (status, message) = refused.into_parts();
     let heading = match status {
         StatusCode::NOT_FOUND => "Nothing here for you",
@@ -84,9 +100,8 @@ pub(super) async fn list(
     uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Response {
-    let page = list_page(&pages, &uri, query.as_deref(), &headers, None).await;
-    page.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+) -> Result<Response, Refused> {
+    list_page(&pages, &uri, query.as_deref(), &headers, None).await
 }
 
 /// `GET /repos/{forge}/{path}` and `…/-/badge.svg`
@@ -96,15 +111,12 @@ pub(super) async fn repository(
     uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Response {
-    let answer = match rest.strip_suffix("/-/badge.svg") {
-        Some(repo) => badge(&pages, repo, query.as_deref(), &headers).await,
-        None => match rest.parse() {
-            Ok(repo) => list_page(&pages, &uri, query.as_deref(), &headers, Some(repo)).await,
-            Err(_) => Err(Refused::not_found()),
-        },
-    };
-    answer.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+) -> Result<Response, Refused> {
+    if let Some(repo) = rest.strip_suffix("/-/badge.svg") {
+        return badge(&pages, repo, query.as_deref(), &headers).await;
+    }
+    let repo = rest.parse().map_err(|_| Refused::not_found())?;
+    list_page(&pages, &uri, query.as_deref(), &headers, Some(repo)).await
 }
 
 async fn list_page(
@@ -232,12 +244,11 @@ pub(super) async fn build(
     uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Response {
-    let page = match parameter(query.as_deref(), "key") {
+) -> Result<Response, Refused> {
+    match parameter(query.as_deref(), "key") {
         Some(key) => without_key(&pages, &id, &key, &headers),
         None => build_page(&pages, &id, &uri, &headers).await,
-    };
-    page.unwrap_or_else(|refused| message(&pages, &uri, &headers, refused))
+    }
 }
 
 /// Moves a link's key into a cookie, so that it stands in no history, no referrer and no screenshot.
