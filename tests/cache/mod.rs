@@ -90,17 +90,11 @@ fn an_edit_in_place_is_not_there_any_more_when_its_script_does_not_make_it() {
 }
 
 #[test]
-fn what_no_lockfile_tells_of_is_seen() {
+fn what_no_lockfile_and_no_file_of_the_tree_tells_of_is_seen() {
     let mut pair = Pair::of(Manager::Npm);
-    for change in [Change::Patched(1), Change::Patched(2), Change::Babel(1)] {
-        pair.make(change);
-    }
-}
-
-#[test]
-fn what_no_file_of_the_tree_tells_of_is_seen() {
-    let mut pair = Pair::of(Manager::Npm);
-    for change in [Change::Environment(1), Change::Node(1)] {
+    let no_lockfile = [Change::Patched(1), Change::Patched(2), Change::Babel(1)];
+    let no_file = [Change::Environment(1), Change::Node(1)];
+    for change in no_lockfile.into_iter().chain(no_file) {
         pair.make(change);
     }
 }
