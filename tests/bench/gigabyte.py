@@ -62,8 +62,9 @@ class _Watch:
         self._thread.join()
 
 
-def _step(server, forge, commit, number):
-    raw = server.delivery(NAME, f"refs/heads/loud-{number}", "0" * 40, commit)
+def _step(server, forge, pushes):
+    ref, commit = next(pushes)
+    raw = server.delivery(NAME, ref, "0" * 40, commit)
     processes.forget_peak(server.pid)
     before = processes.rss(server.pid)
     with _Watch(server) as watch:
@@ -83,7 +84,9 @@ def run(options, folder):
     with Forge(folder / "forge") as forge:
         repository = forge.repository(NAME)
         config = f'[bundle]\ncommand = ["sh", "-c", "{_script(options.bytes)}"]\n'
-        commit = repository.commit({".hookmill.toml": config.encode()})
+        # Branches that are there: the server looks whether they are.
+        refs = [f"refs/heads/loud-{number}" for number in range(2 * count + 2)]
+        pushes = iter(list(zip(refs, repository.commits([{".hookmill.toml": config.encode()}] * len(refs), refs))))
 
         def one(name, **more):
             return Server(options.binary, folder / name, forge.api_url, {NAME: repository.url}, sandbox=options.sandbox,
@@ -91,11 +94,10 @@ def run(options, folder):
 
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(one("hookmill"))
-            numbers = iter(range(3 * count + 3))
             grown, both = [], []
 
             def ours():
-                seconds, by_itself, with_children = _step(server, forge, commit, next(numbers))
+                seconds, by_itself, with_children = _step(server, forge, pushes)
                 grown.append(by_itself)
                 both.append(with_children)
                 return seconds
@@ -107,7 +109,7 @@ def run(options, folder):
                 short = stack.enter_context(one("unmasked", secret=_SHORT, token=_SHORT.decode()))
 
                 def theirs():
-                    return _step(short, forge, commit, next(numbers))[0]
+                    return _step(short, forge, pushes)[0]
 
             ours()
             theirs()
