@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::net::unix::pipe::Receiver;
+use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::exit::Exit;
+use super::pipe::Output;
 
 /// How long a program may take to end by itself once it was asked.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -21,8 +21,6 @@ const DRAIN_IDLE: Duration = Duration::from_secs(2);
 const DRAIN_TOTAL: Duration = Duration::from_secs(4);
 /// After a kill, this long for what the kernel still has to do.
 const KILL_WAIT: Duration = Duration::from_secs(30);
-/// One read. A quarter of the pipe, so that the writer never waits for us to come back.
-const READ: usize = 256 * 1024;
 
 /// What a running program tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +50,7 @@ pub type Exiting = Pin<Box<dyn Future<Output = Exit> + Send>>;
 /// A started program. Dropping it kills everything that it started.
 #[must_use = "a program that nobody listens to blocks once its pipe is full, and dropping it kills it"]
 pub struct Running {
-    output: Option<Receiver>,
-    buffer: BytesMut,
+    output: Output,
     exit: Option<Exiting>,
     domain: Box<dyn Domain>,
     stop: Stop,
@@ -77,7 +74,7 @@ struct Drain {
 }
 
 enum Step {
-    Read(io::Result<usize>),
+    Read(Vec<u8>),
     Exited(Exit),
     Due,
 }
@@ -86,11 +83,10 @@ impl Running {
     /// A program that writes into the other end of `output`, ends as `exit` says and is signalled through `domain`.
     ///
     /// # Errors
-    /// When `output` is no pipe, or the runtime can't watch it.
+    /// When `output` can't be read without waiting.
     pub fn new(output: OwnedFd, exit: Exiting, domain: Box<dyn Domain>) -> io::Result<Self> {
         Ok(Self {
-            output: Some(Receiver::from_owned_fd(output)?),
-            buffer: BytesMut::new(),
+            output: Output::new(output)?,
             exit: Some(exit),
             domain,
             stop: Stop::No,
@@ -106,7 +102,7 @@ impl Running {
             if self.ended {
                 return None;
             }
-            if self.output.is_none() && self.exit.is_none() {
+            if self.output.is_over() && self.exit.is_none() {
                 // Left-overs that closed their output are part of it too.
                 self.domain.kill();
                 self.ended = true;
@@ -156,22 +152,19 @@ impl Running {
         let step = {
             let due = self.due();
             tokio::select! {
-                read = read(&mut self.output, &mut self.buffer), if self.output.is_some() => Step::Read(read),
+                read = self.output.read(), if !self.output.is_over() => Step::Read(read),
                 exit = exited(&mut self.exit), if self.exit.is_some() => Step::Exited(exit),
                 () = at(due), if due.is_some() => Step::Due,
             }
         };
         match step {
-            Step::Read(Ok(0) | Err(_)) => {
-                self.output = None;
-                None
-            }
-            Step::Read(Ok(_)) => {
+            Step::Read(bytes) if !bytes.is_empty() => {
                 if let Some(drain) = &mut self.drain {
                     drain.idle_until = Instant::now() + DRAIN_IDLE;
                 }
-                Some(Event::Output(self.buffer.split().freeze()))
+                Some(Event::Output(bytes.into()))
             }
+            Step::Read(_) => None,
             Step::Exited(exit) => Some(self.exited(exit)),
             Step::Due => self.overdue(),
         }
@@ -196,7 +189,7 @@ impl Running {
 
     fn overdue(&mut self) -> Option<Event> {
         match (self.drain, self.stop) {
-            (Some(_), _) if self.leaked => self.output = None,
+            (Some(_), _) if self.leaked => self.output = Output::Over,
             (Some(_), _) => {
                 // The exit status stands; only the wait for the pipe's end is cut short.
                 self.leaked = true;
@@ -224,19 +217,6 @@ impl Drop for Running {
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Running").field("stop", &self.stop).field("ended", &self.ended).finish_non_exhaustive()
-    }
-}
-
-async fn read(output: &mut Option<Receiver>, buffer: &mut BytesMut) -> io::Result<usize> {
-    let Some(output) = output else { return std::future::pending().await };
-    loop {
-        output.readable().await?;
-        // Gives back the same memory once the reader let go of the last piece.
-        buffer.reserve(READ);
-        match output.try_read_buf(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
-        }
     }
 }
 
