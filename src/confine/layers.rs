@@ -1,12 +1,17 @@
-//! Which layers of the fence there are, in words.
+//! Which layers of the fence there are, and what that makes of a build.
+
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::FRESH_PROC;
 use crate::domain::cpus::Cpus;
 use crate::domain::view::{BUILD_DIR, HOME_DIR};
 use crate::tree::FileSystem;
+
+pub use table::Layer;
 
 /// What this host gives, layer by layer, each one tried; see [`probe`](super::probe).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,19 +65,6 @@ impl fmt::Display for Cgroup {
             there => f.write_str(&there.join(", ")),
         }
     }
-}
-
-/// One layer, as a table shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// Its name.
-    pub name: &'static str,
-    /// What it does, or why it is not there.
-    pub state: Result<String, String>,
-    /// What brings it, where it is not there.
-    pub fix: Option<String>,
-    /// Without it a fork's build is not run.
-    pub core: bool,
 }
 
 /// How steps are run.
@@ -265,255 +257,11 @@ impl Layers {
         format!("NONE: {}{behind}", self.first_missing())
     }
 
-    /// What to do about each missing layer, a sentence each; empty when none is missing.
-    pub fn fixes(&self) -> Vec<String> {
-        let table = self.table().into_iter();
-        table
-            .filter_map(|Layer { name, state, fix, .. }| Some(format!("No {name} ({}): {}", state.err()?, fix?)))
-            .collect()
-    }
-
-    /// Every layer, those that others need first.
-    pub fn table(&self) -> Vec<Layer> {
-        fn layer<T>(
-            name: &'static str,
-            state: &Result<T, Missing>,
-            there: impl FnOnce(&T) -> String,
-            fix: impl Into<String>,
-        ) -> Layer {
-            let state = state.as_ref().map(there).map_err(ToString::to_string);
-            Layer { name, fix: state.is_err().then(|| fix.into()), state, core: false }
-        }
-        let core = |layer: Layer| Layer { core: true, ..layer };
-        let userns = layer(
-            "user namespaces",
-            &self.userns,
-            |()| "user, mount and process namespaces; the end of one is the end of all in it".to_owned(),
-            match &self.userns {
-                Err(Missing(why)) if why.contains(FRESH_PROC) => COVERED_PROC,
-                _ => CONTAINER_OR_APPARMOR,
-            },
-        );
-        let bubblewrap = layer(
-            "bubblewrap",
-            &self.bubblewrap,
-            String::clone,
-            "install the package `bubblewrap`, 0.8 or later, where the agent's PATH finds it",
-        );
-        let proxy = "a step that may reach some hosts has one socket in a network of its own";
-        let netns = "allow them to the agent's user (`sysctl user.max_net_namespaces`)";
-        let door = match &self.netns {
-            Ok(()) => {
-                "let the agent's user raise the loopback of a network namespace of its own (`unshare -rn ip link set lo up`)"
-            }
-            Err(_) => "it stands in a network namespace",
-        };
-        let mut table = vec![
-            core(userns),
-            core(bubblewrap),
-            core(layer("network namespaces", &self.netns, |()| "bundles have none but their own".to_owned(), netns)),
-            layer("proxy", &self.door, |()| proxy.to_owned(), door),
-            layer(
-                "overlay",
-                &self.overlay,
-                |()| "sources are stacked, not copied".to_owned(),
-                format!(
-                    "overlay mounts need Linux 5.11 and `data.dir` on ext4, XFS or btrfs. Until then sources and \
-                     snapshots are {}.",
-                    Joining::Flat(self.files)
-                ),
-            ),
-            layer(
-                "landlock",
-                &self.landlock,
-                |version| match self.mode() {
-                    Mode::Confined { .. } => {
-                        format!("version {version}: steps write below /build, /home/build and /tmp only")
-                    }
-                    Mode::Bare => format!(
-                        "version {version}: steps read the machine's programs and what is their build's own, and write that"
-                    ),
-                },
-                "a kernel of 5.19 or later that has it in `lsm=` of its command line (/sys/kernel/security/lsm)",
-            ),
-            layer(
-                "seccomp",
-                &self.seccomp,
-                |()| "ptrace, bpf, io_uring, keys, mounts, new namespaces and their like are refused".to_owned(),
-                "a kernel with CONFIG_SECCOMP_FILTER",
-            ),
-        ];
-        table.extend(self.bounds());
-        if self.userns.is_err() {
-            // One fault explains the layers that were not tried.
-            for layer in table.iter_mut().skip(1).filter(|layer| layer.state.is_err()) {
-                layer.fix = None;
-            }
-        }
-        table
-    }
-
-    /// Who ends a step that takes too much: the kernel, or a watch of the agent's.
-    fn bounds(&self) -> Vec<Layer> {
-        let bounded = match &self.cgroup {
-            Ok(Cgroup { memory: true, pids: true, cpu: true, .. }) => {
-                Ok(self.cgroup.as_ref().map_or_else(ToString::to_string, ToString::to_string))
-            }
-            Ok(some @ Cgroup { memory: true, pids: true, .. }) => {
-                Err(format!("{some}, no cpu; a step takes what it likes of the processors"))
-            }
-            Ok(some) => Err(format!("{some}; the agent looks at each step's memory four times a second instead")),
-            Err(why) => Err(format!("{why}; the agent looks at each step's memory four times a second instead")),
-        };
-        let fix = bounded.is_err().then(|| CGROUP.to_owned());
-        vec![Layer { name: "control groups", state: bounded, fix, core: false }]
-    }
-
     fn first_missing(&self) -> String {
         match (&self.userns, &self.bubblewrap) {
             (Err(why), _) => format!("no user namespaces: {why}"),
             (_, Err(why)) => format!("no bubblewrap: {why}"),
             (Ok(()), Ok(_)) => "off".to_owned(),
         }
-    }
-}
-
-/// What gives user namespaces, wherever the agent runs.
-const CONTAINER_OR_APPARMOR: &str = "on Ubuntu 23.10 and later load the AppArmor profile in deploy/; elsewhere `sysctl \
-     user.max_user_namespaces` and, on Debian, `kernel.unprivileged_userns_clone` must not be 0; under systemd compare \
-     the unit with the list at the end of deploy/hookmill.service; in Docker `docker run --security-opt \
-     seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined`; in a Pod the \
-     securityContext of deploy/pod.yaml";
-
-/// What uncovers `/proc`.
-const COVERED_PROC: &str = "parts of /proc are covered here, and then the kernel mounts no fresh one: in Docker `docker run \
-     --security-opt systempaths=unconfined --security-opt seccomp=unconfined --security-opt apparmor=unconfined`; in a Pod \
-     `procMount: Unmasked` and the rest of deploy/pod.yaml; under systemd no ProtectKernelTunables=, ProtectKernelLogs= or \
-     ProcSubset=";
-
-/// What gives a control group, wherever the agent runs.
-const CGROUP: &str = "under systemd `Delegate=cpu memory pids` (deploy/hookmill.service has it); by hand \
-     `systemd-run --user --scope -p Delegate=yes hookmill serve`; in a container a control group of its own that it can write";
-
-#[cfg(test)]
-mod tests {
-    use super::{Cgroup, Cpus, FileSystem, Joining, Layers, Missing, Mode};
-
-    fn full() -> Layers {
-        let files = FileSystem { reflinks: false, tells_changes: true };
-        let cgroup = Cgroup { base: "/sys/fs/cgroup/hookmill".into(), memory: true, pids: true, cpu: true };
-        Layers {
-            userns: Ok(()),
-            overlay: Ok(()),
-            bubblewrap: Ok("0.8.0".into()),
-            netns: Ok(()),
-            door: Ok(()),
-            landlock: Ok(7),
-            seccomp: Ok(()),
-            cgroup: Ok(cgroup),
-            insisted: false,
-            files,
-        }
-    }
-
-    #[test]
-    fn layers_are_named_and_so_is_what_is_missing() {
-        let check = |layers: Layers, name: &str, fixes: usize| {
-            assert_eq!(layers.name(), name);
-            assert_eq!(layers.fixes().len(), fixes, "{name} {:#?}", layers.fixes());
-        };
-        let missing = || Missing("not here".into());
-        check(full(), "userns+mount+pid+net+overlay+bwrap+landlock7+seccomp+cgroup", 0);
-        check(Layers { overlay: Err(missing()), ..full() }, "userns+mount+pid+net+bwrap+landlock7+seccomp+cgroup", 1);
-        check(
-            Layers { landlock: Err(missing()), seccomp: Err(missing()), cgroup: Err(missing()), ..full() },
-            "userns+mount+pid+net+overlay+bwrap+rss-watch",
-            3,
-        );
-        let kill_only = Cgroup { memory: false, pids: false, cpu: false, ..full().cgroup.expect("there") };
-        check(
-            Layers { cgroup: Ok(kill_only), ..full() },
-            "userns+mount+pid+net+overlay+bwrap+landlock7+seccomp+cgroup.kill+rss-watch",
-            1,
-        );
-        check(
-            Layers { netns: Err(missing()), door: Err(missing()), ..full() },
-            "userns+mount+pid+overlay+bwrap+landlock7+seccomp+cgroup (DEGRADED: no network namespace, every step can \
-             reach the network)",
-            2,
-        );
-        check(
-            Layers { bubblewrap: Err(missing()), ..full() },
-            "NONE: no bubblewrap: not here (each step behind landlock7+seccomp)",
-            1,
-        );
-        check(Layers::none("not here"), "NONE: no user namespaces: not here", 1);
-        let behind = Layers { landlock: Ok(7), seccomp: Ok(()), ..Layers::none("not here") };
-        check(behind, "NONE: no user namespaces: not here (each step behind landlock7+seccomp)", 1);
-    }
-
-    #[test]
-    fn a_stranger_needs_the_core_and_full_needs_all() {
-        let check = |layers: Layers, strangers: bool, expected: Result<(), &str>| {
-            assert_eq!(layers.admit(strangers, None), expected.map_err(str::to_owned));
-        };
-        let missing = || Missing("not here".into());
-        check(full(), true, Ok(()));
-        check(Layers { insisted: true, ..full() }, true, Ok(()));
-        let plain = Layers { landlock: Err(missing()), cgroup: Err(missing()), ..full() };
-        check(plain.clone(), true, Ok(()));
-        let said = "[sandbox] require = \"full\", and this agent has no landlock (not here)";
-        check(Layers { insisted: true, ..plain }, false, Err(said));
-        let said = "this agent runs no fork's build without network namespaces (not here)";
-        check(Layers { netns: Err(missing()), ..full() }, true, Err(said));
-        check(Layers { netns: Err(missing()), ..full() }, false, Ok(()));
-        check(Layers::none("off"), false, Ok(()));
-        check(Layers::none("off"), true, Err("this agent runs no fork's build without user namespaces (off)"));
-        let no_cpu = Cgroup { cpu: false, ..full().cgroup.expect("there") };
-        let said = Layers { cgroup: Ok(no_cpu), insisted: true, ..full() }.admit(false, None).expect_err("no cpu");
-        assert!(said.contains("no control groups (memory, pids, no cpu; a step takes"), "{said}");
-        let kill_only = Cgroup { memory: false, ..full().cgroup.expect("there") };
-        let said =
-            Layers { cgroup: Ok(kill_only), insisted: true, ..full() }.admit(false, None).expect_err("no memory");
-        assert!(said.contains("no control groups (pids, cpu; the agent looks"), "{said}");
-    }
-
-    #[test]
-    fn a_bound_on_processors_that_nobody_keeps_is_said() {
-        let two = Cpus::of(2.0).expect("a number");
-        assert_eq!(full().unkept(two), None);
-        let check = |cgroup, words: &str| {
-            let said = Layers { cgroup, ..full() }.unkept(two).expect("not kept");
-            let expected = format!("limits.cpus = 2 is not kept on this agent: {words}; hookmill doctor has the fix");
-            assert_eq!(said, expected);
-        };
-        check(Err(Missing("not delegated".into())), "not delegated");
-        let no_cpu = Cgroup { cpu: false, ..full().cgroup.expect("there") };
-        check(Ok(no_cpu), "its control groups have memory, pids");
-    }
-
-    #[test]
-    fn without_namespaces_or_bubblewrap_steps_run_bare() {
-        assert_eq!(full().mode(), Mode::Confined { overlay: true, netns: true });
-        assert!(full().is_sound() && full().stacks());
-        assert_eq!(Layers::none("asked for").mode(), Mode::Bare);
-        assert!(!Layers::none("asked for").stacks());
-    }
-
-    #[test]
-    fn the_way_that_runs_is_named() {
-        let check = |layers: Layers, words: &str| assert_eq!(layers.joining().to_string(), words);
-        check(full(), "stacked by overlay");
-        let no_overlay = Layers { overlay: Err(Missing("not here".into())), ..full() };
-        check(no_overlay.clone(), "brought in by rename, else copied in parallel");
-        assert!(
-            no_overlay.fixes()[0].ends_with("sources and snapshots are brought in by rename, else copied in parallel.")
-        );
-        let on =
-            |reflinks, tells_changes| Layers { files: FileSystem { reflinks, tells_changes }, ..no_overlay.clone() };
-        check(on(true, true), "brought in by rename, else by reflink");
-        check(on(true, false), "brought in by reflink");
-        check(on(false, false), "copied in parallel");
-        assert_eq!(Layers::none("asked for").joining(), Joining::Flat(FileSystem::default()));
     }
 }
