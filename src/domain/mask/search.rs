@@ -2,29 +2,24 @@
 //!
 //! Steps print up to a gigabyte, and every server has secrets to look for. An automaton looks at each byte; this goes the
 //! way of Wu and Manber ("A fast algorithm for multi-pattern searching", 1994): the last two bytes of a window say how
-//! far nothing can begin, which is all of the window but one byte most of the time.
+//! far nothing can begin, which is all seven bytes most of the time.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::SHORTEST;
 use super::forms::Forms;
 
-/// No window is longer: what stands in lines is found where each is at least as long, as only one may end within it.
-const LONGEST_WINDOW: usize = 12;
-
-/// The beginning by which forms are looked up, of a window's length.
-type Head = Vec<u8>;
+/// The beginning by which forms are looked up.
+type Head = [u8; SHORTEST];
 
 /// Byte strings to be found, each of at least [`SHORTEST`] bytes.
 pub(super) struct Search {
     forms: Vec<Form>,
-    /// How many bytes every form has, up to [`LONGEST_WINDOW`].
-    window: usize,
     /// Every beginning of a form, with the form; in order.
     heads: Vec<(Head, usize)>,
     /// The range of `heads` with a beginning.
     places: HashMap<Head, (usize, usize)>,
-    /// By the last two bytes of a window: how many places further the next form may begin.
+    /// By the last two bytes of a window of [`SHORTEST`]: how many places further the next form may begin.
     skip: Box<[u8]>,
 }
 
@@ -63,42 +58,36 @@ pub(super) enum Begins {
 impl Search {
     /// `None` where there is nothing to be found.
     pub(super) fn new(forms: Forms) -> Option<Self> {
-        let window = forms.keys().map(Vec::len).min()?.clamp(SHORTEST, LONGEST_WINDOW);
+        if forms.is_empty() {
+            return None;
+        }
         let forms: Vec<Form> = forms.into_iter().map(|(text, in_lines)| Form { text, in_lines }).collect();
         let heads: BTreeSet<(Head, usize)> =
-            forms.iter().enumerate().flat_map(|(at, form)| form.heads(window).map(move |head| (head, at))).collect();
+            forms.iter().enumerate().flat_map(|(at, form)| form.heads().map(move |head| (head, at))).collect();
         let heads: Vec<(Head, usize)> = heads.into_iter().collect();
-        let mut skip = vec![u8::try_from(window - 1).expect("small"); 1 << 16].into_boxed_slice();
+        let mut skip = vec![u8::try_from(SHORTEST - 1).expect("small"); 1 << 16].into_boxed_slice();
         let mut places: HashMap<Head, (usize, usize)> = HashMap::new();
         for (at, (head, _)) in heads.iter().enumerate() {
-            places.entry(head.clone()).and_modify(|range| range.1 = at + 1).or_insert((at, at + 1));
-            for end in 1..window {
-                let places = u8::try_from(window - 1 - end).expect("small");
+            places.entry(*head).and_modify(|range| range.1 = at + 1).or_insert((at, at + 1));
+            for end in 1..SHORTEST {
+                let places = u8::try_from(SHORTEST - 1 - end).expect("small");
                 let known = &mut skip[pair(head[end - 1], head[end])];
                 *known = (*known).min(places);
             }
         }
-        Some(Self { forms, window, heads, places, skip })
+        Some(Self { forms, heads, places, skip })
     }
 
     /// What begins at the first byte of `rest`, which is not empty.
     pub(super) fn begins(&self, rest: &[u8]) -> Begins {
-        let candidates = match rest.get(..self.window) {
-            Some(head) => {
-                let skip = self.skip[pair(head[self.window - 2], head[self.window - 1])];
-                if skip > 0 {
-                    return Begins::Nothing(usize::from(skip));
-                }
-                let Some(&(first, end)) = self.places.get(head) else { return Begins::Nothing(1) };
-                &self.heads[first..end]
-            }
-            None => {
-                let longer = &self.heads[self.heads.partition_point(|(head, _)| head.as_slice() < rest)..];
-                &longer[..longer.partition_point(|(head, _)| head.starts_with(rest))]
-            }
-        };
+        let Some(head) = head(rest) else { return self.begins_short(rest) };
+        let skip = self.skip[pair(head[SHORTEST - 2], head[SHORTEST - 1])];
+        if skip > 0 {
+            return Begins::Nothing(usize::from(skip));
+        }
+        let Some(&(first, end)) = self.places.get(&head) else { return Begins::Nothing(1) };
         let (mut whole, mut open) = (0, None::<usize>);
-        for (_, at) in candidates {
+        for (_, at) in &self.heads[first..end] {
             match self.forms[*at].meets(rest) {
                 Meets::Not => {}
                 Meets::Whole(bytes) => whole = whole.max(bytes),
@@ -107,19 +96,25 @@ impl Search {
         }
         if whole == 0 && open.is_none() { Begins::Nothing(1) } else { Begins::Form { whole, open } }
     }
+
+    fn begins_short(&self, rest: &[u8]) -> Begins {
+        let at = self.heads.partition_point(|(head, _)| head.as_slice() < rest);
+        let form = self.heads.get(at).filter(|(head, _)| head.starts_with(rest)).map(|(_, form)| &self.forms[*form]);
+        match form.map(|form| form.text.len()) {
+            Some(bytes) => Begins::Form { whole: 0, open: Some(bytes) },
+            None => Begins::Nothing(1),
+        }
+    }
 }
 
 impl Form {
     /// How a text may begin in which this is.
-    fn heads(&self, window: usize) -> impl Iterator<Item = Head> {
-        let broken = (1..window).filter(|_| self.in_lines).flat_map(|place| {
+    fn heads(&self) -> impl Iterator<Item = Head> {
+        let broken = (1..SHORTEST).filter(|_| self.in_lines).flat_map(|place| {
             let (before, after) = self.text.split_at(place);
             ["\n", "\r\n"].map(|end| [before, end.as_bytes(), after].concat())
         });
-        std::iter::once(self.text.clone()).chain(broken).map(move |mut text| {
-            text.truncate(window);
-            text
-        })
+        std::iter::once(self.text.clone()).chain(broken).map(|text| head(&text).expect("no form is shorter"))
     }
 
     /// Whether the text begins with this.
@@ -141,6 +136,10 @@ impl Form {
         }
         Meets::Whole(text.len() - rest.len())
     }
+}
+
+fn head(text: &[u8]) -> Option<Head> {
+    text.first_chunk().copied()
 }
 
 fn pair(first: u8, second: u8) -> usize {
