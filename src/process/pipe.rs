@@ -2,10 +2,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionbio};
 use tokio::net::unix::pipe::Receiver;
+use tokio::task::consume_budget;
+use tokio::time::sleep;
 
 /// What the kernel lets an ordinary user have (`fs.pipe-max-size`): few wake-ups for a step that prints a lot.
 #[cfg(target_os = "linux")]
@@ -28,50 +31,51 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// What is read at a time. Of more the allocator asks the kernel, each time for clean pages.
 const PIECE: usize = 64 * 1024;
+/// Where the kernel watches no more pipes (`fs.epoll.max_user_watches`), an empty one is looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The end that is read. It is watched only while it is empty: the kernel wakes whoever watches a pipe at every write, and a
-/// program that prints fast waits for that each time.
-pub(super) enum Output {
-    Unwatched(OwnedFd),
-    Watched(Receiver),
-    /// Nothing more comes, or nobody listens any more.
-    Over,
-}
+/// The end that is read, until nothing more comes or nobody listens any more.
+pub(super) struct Output(Option<OwnedFd>);
 
 impl Output {
     pub(super) fn new(read: OwnedFd) -> io::Result<Self> {
         ioctl_fionbio(&read, true)?;
-        Ok(Self::Unwatched(read))
+        Ok(Self(Some(read)))
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Over)
+        self.0.is_none()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.0 = None;
     }
 
     /// The next bytes, once there are some; none when it is over. A dropped call loses nothing.
     pub(super) async fn read(&mut self) -> Vec<u8> {
-        loop {
-            if let Self::Watched(receiver) = self {
-                // What can't be watched can't be read either, and is told by that.
-                let _ = receiver.readable().await;
-            }
-            let read = match std::mem::replace(self, Self::Over) {
-                Self::Watched(receiver) => receiver.into_nonblocking_fd(),
-                Self::Unwatched(read) => Ok(read),
-                Self::Over => return Vec::new(),
-            };
-            let Ok(read) = read else { continue };
+        while let Some(read) = &self.0 {
+            // A program that prints without a pause lets others have their turn, and a deadline its effect.
+            consume_budget().await;
             let mut bytes = Vec::with_capacity(PIECE);
-            match rustix::io::read(&read, spare_capacity(&mut bytes)) {
-                Ok(0) => {}
-                Ok(_) => {
-                    *self = Self::Unwatched(read);
-                    return bytes;
-                }
-                Err(Errno::INTR) => *self = Self::Unwatched(read),
-                Err(Errno::AGAIN) => *self = Receiver::from_owned_fd_unchecked(read).map_or(Self::Over, Self::Watched),
-                Err(_) => {}
+            match rustix::io::read(read, spare_capacity(&mut bytes)) {
+                Ok(0) => self.close(),
+                Ok(_) => return bytes,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => until_readable(read).await,
+                Err(_) => self.close(),
             }
         }
+        Vec::new()
+    }
+}
+
+/// Watches a pipe only now, while it is empty: the kernel wakes whoever watches one at every write, and a program that prints
+/// fast waits for that each time.
+async fn until_readable(read: &OwnedFd) {
+    let watched = read.try_clone().and_then(Receiver::from_owned_fd_unchecked);
+    match watched {
+        // What can't be awaited is told by the next read.
+        Ok(watched) => drop(watched.readable().await),
+        Err(_) => sleep(LOOK_AGAIN).await,
     }
 }

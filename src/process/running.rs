@@ -189,7 +189,7 @@ impl Running {
 
     fn overdue(&mut self) -> Option<Event> {
         match (self.drain, self.stop) {
-            (Some(_), _) if self.leaked => self.output = Output::Over,
+            (Some(_), _) if self.leaked => self.output.close(),
             (Some(_), _) => {
                 // The exit status stands; only the wait for the pipe's end is cut short.
                 self.leaked = true;
