@@ -135,9 +135,15 @@ async fn among_ten_thousand_rows_no_busy_statement_looks_at_most_of_a_table() {
     assert!(plans.len() > 60, "{} plans", plans.len());
     let is_marker = |plan: &&str| plan.contains(table) || plan.contains(index);
     let (expected, found): (Vec<&str>, Vec<&str>) =
-        plans.into_iter().filter(|plan| most_rows(plan) > FEW).partition(is_marker);
+        plans.into_iter().filter(|plan| reads_a_table(plan) || most_rows(plan) > FEW).partition(is_marker);
     assert_eq!(expected.len(), 2, "auto_explain tells of every statement");
     assert!(found.is_empty(), "{}", found.join("\n\n"));
+}
+
+/// Whether it reads a table with many rows, however soon it ends.
+fn reads_a_table(plan: &str) -> bool {
+    let tables = ["builds", "deliveries", "outbox", "heads", "rulings", "deletions", "steps", "explanations"];
+    tables.iter().any(|table| plan.contains(&format!("Seq Scan on {table}")))
 }
 
 /// More rows than any part of a busy statement has to look at.
