@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::forge;
-use crate::support::forge::{Delivery, Forge, Moved, Status};
+use crate::support::forge::{self, Delivery, Forge, Moved, Status};
 use crate::support::machine::{Database, NO_OP, adopt_orphans, nothing_left, of_builds, script};
 use crate::support::server::{EXE, Server, Settings, step};
 

@@ -17,7 +17,7 @@ use super::{BODY_MAX, Pages};
 
 /// A request for a change, before its right to it is looked at.
 pub(super) struct Asker {
-    pub(super) headers: HeaderMap,
+    headers: HeaderMap,
     from: Option<String>,
 }
 

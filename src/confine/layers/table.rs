@@ -1,7 +1,7 @@
 //! Every layer in words: what it does or why it is not there, and what brings it.
 
-use super::super::FRESH_PROC;
 use super::{Cgroup, Joining, Layers, Missing, Mode};
+use crate::confine::FRESH_PROC;
 
 /// One layer, as a table shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
