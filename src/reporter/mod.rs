@@ -223,7 +223,30 @@ impl Request {
                 "status given up; `hookmill builds resend` sends it again"
             );
         }
+        let is_given_up = settled.row == RowNews::Dead;
         self.settle(settled).await;
+        if is_given_up && self.is_outdated() {
+            self.revive().await;
+        }
+    }
+
+    /// Whether the forge's configuration was read again since this was begun. Asked after the end was written: whoever
+    /// reads it sends again what was given up by then, and does not see what is given up later.
+    fn is_outdated(&self) -> bool {
+        let forges = self.reporter.forges.borrow();
+        match (&self.forge, forges.by_name.get(&self.item.repo.forge)) {
+            (Some(asked), Some(now)) => !Arc::ptr_eq(asked, now),
+            (asked, now) => asked.is_some() != now.is_some(),
+        }
+    }
+
+    /// What the forge was asked with may have been the reason why it refused.
+    async fn revive(&self) {
+        let forge = &self.item.repo.forge;
+        match self.reporter.store.resend_all(forge).await {
+            Ok(count) => tracing::info!(%forge, count, "statuses that were given up are sent again"),
+            Err(error) => tracing::warn!(%error, %forge, "what was given up waits for `hookmill builds resend`"),
+        }
     }
 
     async fn post(&self) -> Result<Accepted, PostError> {
