@@ -216,14 +216,9 @@ impl Records for StoreRecords {
 
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>> {
         Box::pin(async move {
-            vec![
-                self.store_part().await,
-                self.agents_part().await,
-                self.outbox_part().await,
-                self.sandbox(),
-                self.disk(),
-                self.sweep(),
-            ]
+            // Side by side: each waits for a database that is away, and who asks must not wait for all of them.
+            let (store, agents, outbox) = tokio::join!(self.store_part(), self.agents_part(), self.outbox_part());
+            vec![store, agents, outbox, self.sandbox(), self.disk(), self.sweep()]
         })
     }
 
