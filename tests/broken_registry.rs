@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use crate::support::forge::{Forge, Moved, Repo};
 use crate::support::machine;
+use crate::support::port;
 use crate::support::server::{Server, Settings, step};
 
 /// A registry that knows one package, `tiny`, without any file; it ends when it is dropped.
@@ -152,9 +153,7 @@ fn a_registry_that_recovers_is_not_told_of() {
 fn a_registry_that_refuses_the_connection_is_not_the_commits_fault() {
     let forge = Forge::start();
     let (repo, server) = (forge.repo("acme/shop"), Server::start(&forge));
-    // Was free a moment ago, and nobody listens there.
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("loopback");
-    let moved = push(&repo, &address.to_string());
+    let moved = push(&repo, &format!("127.0.0.1:{}", port::free()));
     let build = server.finished(server.deliver(&repo.pushed(&moved)).build());
     assert_eq!(build["outcome"], "broken");
     let word = forge.final_status(&moved.after, "hookmill");

@@ -11,6 +11,8 @@ use hookmill::domain::outcome::Outcome;
 use hookmill::domain::step::{Step, StepKind, StepState};
 use serde_json::{Value, json};
 
+use crate::support::port;
+
 /// A server that answers one connection after the other.
 struct Api {
     url: String,
@@ -266,8 +268,7 @@ fn what_can_not_be_used_is_exit_code_2() {
 
 #[test]
 fn a_server_that_is_not_there_is_exit_code_3() {
-    let away = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let server = format!("http://{away}");
+    let server = format!("http://127.0.0.1:{}", port::free());
     for words in [&["list"][..], &["log", "-f", "12"], &["cancel", "12"]] {
         let output = builds(words).args(["--server", &server]).output().expect("it runs");
         assert_eq!(output.status.code(), Some(3), "{words:?}");

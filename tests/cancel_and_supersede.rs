@@ -12,7 +12,7 @@ const FOREVER: &str = "console.log('bundling');\nsetInterval(() => {}, 1000);\n"
 const STUBBORN: &str = "process.on('SIGTERM', () => console.log('not now'));\n\
                         console.log('bundling');\nsetInterval(() => {}, 1000);\n";
 /// It takes its time to end, so that nobody else gets its slot at once.
-const SLOW_TO_END: &str = "process.on('SIGTERM', () => setTimeout(process.exit, 1500));\n\
+const SLOW_TO_END: &str = "process.on('SIGTERM', () => setTimeout(process.exit, 5000));\n\
                            console.log('bundling');\nsetInterval(() => {}, 1000);\n";
 const QUICK: &str = "console.log('bundled');\n";
 
@@ -203,6 +203,7 @@ fn a_rerun_is_a_second_attempt_and_has_the_last_word() {
     let third = rerun(first, "").build();
     server.wrote(third, "bundle", "bundling");
     assert_eq!(server.build(third)["attempt"], 3, "attempts are counted for the commit");
+    forge.status_in(&moved.after, "pending");
     assert_eq!(cancel(&server, third), 202);
     server.finished(third);
     assert_eq!(rerun(4711, "").code, 404);

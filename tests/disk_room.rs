@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::forge::Forge;
@@ -49,6 +50,7 @@ fn below_the_mark_nothing_is_claimed_and_hooks_are_taken_until_there_is_room() {
     let (ok, detail) = disk_part(&server);
     assert!(!ok && detail.contains("left, and no build is started below 31 MiB ([data] low)"), "{detail}");
     assert_eq!(server.get("/readyz").code, 200, "hooks are taken");
+    wait(&forge, "the agent's own word on it", || server.get("/api/v1/agents").body.contains("\"disk_low\""));
     let waits = server.build(first)["waits"].as_str().expect("why").to_owned();
     assert!(waits.starts_with("the disk of agent ") && waits.contains(" MiB left"), "{waits}");
     assert!(server.get(&format!("/builds/{first}")).body.contains("It waits: <bdi>the disk of agent"));
@@ -58,7 +60,10 @@ fn below_the_mark_nothing_is_claimed_and_hooks_are_taken_until_there_is_room() {
     assert!(reserve(&disk) > 0, "nobody needed it yet");
 
     // Somebody takes the very last byte: the reserve is what the store writes into then.
+    // It must not look at the disk while only almost all of it is taken: the reserve it gives up would be filled too.
+    server.signal(Signal::STOP);
     disk.fill();
+    server.signal(Signal::CONT);
     let second = server.deliver(&repo.pushed(&repo.push("main", &[("n", "1")]))).build();
     wait(&forge, "the reserve is given up", || reserve(&disk) == 0);
     assert_eq!((&server.build(first)["state"], &server.build(second)["state"]), (&"queued".into(), &"queued".into()));

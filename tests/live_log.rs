@@ -6,10 +6,10 @@ use crate::support::events::{Event, Stream};
 use crate::support::forge::Forge;
 use crate::support::server::Server;
 
-const LINES: usize = 60;
+const LINES: usize = 150;
 /// Prints a line, then the next a moment later; the pauses are the build's, not the test's.
 const TALKER: &str = "let n = 0;\nconst say = () => {\n  n += 1;\n  console.log(`line ${n} größe`);\n  \
-                      if (n < 60) setTimeout(say, 40);\n};\nsay();\n";
+                      if (n < 150) setTimeout(say, 40);\n};\nsay();\n";
 
 fn talk(forge: &Forge, server: &Server) -> i64 {
     let repo = forge.repo("acme/shop");

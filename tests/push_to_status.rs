@@ -346,8 +346,9 @@ fn a_forge_that_asks_for_patience_gets_it() {
     forge.trouble(1, Trouble::TooMany(ASKED));
     let first = repo.push("main", NOTHING_TO_DO);
     let build = server.deliver(&repo.pushed(&first)).build();
+    let outbox = || server.get("/readyz").json()["parts"]["outbox"]["detail"].to_string();
+    forge.wait(|| outbox().contains("is left alone").then_some(()), outbox);
     server.finished(build);
-    forge.wait(|| (!forge.posted().is_empty()).then_some(()), || "it was never asked".to_owned());
     // Another commit's status is for the same forge.
     let second = repo.push("main", &[("README.md", "# Shop again\n")]);
     server.finished(server.deliver(&repo.pushed(&second)).build());

@@ -34,6 +34,7 @@ fn ten_at_once_make_one_build() {
 
     assert_eq!(server.finished(build)["outcome"], "passed");
     assert_eq!(server.builds().len(), 1);
+    forge.final_status(&moved.after, "hookmill");
     forge.finish();
     let finals = forge.states_of(&moved.after).into_iter().filter(|state| state != "pending").count();
     assert_eq!(finals, 1);

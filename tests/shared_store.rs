@@ -53,7 +53,8 @@ fn any_door_takes_a_delivery_and_any_agent_builds_it() {
     forge.final_status(&moved.after, "hookmill");
 
     // A person's word at one door reaches the build at the other.
-    let moved = repo.push("topic", A_WHILE);
+    let endless = "[bundle]\ncommand = [\"sh\", \"-c\", \"echo begun; sleep 600\"]\n";
+    let moved = repo.push("topic", &[(".hookmill.toml", endless)]);
     let build = door.deliver(&repo.pushed(&moved)).build();
     agent.wrote(build, "bundle", "begun");
     assert_eq!(door.post(&format!("/api/v1/builds/{build}/cancel"), "").code, 202);
@@ -66,7 +67,9 @@ fn two_that_look_at_once_make_each_head_once() {
     let forge = Forge::start();
     let repos = ["acme/shop", "acme/desk", "acme/till"].map(|name| forge.repo(name));
     let cluster = Cluster::start();
-    let url = database(&cluster);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let name = runtime.block_on(cluster.make_database());
+    let url = cluster.url(&name);
     let sweeping = |name| Settings { sweep: "5m", ..settings(&url, name, 1) };
     let mut doors = ["east", "west"].map(|name| Server::start_with(&forge, sweeping(name)));
     for repo in &repos {
@@ -77,7 +80,14 @@ fn two_that_look_at_once_make_each_head_once() {
         doors.each_ref().map(|door| door.figure("hookmill_sweep_looks_total{result=\"ok\"}"))
     };
     // What a repository has at the first look is old.
-    forge.wait(|| (looks(&doors).iter().sum::<u64>() >= 3).then_some(()), || format!("{:?}", looks(&doors)));
+    let looked_at = || -> i64 {
+        let count = "SELECT count(*) FROM sweeps WHERE branches_at IS NOT NULL";
+        runtime.block_on(async {
+            let mut connection = cluster.connect(&name).await;
+            sqlx::query_scalar(count).fetch_one(&mut connection).await.expect("a number")
+        })
+    };
+    forge.wait(|| (looked_at() == 3).then_some(()), || format!("{:?}", looks(&doors)));
     doors.iter_mut().for_each(|door| assert_eq!(door.stop(), Some(0)));
 
     let missed = |round: &str| -> Vec<String> {

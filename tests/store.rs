@@ -71,6 +71,17 @@ impl Place {
     fn file(&self) -> PathBuf {
         self.folder.path().join("data/hookmill.db")
     }
+
+    /// Waits until a server has ended what a killed process had begun.
+    async fn is_left(&self) {
+        let Some((cluster, database)) = &self.database else { return };
+        let mut connection = cluster.connect(database).await;
+        let others =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.expect("a number") > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 async fn open(place: &Place) -> Store {
@@ -1109,6 +1120,7 @@ async fn a_killed_process_has_kept_what_it_answered() {
         }
         child.wait().expect("ends");
         assert!(!alive, "the child ended by itself");
+        place.is_left().await;
 
         let store = open(&place).await;
         let records = store.deliveries(1_000_000).await.expect("store").into_iter();

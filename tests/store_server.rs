@@ -8,8 +8,8 @@ use hookmill::config::server::StoreUrl;
 use hookmill::store::inspect::inspect;
 use hookmill::store::{Found, OpenError, Options, PostgresError, Store, examine};
 
-use crate::support::postgres;
 use crate::support::postgres::Cluster;
+use crate::support::{port, postgres};
 
 fn at(url: &str) -> StoreUrl {
     StoreUrl::Postgres(url.parse().expect("legal"))
@@ -57,7 +57,7 @@ async fn what_keeps_it_from_opening_is_named_with_its_fix_and_without_the_passwo
     let error = refused(&knocking("hookmill", "nowhere", cluster.port)).await;
     assert!(matches!(error, PostgresError::Missing { .. }) && error.to_string().contains("createdb"), "{error}");
 
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port();
+    let free = port::free();
     let error = refused(&knocking("hookmill", "nowhere", free)).await;
     assert!(matches!(error, PostgresError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains(&free.to_string()) && !error.to_string().contains("hunter2"), "{error}");

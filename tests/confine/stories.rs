@@ -108,7 +108,8 @@ async fn who_ignores_term_is_killed_after_the_grace(build: &Build) {
     let script = "exec 3> $HOME/alive; trap 'echo no' TERM; echo ready; while :; do sleep 0.05; done";
     let mut running = holder.start(&build.command(script)).await.expect("started");
     until(&mut running, "ready\n").await;
-    running.stop(Duration::from_millis(300));
+    // Time enough to be asked and to answer.
+    running.stop(Duration::from_secs(5));
     let (text, exit, _) = all(running).await;
     assert_eq!((text.contains("no\n"), exit), (true, Exit::Signal(9)), "it was asked first: {text}");
     gone(life).await;

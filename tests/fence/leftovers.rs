@@ -15,7 +15,9 @@ for place in . "$HOME" "$TMPDIR"; do mktemp "$place/left-behind.XXXXXX" > /dev/n
 (setsid sh -c 'trap "" TERM HUP INT; (setsid sleep 601 &); while :; do sleep 602; done' > /dev/null 2>&1 &)
 setsid nohup sleep 603 > /dev/null 2>&1 &
 setsid sleep 604 &
-while ! (ps -e -o args= 2> /dev/null || cat /proc/[0-9]*/cmdline | tr '\0' ' ') | grep -q 'sleep.60[1]'; do sleep 0.05; done
+for left in 60[1] 60[3] 60[4]; do
+  while ! (ps -e -o args= 2> /dev/null || cat /proc/[0-9]*/cmdline | tr '\0' ' ') | grep -q "sleep.$left"; do sleep 0.05; done
+done
 echo ready
 sleep 605 & wait
 "#;

@@ -17,5 +17,5 @@ fn plain() -> server::Settings {
 /// Root's namespaces differ in detail from an ordinary user's, so all of this runs as one too.
 #[test]
 fn all_of_this_as_an_ordinary_user() {
-    ordinary::again(&["fence::"]);
+    ordinary::again_one_by_one(&["fence::"]);
 }

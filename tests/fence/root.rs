@@ -97,6 +97,7 @@ fn real_tools_run_in_a_root_that_is_not_this_machines() {
     assert_eq!(part("set-uid").trim(), "1000");
 
     // What was installed there is found again, as long as it is the same root.
+    server.wait_for(first, |build| build["kept"].as_array().is_some_and(|kept| !kept.is_empty()));
     let second = server.deliver(&repo.pushed(&repo.push("main", &[("src/index.js", "console.log(2);\n")]))).build();
     let build = server.finished(second);
     assert_eq!((&build["outcome"], &step(&build, "npm")["cache"]), (&"passed".into(), &"hit".into()), "{build:#}");

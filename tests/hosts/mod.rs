@@ -18,7 +18,7 @@ use crate::support::machine::NO_OP;
 use crate::support::postgres::Cluster;
 
 /// Longer than a lease and the look for those that ran out.
-const LONG: &str = "[bundle]\ncommand = [\"sleep\", \"9\"]\n";
+const LONG: &str = "[bundle]\ncommand = [\"sleep\", \"16\"]\n";
 
 /// Asks the database itself.
 struct Database<'c> {

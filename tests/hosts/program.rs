@@ -10,8 +10,8 @@ use crate::hosts::network::Host;
 use crate::support::forge::{Forge, HOOK_SECRET, Kind, TOKEN};
 
 const EXE: &str = env!("CARGO_BIN_EXE_hookmill");
-/// The shortest that may be configured.
-pub(crate) const LEASE_SECONDS: u32 = 5;
+/// Short, and long enough for six hosts that share a few cores.
+pub(crate) const LEASE_SECONDS: u32 = 10;
 
 /// One process on one host.
 pub(crate) struct Program {

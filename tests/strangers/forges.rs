@@ -48,14 +48,14 @@ fn a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token() {
         ("/acme/drips", Behaviour::Drip),
     ]));
     let tables = format!(
-        "[limits]\nstep_timeout = \"2s\"\n[[repo]]\nforge = \"gitea\"\nname = \"tls/shop\"\nhook_secret = \"{HOOK_SECRET}\"\n\
+        "[limits]\nstep_timeout = \"5s\"\n[[repo]]\nforge = \"gitea\"\nname = \"tls/shop\"\nhook_secret = \"{HOOK_SECRET}\"\n\
          clone_url = \"{}tls/shop.git\"\n",
         door.url()
     );
     let server = Server::start_with(&forge, Settings { slots: 8, tables, ..settings() });
     let names = ["acme/port", "acme/host", "tls/shop", "acme/gone", "acme/hangs", "acme/stalls", "acme/drips"];
     let ended = ended(&forge, &server, &names);
-    let late = "the checkout took longer than 2s three times";
+    let late = "the checkout took longer than 5s three times";
     for (build, words) in ended.iter().zip([
         "the credential was not sent there",
         "the credential was not sent there",

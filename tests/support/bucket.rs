@@ -1,12 +1,14 @@
 //! A real server of S3's protocol on loopback, with one bucket. It is installed once for all tests.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::support::port;
 
 const VERSION: &str = "3.7.1";
 const NAME: &str = "hookmill-logs";
@@ -23,7 +25,7 @@ pub(crate) struct Bucket {
 impl Bucket {
     pub(crate) fn start() -> Bucket {
         let dir = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("loopback").port();
+        let port = port::free();
         let mut bucket = Bucket { dir, port, child: None };
         bucket.restart();
         bucket

@@ -64,9 +64,13 @@ fn processes() -> Vec<(i32, String)> {
 
 /// Whether this process is an ancestor.
 fn is_ours(pid: i32) -> bool {
-    let mut pid = pid;
+    is_of(pid, getpid())
+}
+
+/// Whether it is that process, or one below it.
+pub(crate) fn is_of(mut pid: i32, ancestor: Pid) -> bool {
     while pid > 1 {
-        if pid == getpid().as_raw_nonzero().get() {
+        if pid == ancestor.as_raw_nonzero().get() {
             return true;
         }
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };

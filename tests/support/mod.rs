@@ -11,6 +11,7 @@ pub(crate) mod lockfiles;
 pub(crate) mod machine;
 pub(crate) mod managers;
 pub(crate) mod ordinary;
+pub(crate) mod port;
 pub(crate) mod postgres;
 pub(crate) mod published;
 pub(crate) mod registry;

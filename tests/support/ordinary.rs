@@ -13,6 +13,17 @@ const NOBODY: u32 = 54_321;
 /// them root has to make before: such a user can't.
 #[track_caller]
 pub(crate) fn again<Name: AsRef<str>>(begin: &[Name]) {
+    as_nobody(begin, 2);
+}
+
+/// The same one by one: for tests that look at what is left of all that their process started.
+#[track_caller]
+pub(crate) fn again_one_by_one<Name: AsRef<str>>(begin: &[Name]) {
+    as_nobody(begin, 1);
+}
+
+#[track_caller]
+fn as_nobody<Name: AsRef<str>>(begin: &[Name], at_once: usize) {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -35,7 +46,7 @@ pub(crate) fn again<Name: AsRef<str>>(begin: &[Name]) {
     let tests = those_of(&this, begin);
     let told = ordinary()
         .arg(&this)
-        .args(["--exact", "--test-threads", "2"])
+        .args(["--exact", "--test-threads", &at_once.to_string()])
         .args(&tests)
         .env_remove("TMPDIR")
         .env("HOME", home.path())

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,8 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
+
+use crate::support::port;
 
 /// A start on a busy machine takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,8 +52,7 @@ impl Cluster {
             Cluster { folder, host: host.to_owned(), port: 0, server: Mutex::new(None), databases: AtomicU32::new(0) };
         for _ in 0..5 {
             // Somebody else may take the port between our asking and PostgreSQL's: then another one.
-            cluster.port =
-                TcpListener::bind((host, 0)).and_then(|free| free.local_addr()).expect("an address of ours").port();
+            cluster.port = port::free_on(host);
             cluster.run();
             if cluster.answers() {
                 return cluster;

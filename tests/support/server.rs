@@ -1,7 +1,6 @@
 //! The real program as a server in a folder of the test's own, and what a test asks of it.
 
 use std::fs::{self, File, OpenOptions};
-use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::forge::{Delivery, Forge, HOOK_SECRET, Kind, LOOK_AGAIN, PATIENCE, TOKEN};
+use crate::support::port;
 
 /// The program under test.
 pub(crate) const EXE: &str = env!("CARGO_BIN_EXE_hookmill");
@@ -20,7 +20,7 @@ pub(crate) const ADMIN: &str = "an-admin-token-of-enough-bytes";
 /// The bower that an operator would have.
 const BOWER: &str = "1.8.14";
 /// A request to the server on loopback; beyond it the server hangs.
-const REQUEST: Duration = Duration::from_secs(30);
+const REQUEST: Duration = Duration::from_secs(60);
 
 /// What a test's server has that others have not.
 #[derive(Clone, Debug)]
@@ -105,8 +105,7 @@ impl Server {
     /// Writes the configuration, starts the server and waits until it answers.
     pub(crate) fn start_with(forge: &Forge, settings: Settings) -> Server {
         let dir = tempfile::tempdir().expect("a folder");
-        // Only for this moment free, but nobody else is given it soon.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("loopback").port();
+        let port = port::free();
         fs::write(dir.path().join("hookmill.toml"), configuration(forge, &settings, port)).expect("written");
         let http = ureq::Agent::config_builder()
             .proxy(None)
