@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use crate::config::root::Root;
 use crate::config::server::{Forges, Forks};
 use crate::confine::Layers;
 use crate::disk::{Disk, Level};
@@ -292,13 +293,23 @@ impl StoreRecords {
         Part { name: "outbox", ok, needed: false, detail }
     }
 
+    /// The layers, the roots that steps are to see, and what keeps builds from running behind them.
     fn sandbox(&self) -> Part {
-        match self.layers.admit(false, None) {
-            Ok(()) => Part { name: "sandbox", ok: self.layers.is_sound(), needed: false, detail: self.layers.name() },
-            Err(why) => {
-                Part { name: "sandbox", ok: false, needed: false, detail: format!("{}; {why}", self.layers.name()) }
+        let mut words = vec![self.layers.name()];
+        let mut ok = self.layers.is_sound();
+        let mut wrong = Vec::new();
+        wrong.extend(self.layers.admit(false, None).err());
+        // Its operator may have taken one away since the configuration was read.
+        for root in self.forges.borrow().roots() {
+            let opened = Root::open(root.dir().to_owned()).map_err(|error| error.to_string());
+            match opened.and_then(|root| self.layers.admit(false, Some(root.dir())).map(|()| root)) {
+                Ok(root) => words.push(root.to_string()),
+                Err(why) => wrong.push(format!("{why}; none of its builds is run")),
             }
         }
+        ok &= wrong.is_empty();
+        let detail = [vec![words.join(", ")], wrong].concat().join("; ");
+        Part { name: "sandbox", ok, needed: false, detail }
     }
 
     fn sweep(&self) -> Part {

@@ -107,6 +107,18 @@ fn real_tools_run_in_a_root_that_is_not_this_machines() {
     assert_eq!((&build["outcome"], &step(&build, "npm")["cache"]), (&"passed".into(), &"miss".into()), "{build:#}");
     let page = server.get(&format!("/builds/{third}")).body;
     assert!(page.contains("root file system"), "{page}");
+
+    // Whoever watches the server hears of it before the next build does.
+    let sandbox = || server.get("/readyz").json()["parts"]["sandbox"].clone();
+    let detail = sandbox()["detail"].to_string();
+    assert!(detail.contains(&format!(", root {shown} (Test Root 1)")), "{detail}");
+    let aside = root.path().with_extension("aside");
+    std::fs::rename(root.path(), &aside).expect("moved");
+    let part = sandbox();
+    let words = format!("; {shown} is not a directory; none of its builds is run");
+    assert!(part["ok"] == false && part["detail"].to_string().contains(&words), "{part}");
+    assert_eq!(server.get("/readyz").code, 200, "hooks are taken");
+    std::fs::rename(&aside, root.path()).expect("moved back");
     forge.finish();
 }
 
