@@ -6,19 +6,19 @@
 //! | | here, against the running server | and |
 //! |---|---|---|
 //! | A25 branches that look like commands | `trees::a_branch_is_a_name` | `push_to_status.rs`, `checkout.rs` (child) |
-//! | A26 `.git/config`, `..`, absolute paths | `trees::names_that_lead_elsewhere_fail_the_commit` | `hostile_trees.rs` (child), `checkout/names.rs` |
-//! | A27 `package.json` → `/etc/passwd` | `trees::links_out_show_nothing_and_reach_nothing` | `hostile_trees.rs` (child), `poisoning/links.rs` |
-//! | A28 `dist` → a folder of the host's | `trees::links_out_show_nothing_and_reach_nothing` | `artifacts.rs`, `hostile_trees.rs` (child) |
-//! | A29 submodules with commands and schemes | `trees::submodules_and_lfs_pointers_have_words` | `hostile_trees.rs`, `checkout_parts.rs` (child) |
-//! | A30 Git LFS pointers | `trees::submodules_and_lfs_pointers_have_words` | `checkout_parts.rs` (child) |
-//! | A31 a redirect elsewhere | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout_network.rs` (child) |
-//! | A32 a bad certificate | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout_network.rs` (child) |
-//! | A33 a server that hangs, or drips | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout_network.rs` (child) |
+//! | A26 `.git/config`, `..`, absolute paths | `trees::names_that_lead_elsewhere_fail_the_commit` | `checkout/hostile.rs` (child), `checkout/names.rs` |
+//! | A27 `package.json` → `/etc/passwd` | `trees::links_out_show_nothing_and_reach_nothing` | `checkout/hostile.rs` (child), `poisoning/links.rs` |
+//! | A28 `dist` → a folder of the host's | `trees::links_out_show_nothing_and_reach_nothing` | `artifacts.rs`, `checkout/hostile.rs` (child) |
+//! | A29 submodules with commands and schemes | `trees::submodules_and_lfs_pointers_have_words` | `checkout/hostile.rs`, `checkout/parts.rs` (child) |
+//! | A30 Git LFS pointers | `trees::submodules_and_lfs_pointers_have_words` | `checkout/parts.rs` (child) |
+//! | A31 a redirect elsewhere | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout/network.rs` (child) |
+//! | A32 a bad certificate | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout/network.rs` (child) |
+//! | A33 a server that hangs, or drips | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout/network.rs` (child) |
 //! | A34 a commit that is gone | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout.rs` (child) |
 //! | A35 no token in `.git`, processes, environment | `forges::the_token_is_in_nobodys_sight_during_and_after` | `push_to_status.rs` |
 //! | A36 only the documented environment | `probe` (each way in) | `push_to_status.rs` |
 //! | A42 what other repositories have | `others` | `fence/reach.rs`, `poisoning/` |
-//! | bombs, depth, size, refs, differences | `bombs` | `hostile_trees.rs` (child) |
+//! | bombs, depth, size, refs, differences | `bombs` | `checkout/hostile.rs` (child) |
 //! | files, processes, sockets, devices, privileges | `probe` | `confine/` |
 //!
 //! What is proven elsewhere, against the running server and as both too:
@@ -32,7 +32,7 @@
 //! | A41 what a build wrote is gone | `fence/reach.rs` |
 //! | A43, A44 processes and memory | `fence/bounds.rs` |
 //! | A45, A46 daemons, deaf steps, a killed agent | `hanging_steps.rs`, `fence/leftovers.rs`, `confine/stories.rs` |
-//! | A47, A83 a host without namespaces, `doctor` | `fence/policy.rs`, `doctor.rs` |
+//! | A47, A83 a host without namespaces, `doctor` | `fence/policy.rs`, `cli/doctor.rs` |
 //! | A48, A49 approval, a fork's own settings | `approval/stranger.rs`, `approval/lapses.rs` |
 //! | A50, A51 what is kept, of whom, for whom | `poisoning/trusts.rs`, `poisoning/scopes.rs` |
 

@@ -1,5 +1,6 @@
 //! The store's promises: what was answered is on disk, one commit is one build, a stale holder writes nothing, and
-//! every build ends in exactly one final word. On SQLite as `store`, on PostgreSQL as `store_postgres`.
+//! every build ends in exactly one final word. On SQLite as `promises`, on PostgreSQL as
+//! `promises_on_postgres`.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -45,7 +46,7 @@ struct Place {
 impl Place {
     async fn new() -> Place {
         let folder = tempfile::tempdir().expect("a folder");
-        if !module_path!().ends_with("::store_postgres") {
+        if !module_path!().ends_with("::promises_on_postgres") {
             return Place { folder, database: None };
         }
         let cluster = Cluster::shared();
@@ -1134,7 +1135,7 @@ async fn a_killed_process_has_kept_what_it_answered() {
 }
 
 /// Prints how many deliveries a second are taken, each on disk before its answer: 16 producers, distinct ids, refs and
-/// commits. Run it in a release build, alone: `cargo test --release --test all -- --ignored --nocapture store::deliveries_a_second`.
+/// commits. Run it in a release build, alone: `cargo test --release --test all -- --ignored --nocapture store::promises::deliveries_a_second`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn deliveries_a_second() {

@@ -1,8 +1,6 @@
 //! Trees where nothing can be stacked, on the real file systems that this machine can make: lent sources come back as
 //! they were or not at all, whatever a build did to them.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -2,8 +2,6 @@
 //!
 //! Uses node and npm, and no network: the only dependency is a tarball of the repository's own.
 
-#![cfg(target_os = "linux")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -245,7 +243,7 @@ async fn two_builds_at_once_get_their_own() {
     has_not(&log, INSTALLED);
 }
 
-/// Milliseconds, for a person to read: `cargo nextest run flat_builds:: --run-ignored only --no-capture`.
+/// Milliseconds, for a person to read: `cargo nextest run flat::builds:: --run-ignored only --no-capture`.
 #[tokio::test]
 #[ignore = "measures"]
 async fn figures() {

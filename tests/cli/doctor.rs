@@ -229,5 +229,5 @@ fn the_registry_is_asked_as_an_install_would_ask() {
 #[test]
 fn all_of_this_as_an_ordinary_user() {
     server::path_with_bower();
-    ordinary::again(&["doctor::"]);
+    ordinary::again(&["cli::doctor::"]);
 }

@@ -287,5 +287,5 @@ async fn a_commit_that_grows_past_the_budget_is_counted_from_the_difference() {
 /// root may write anywhere: what keeps it from that has to be there for both.
 #[test]
 fn all_of_this_as_an_ordinary_user() {
-    ordinary::again(&["hostile_trees::"]);
+    ordinary::again(&["checkout::hostile::"]);
 }

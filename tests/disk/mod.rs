@@ -1,0 +1,4 @@
+//! Little room on a disk, and none.
+
+mod full;
+mod room;
