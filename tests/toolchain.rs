@@ -513,6 +513,14 @@ async fn yarn_1_says_which_registry_its_lockfiles_name() {
     let dir = tempfile::tempdir().expect("a folder");
     let supply = real_supply(dir.path()).await;
     let own = toolchain::yarns_own_registry(&supply).await.expect("the registry has yarn");
+    // Nor did it run, or leave, compiled code where everybody writes: yarn names that after its own path.
+    let compiled = format!("/tmp/v8-compile-cache-{}", rustix::process::getuid().as_raw());
+    let versions = fs::read_dir(compiled).into_iter().flatten().flatten();
+    let names = versions.flat_map(|version| fs::read_dir(version.path()).into_iter().flatten().flatten());
+    let here = dir.path().file_name().and_then(|name| name.to_str()).expect("a name");
+    let left: Vec<_> =
+        names.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains(here)).collect();
+    assert!(left.is_empty(), "{left:?}");
     for version in ["1.22.22", "1.0.2"] {
         let outfit = supply.outfit(&[wanted("yarn", version)]).await.unwrap_or_else(|unmet| panic!("{unmet}"));
         assert_eq!(goes_first_to(&outfit, &["yarn", "add", "tiny"]), host(&own), "yarn {version}");
@@ -532,7 +540,9 @@ async fn yarn_1_is_asked_without_anybodys_settings_and_no_later_yarn_is() {
     let mut given: Vec<&str> =
         asked.lines().filter(|line| !of_the_shell.iter().any(|name| line.starts_with(name))).collect();
     given.sort_unstable();
-    let ["HOME=/nonexistent", path] = given[..] else { panic!("{given:?}") };
+    let ["DISABLE_V8_COMPILE_CACHE=1", "HOME=/nonexistent", "NODE_DISABLE_COMPILE_CACHE=1", path] = given[..] else {
+        panic!("{given:?}")
+    };
     assert!(path.starts_with("PATH="), "{path}");
 
     fs::remove_file(agent.dir.path().join("asked")).expect("it was there");

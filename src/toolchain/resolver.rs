@@ -15,6 +15,7 @@ use super::registry::Release;
 use super::shelf::Patience;
 use super::supply::Supply;
 use super::unmet::Unmet;
+use super::versions::NO_COMPILED_CODE;
 use crate::config::server::Access;
 use crate::domain::spec::Wanted;
 use crate::outside;
@@ -84,7 +85,7 @@ fn npm(supply: &Supply, source: &Source, staging: &Path, what: &str) -> Result<C
     let path = std::env::join_paths(toolchain.path()).map_err(|error| unavailable(error.to_string()))?;
     let mut npm = Command::new(&program.path);
     npm.current_dir(staging).stdin(Stdio::null()).kill_on_drop(true);
-    npm.env("PATH", path).env_remove("NODE_OPTIONS").env_remove("NODE_PATH");
+    npm.env("PATH", path).env_remove("NODE_OPTIONS").env_remove("NODE_PATH").envs(NO_COMPILED_CODE);
     for (name, value) in [
         ("ignore_scripts", "true"),
         ("global", "false"),

@@ -14,6 +14,11 @@ use crate::confine::Visit;
 /// A tool that does not answer within this time is taken as one without a version.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What node (`module.enableCompileCache`) and yarn 1 compiled they keep under a known name in `/tmp`, and run it the next
+/// time as it lies there. Who else writes to that folder would choose what runs beside the agent, so it is not looked into.
+pub(super) const NO_COMPILED_CODE: [(&str, &str); 2] =
+    [("NODE_DISABLE_COMPILE_CACHE", "1"), ("DISABLE_V8_COMPILE_CACHE", "1")];
+
 /// node, asked.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -79,7 +84,7 @@ async fn ask(program: &Path, arguments: &[&str], path: &OsStr) -> Option<String>
 
 /// Runs a tool of the agent's in `/`: in any other folder it might find a configuration to heed.
 pub(super) async fn answer(mut command: Command) -> Option<String> {
-    command.current_dir("/").env_remove("NODE_OPTIONS");
+    command.current_dir("/").env_remove("NODE_OPTIONS").envs(NO_COMPILED_CODE);
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
