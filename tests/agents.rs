@@ -18,8 +18,7 @@ use crate::support::postgres::Cluster;
 use crate::support::server::{ADMIN, EXE, Server, Settings};
 use crate::support::small_disk;
 
-/// Prints a line, then the next a moment later, until a file of that name lies beside it or 400 are through; the pauses
-/// are the build's, not the test's.
+/// Prints a line, then the next a moment later, until `LINES` are through; the pauses are the build's, not the test's.
 const TALKER: &str = "let n = 0;\nconst say = () => {\n  n += 1;\n  console.log(`line ${n} größe`);\n  \
                       if (n < LINES) setTimeout(say, 50);\n};\nsay();\n";
 

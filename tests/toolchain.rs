@@ -517,9 +517,9 @@ async fn yarn_1_says_which_registry_its_lockfiles_name() {
     let compiled = format!("/tmp/v8-compile-cache-{}", rustix::process::getuid().as_raw());
     let versions = fs::read_dir(compiled).into_iter().flatten().flatten();
     let names = versions.flat_map(|version| fs::read_dir(version.path()).into_iter().flatten().flatten());
-    let here = dir.path().file_name().and_then(|name| name.to_str()).expect("a name");
+    let here = dir.path().file_name().and_then(|name| name.to_str()).expect("a name").replace('z', "zZ");
     let left: Vec<_> =
-        names.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains(here)).collect();
+        names.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains(&here)).collect();
     assert!(left.is_empty(), "{left:?}");
     for version in ["1.22.22", "1.0.2"] {
         let outfit = supply.outfit(&[wanted("yarn", version)]).await.unwrap_or_else(|unmet| panic!("{unmet}"));

@@ -218,8 +218,9 @@ impl Records for StoreRecords {
     fn parts(&self) -> Pin<Box<dyn Future<Output = Vec<Part>> + Send + '_>> {
         Box::pin(async move {
             // Side by side: each waits for a database that is away, and who asks must not wait for all of them.
-            let (store, agents, outbox) = tokio::join!(self.store_part(), self.agents_part(), self.outbox_part());
-            vec![store, agents, outbox, self.sandbox(), self.disk(), self.sweep()]
+            let (store, agents, outbox, sandbox) =
+                tokio::join!(self.store_part(), self.agents_part(), self.outbox_part(), self.sandbox_part());
+            vec![store, agents, outbox, sandbox, self.disk(), self.sweep()]
         })
     }
 
@@ -294,20 +295,28 @@ impl StoreRecords {
     }
 
     /// The layers, the roots that steps are to see, and what keeps builds from running behind them.
-    fn sandbox(&self) -> Part {
+    async fn sandbox_part(&self) -> Part {
         let mut words = vec![self.layers.name()];
-        let mut ok = self.layers.is_sound();
-        let mut wrong = Vec::new();
-        wrong.extend(self.layers.admit(false, None).err());
-        // Its operator may have taken one away since the configuration was read.
-        for root in self.forges.borrow().roots() {
-            let opened = Root::open(root.dir().to_owned()).map_err(|error| error.to_string());
-            match opened.and_then(|root| self.layers.admit(false, Some(root.dir())).map(|()| root)) {
-                Ok(root) => words.push(root.to_string()),
+        let mut wrong: Vec<String> = self.layers.admit(false, None).err().into_iter().collect();
+        let is_admitted = wrong.is_empty();
+        let (layers, roots) = (Arc::clone(&self.layers), self.forges.borrow().roots());
+        let is_ours = self.agent.is_some();
+        // Their operator may have taken one away since the configuration was read; and disks may hang.
+        let looked = tokio::task::spawn_blocking(move || {
+            let admit = |root: &Root| if is_admitted { layers.admit(false, Some(root.dir())) } else { Ok(()) };
+            let look = |root: &Root| {
+                let root = Root::open(root.dir().to_owned()).map_err(|error| error.to_string())?;
+                admit(&root).map(|()| root.to_string())
+            };
+            roots.iter().filter(|_| is_ours).map(look).collect::<Vec<_>>()
+        });
+        for root in looked.await.unwrap_or_default() {
+            match root {
+                Ok(root) => words.push(root),
                 Err(why) => wrong.push(format!("{why}; none of its builds is run")),
             }
         }
-        ok &= wrong.is_empty();
+        let ok = self.layers.is_sound() && wrong.is_empty();
         let detail = [vec![words.join(", ")], wrong].concat().join("; ");
         Part { name: "sandbox", ok, needed: false, detail }
     }

@@ -107,7 +107,7 @@ impl Reload {
     /// not deliver is sent again.
     async fn resume(&self, forge: &Forge, before: Option<&Arc<Forge>>) -> Result<(), StoreError> {
         self.store.resume_forge(&forge.name).await?;
-        if before.is_some_and(|before| before.token == forge.token && before.api_url == forge.api_url) {
+        if before.is_some_and(|before| before.is_asked_like(forge)) {
             return Ok(());
         }
         self.store.set_token_end(&forge.name, None).await?;

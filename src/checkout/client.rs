@@ -78,7 +78,12 @@ pub async fn run(exe: &Path, job: &Job, deadline: Duration, cancel: Cancellation
         Source::Remote(_) => OUTSIDE,
         Source::Local(_) => &["PATH", "HOME", "XDG_CONFIG_HOME"],
     };
+    // The child ends itself at the deadline and says so; where it can't, we end it a little later, for the same reason.
     let said = Group::spawn(command(exe, "checkout", kept))?.ask(&job, deadline + GRACE, cancel).await;
+    let said = said.map_err(|error| match error {
+        CheckoutError::Refused(refusal) if refusal.kind == RefusalKind::TimedOut => Refusal::timed_out(deadline).into(),
+        other => other,
+    });
     let answer = said.and_then(|said| match serde_json::from_slice(&said.answer) {
         Ok(Answer::Done(done)) => Ok(*done),
         Ok(Answer::Refused(refusal)) => Err(refusal.into()),

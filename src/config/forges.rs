@@ -54,6 +54,14 @@ pub struct Forge {
     pub hook_secrets: Vec<Secret>,
 }
 
+impl Forge {
+    /// Whether its API is asked as `other`'s is: at the same address, with the same token. If not, what one was refused
+    /// may be granted to the other.
+    pub fn is_asked_like(&self, other: &Forge) -> bool {
+        self.token == other.token && self.api_url == other.api_url
+    }
+}
+
 /// What opens a registry to a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {

@@ -224,29 +224,36 @@ impl Request {
             );
         }
         let is_given_up = settled.row == RowNews::Dead;
+        let is_unknown = matches!(result, Err(PostError::Unauthorized { .. }));
         self.settle(settled).await;
-        if is_given_up && self.is_outdated() {
-            self.revive().await;
+        if (is_given_up || is_unknown)
+            && self.is_outdated()
+            && let Err(error) = self.ask_anew(is_given_up).await
+        {
+            tracing::warn!(%error, forge = %self.item.repo.forge, "what was refused is not asked for again yet");
         }
     }
 
-    /// Whether the forge's configuration was read again since this was begun. Asked after the end was written: whoever
-    /// reads it sends again what was given up by then, and does not see what is given up later.
+    /// Whether the forge is asked otherwise by now, as after its token was replaced. To be looked at once the end was
+    /// written: who reads the configuration again mends what was refused by then, and does not see what is refused later.
     fn is_outdated(&self) -> bool {
         let forges = self.reporter.forges.borrow();
         match (&self.forge, forges.by_name.get(&self.item.repo.forge)) {
-            (Some(asked), Some(now)) => !Arc::ptr_eq(asked, now),
-            (asked, now) => asked.is_some() != now.is_some(),
+            (Some(asked), Some(now)) => !asked.is_asked_like(now),
+            (asked, now) => asked.is_none() && now.is_some(),
         }
     }
 
-    /// What the forge was asked with may have been the reason why it refused.
-    async fn revive(&self) {
-        let forge = &self.item.repo.forge;
-        match self.reporter.store.resend_all(forge).await {
-            Ok(count) => tracing::info!(%forge, count, "statuses that were given up are sent again"),
-            Err(error) => tracing::warn!(%error, %forge, "what was given up waits for `hookmill builds resend`"),
+    /// What the forge was asked with may have been why it refused: nobody waits out the pause for the old token, and what
+    /// was given up is sent again.
+    async fn ask_anew(&self, is_given_up: bool) -> Result<(), StoreError> {
+        let (store, forge) = (&self.reporter.store, &self.item.repo.forge);
+        store.resume_forge(forge).await?;
+        if is_given_up {
+            let count = store.resend_all(forge).await?;
+            tracing::info!(%forge, count, "statuses that were given up are sent again");
         }
+        Ok(())
     }
 
     async fn post(&self) -> Result<Accepted, PostError> {

@@ -177,9 +177,7 @@ async fn a_server_that_hangs_is_left_at_the_deadline() {
         let answer = client::run(Path::new(EXE), &job, Duration::from_millis(700), CancellationToken::new()).await;
         let refusal = refused(answer);
         assert_eq!(refusal.kind, RefusalKind::TimedOut, "{behaviour:?}: {refusal}");
-        // The child says so itself; where it has no time to, its parent does, two seconds later.
-        let words = ["0.7s", "2.7s"].map(|limit| format!("the checkout took longer than {limit}"));
-        assert!(words.contains(&refusal.message), "{refusal}");
+        assert_eq!(refusal.message, "the checkout took longer than 0.7s");
         assert!(refusal.may_retry() && refusal.verdict().outcome == Outcome::Broken);
         assert!(begun.elapsed() < Duration::from_secs(10));
 

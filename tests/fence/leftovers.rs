@@ -15,9 +15,8 @@ for place in . "$HOME" "$TMPDIR"; do mktemp "$place/left-behind.XXXXXX" > /dev/n
 (setsid sh -c 'trap "" TERM HUP INT; (setsid sleep 601 &); while :; do sleep 602; done' > /dev/null 2>&1 &)
 setsid nohup sleep 603 > /dev/null 2>&1 &
 setsid sleep 604 &
-for left in 60[1] 60[3] 60[4]; do
-  while ! (ps -e -o args= 2> /dev/null || cat /proc/[0-9]*/cmdline | tr '\0' ' ') | grep -q "sleep.$left"; do sleep 0.05; done
-done
+there() { for one in /proc/[0-9]*; do [ "$(tr '\0' ' ' 2> /dev/null < $one/cmdline)" = "$* " ] && return; done; false; }
+for left in 601 603 604; do until there sleep $left; do sleep 0.05; done; done
 echo ready
 sleep 605 & wait
 "#;
@@ -53,8 +52,8 @@ fn a_killed_agent_finds_nothing_left_when_it_is_back() {
         assert!(files.len() >= 3, "{require}: {files:#?}");
 
         server.kill9();
-        let back = Instant::now();
         server.restart();
+        let back = Instant::now();
         // The build begins anew at once, so those are asked for that were there before.
         let of_before = || of_builds(&url).into_iter().filter(|line| alive.contains(line)).collect::<Vec<_>>();
         forge.wait(|| of_before().is_empty().then_some(()), || format!("{require}: left behind: {:#?}", of_before()));

@@ -348,7 +348,7 @@ fn dependencies_go_out_as_they_were_installed_or_not_at_all() {
     });
 }
 
-/// Milliseconds by number of files, for a person to read: `cargo nextest run flat:: --run-ignored only --no-capture`.
+/// Milliseconds by number of files, for a person to read: `cargo nextest run flat::trees:: --run-ignored only --no-capture`.
 #[test]
 #[ignore = "measures"]
 fn figures() {

@@ -17,7 +17,7 @@ use crate::support::forge::{Delivery, Forge, Moved, PATIENCE, Trouble};
 use crate::support::machine::NO_OP;
 use crate::support::postgres::Cluster;
 
-/// Longer than a lease and the look for those that ran out.
+/// Longer than a lease.
 const LONG: &str = "[bundle]\ncommand = [\"sleep\", \"16\"]\n";
 
 /// Asks the database itself.

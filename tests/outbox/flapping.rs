@@ -14,6 +14,9 @@ use hookmill::store::Claimed;
 use crate::outbox::sender::{Bench, hurry, run};
 use crate::support::forge::{Forge, Kind, PATIENCE, Repo, Trouble};
 
+/// A window that is long against what a busy machine adds between a row's taking and its request's coming.
+const EIGHT_IN_TEN_SECONDS: Budget = Budget(&[Bound { window: Duration::from_secs(10), most: 8 }]);
+
 const PAGE: &str = "<html><title>Sign in to Hotel Wi-Fi</title></html>";
 
 /// A small generator of our own (xorshift64), so that a failing seed can be run again.
@@ -157,7 +160,7 @@ async fn an_outage_is_asked_little_and_its_end_is_noticed_at_once() {
     let mended = Instant::now();
     forge.wait(|| (forge.statuses().len() >= 24).then_some(()), || "not all were told".to_owned());
     let first = forge.posted().iter().find(|posted| posted.answered == 201).map(|posted| posted.at);
-    assert!(first.expect("told") - mended < Duration::from_secs(10), "the next question finds out");
+    assert!(first.expect("told") - mended < Duration::from_secs(4), "the next question finds out");
     stop.cancel();
     task.await.expect("ends");
     forge.nothing_wrong();
@@ -204,8 +207,7 @@ async fn two_senders_share_the_budget_of_a_host() {
             bench.finish(&claimed, Outcome::Passed, "Passed").await;
         }
     }
-    const EIGHT: Budget = Budget(&[Bound { window: Duration::from_secs(3), most: 8 }]);
-    let pace = || Pace { budget: |_| ("one host".to_owned(), EIGHT), ..hurry() };
+    let pace = || Pace { budget: |_| ("one host".to_owned(), EIGHT_IN_TEN_SECONDS), ..hurry() };
     let senders = ["one", "two"].map(|name| run(bench.sender(name, pace())));
     forge.wait(|| (forge.statuses().len() == 24).then_some(()), || "not all were told".to_owned());
     for (stop, task) in senders {
@@ -217,7 +219,7 @@ async fn two_senders_share_the_budget_of_a_host() {
     // By the forge's own watch, which sees a request some time after it was begun.
     for ninth in heard.windows(9) {
         let took = ninth[8] - ninth[0];
-        assert!(took >= Duration::from_secs(1), "nine of eight in three seconds came within {took:?}");
+        assert!(took >= Duration::from_secs(1), "nine of eight in ten seconds came within {took:?}");
     }
     forge.nothing_wrong();
 }

@@ -229,24 +229,35 @@ fn a_new_token_sends_again_what_the_old_one_could_not() {
     forge.finish();
 }
 
-/// Who reads the configuration again sends again what was given up. What was under way then is given up a moment later.
+/// Who reads the configuration again sends again what was given up, and ends the pause for a token that was refused. What
+/// was under way then is refused a moment later.
 #[test]
 fn what_is_refused_while_the_configuration_is_read_again_is_sent_again() {
-    let forge = Forge::start();
-    let repo = forge.repo("acme/shop");
-    let server = Server::start(&forge);
-    let moved = repo.push("main", &[(".hookmill.toml", &script("sleep 600"))]);
-    let build = server.deliver(&repo.pushed(&moved)).build();
-    forge.status_in(&moved.after, "pending");
-    forge.trouble(1, Trouble::LateRefusal);
-    assert_eq!(server.post(&format!("/api/v1/builds/{build}/cancel"), "").code, 202);
-    forge.wait_for_late();
-    server.signal(Signal::HUP);
-    forge.wait(|| server.log_text().contains("configuration read again").then_some(()), || "not read".to_owned());
-    forge.release();
-    assert_eq!(forge.final_status(&moved.after, "hookmill").state, "error");
-    assert_eq!(forge.posted().last().map(|posted| posted.answered), Some(201));
-    forge.finish();
+    // A refusal for good; and one for which the forge is left alone for half a minute, less up to a quarter.
+    const PAUSE: Duration = Duration::from_secs(22);
+    for refusal in [403, 401] {
+        let forge = Forge::start();
+        let repo = forge.repo("acme/shop");
+        let server = Server::start(&forge);
+        let moved = repo.push("main", &[(".hookmill.toml", &script("sleep 600"))]);
+        let build = server.deliver(&repo.pushed(&moved)).build();
+        forge.status_in(&moved.after, "pending");
+        forge.trouble(1, Trouble::LateRefusal(refusal));
+        assert_eq!(server.post(&format!("/api/v1/builds/{build}/cancel"), "").code, 202);
+        forge.wait_for_late();
+        let config = std::fs::read_to_string(server.config_file()).expect("read");
+        let moved_away = config.replace("api_url = \"http://127.0.0.1:", "api_url = \"http://localhost:");
+        assert_ne!(moved_away, config, "the forge has another address now");
+        std::fs::write(server.config_file(), moved_away).expect("written");
+        server.signal(Signal::HUP);
+        let is_read = || server.log_text().contains("configuration read again");
+        forge.wait(|| is_read().then_some(()), || "not read".to_owned());
+        let released = Instant::now();
+        forge.release();
+        assert_eq!(forge.final_status(&moved.after, "hookmill").state, "error");
+        assert!(released.elapsed() < PAUSE, "{refusal}: told after {:?}", released.elapsed());
+        forge.finish();
+    }
 }
 
 #[test]

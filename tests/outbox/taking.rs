@@ -13,6 +13,7 @@ use crate::support::forge::{Forge, Kind, PATIENCE};
 
 const LEASE: Duration = Duration::from_secs(45);
 const LATER: Duration = Duration::from_secs(600);
+const EIGHT_A_MINUTE: Budget = Budget(&[Bound { window: Duration::from_secs(60), most: 8 }]);
 
 fn gitea() -> ForgeName {
     "gitea".parse().expect("legal")
@@ -169,8 +170,7 @@ async fn what_a_dead_sender_took_comes_back_with_the_next_start_or_with_time() {
 async fn the_budget_of_a_host_holds_across_senders_and_restarts_and_final_words_go_first() {
     let forge = Forge::start();
     let mut bench = Bench::with(&forge).await;
-    const EIGHT: Budget = Budget(&[Bound { window: Duration::from_secs(60), most: 8 }]);
-    let host = || Some(HostBudget { host: "one.test".into(), budget: EIGHT });
+    let host = || Some(HostBudget { host: "one.test".into(), budget: EIGHT_A_MINUTE });
     for number in 0..10 {
         bench.queue(Kind::Gitea, "acme/shop", "main", &sha(number)).await;
     }

@@ -1,6 +1,5 @@
 //! The store's promises: what was answered is on disk, one commit is one build, a stale holder writes nothing, and
-//! every build ends in exactly one final word. On SQLite as `promises`, on PostgreSQL as
-//! `promises_on_postgres`.
+//! every build ends in exactly one final word. On SQLite as `promises`, on PostgreSQL as `promises_on_postgres`.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -74,12 +73,14 @@ impl Place {
     }
 
     /// Waits until a server has ended what a killed process had begun.
-    async fn is_left(&self) {
+    async fn wait_until_left(&self) {
         let Some((cluster, database)) = &self.database else { return };
         let mut connection = cluster.connect(database).await;
         let others =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let deadline = Instant::now() + Duration::from_secs(60);
         while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.expect("a number") > 0 {
+            assert!(Instant::now() < deadline, "somebody is connected still");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -1121,7 +1122,7 @@ async fn a_killed_process_has_kept_what_it_answered() {
         }
         child.wait().expect("ends");
         assert!(!alive, "the child ended by itself");
-        place.is_left().await;
+        place.wait_until_left().await;
 
         let store = open(&place).await;
         let records = store.deliveries(1_000_000).await.expect("store").into_iter();

@@ -5,8 +5,8 @@
 //!
 //! | | here, against the running server | and |
 //! |---|---|---|
-//! | A25 branches that look like commands | `trees::a_branch_is_a_name` | `push_to_status.rs`, `checkout.rs` (child) |
-//! | A26 `.git/config`, `..`, absolute paths | `trees::names_that_lead_elsewhere_fail_the_commit` | `checkout/hostile.rs` (child), `checkout/names.rs` |
+//! | A25 branches that look like commands | `trees::a_branch_is_a_name` | `push_to_status.rs`, `checkout/tree.rs` (child) |
+//! | A26 `.git/config`, `..`, absolute paths | `trees::names_that_lead_elsewhere_fail_the_commit` | `checkout/hostile.rs` (child), `src/checkout/names.rs` |
 //! | A27 `package.json` → `/etc/passwd` | `trees::links_out_show_nothing_and_reach_nothing` | `checkout/hostile.rs` (child), `poisoning/links.rs` |
 //! | A28 `dist` → a folder of the host's | `trees::links_out_show_nothing_and_reach_nothing` | `artifacts.rs`, `checkout/hostile.rs` (child) |
 //! | A29 submodules with commands and schemes | `trees::submodules_and_lfs_pointers_have_words` | `checkout/hostile.rs`, `checkout/parts.rs` (child) |
@@ -14,7 +14,7 @@
 //! | A31 a redirect elsewhere | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout/network.rs` (child) |
 //! | A32 a bad certificate | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout/network.rs` (child) |
 //! | A33 a server that hangs, or drips | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout/network.rs` (child) |
-//! | A34 a commit that is gone | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout.rs` (child) |
+//! | A34 a commit that is gone | `forges::a_forge_that_misbehaves_is_left_and_nobody_else_gets_the_token` | `checkout/tree.rs` (child) |
 //! | A35 no token in `.git`, processes, environment | `forges::the_token_is_in_nobodys_sight_during_and_after` | `push_to_status.rs` |
 //! | A36 only the documented environment | `probe` (each way in) | `push_to_status.rs` |
 //! | A42 what other repositories have | `others` | `fence/reach.rs`, `poisoning/` |

@@ -171,7 +171,7 @@ impl Forge {
         fields.clone_into(&mut held(&self.memory.also));
     }
 
-    /// Waits until a request is kept by [`Trouble::Late`].
+    /// Waits until a request is kept by [`Trouble::Late`] or [`Trouble::LateRefusal`].
     pub(crate) fn wait_for_late(&self) {
         self.wait(|| (held(&self.memory.late).1 > 0).then_some(()), || "no request is kept".to_owned());
     }

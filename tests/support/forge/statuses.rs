@@ -36,8 +36,8 @@ pub(crate) enum Trouble {
     Garbage,
     /// Takes the request and answers it as it should, but not before [`super::Forge::release`].
     Late,
-    /// Takes the request and refuses it with 403, but not before [`super::Forge::release`].
-    LateRefusal,
+    /// Takes the request and refuses it with this code, but not before [`super::Forge::release`].
+    LateRefusal(u16),
     /// Takes it and keeps it as it should, but the answer is lost.
     Lost,
 }
@@ -111,7 +111,7 @@ impl Memory {
                 (!troubles.is_empty()).then(|| troubles.remove(0))
             };
             let key = format!("{} {} {}", status.repo, status.sha, status.context);
-            if matches!(trouble, Some(Trouble::Late | Trouble::LateRefusal)) {
+            if matches!(trouble, Some(Trouble::Late | Trouble::LateRefusal(_))) {
                 self.wait_for_release();
             } else {
                 self.enter(&key);
@@ -127,7 +127,7 @@ impl Memory {
                 Some(Trouble::Lost) => (judged(), Vec::new()),
                 Some(Trouble::Status(code)) => (code, answer(code, "", REFUSED)),
                 Some(Trouble::TooMany(seconds)) => (429, answer(429, &format!("Retry-After: {seconds}\r\n"), REFUSED)),
-                Some(Trouble::LateRefusal) => (403, answer(403, "", REFUSED)),
+                Some(Trouble::LateRefusal(code)) => (code, answer(code, "", REFUSED)),
                 Some(Trouble::Unauthorized) => (401, answer(401, "", REFUSED)),
                 // 201 is only what was kept, whatever the words were.
                 Some(Trouble::Says(code, fields, body)) => {
