@@ -295,7 +295,7 @@ fn without_a_token_nothing_is_sent() {
 #[test]
 fn a_proxy_is_used_unless_the_host_is_excepted() {
     let (url, _requests) = forge_that_answers(vec![created()]);
-    let proxy = Some(format!("http://user:hunter2@127.0.0.1:1"));
+    let proxy = Some("http://user:hunter2@127.0.0.1:1".to_owned());
     let network = Network { proxy: proxy.clone(), ..Network::default() };
     let error = post(ForgeKind::Github, url.clone(), &network).expect_err("no proxy listens there");
     assert!(!error.to_string().contains("hunter2"), "{error}");
