@@ -492,7 +492,9 @@ fn an_agent_ends_after_its_builds_or_at_once_when_asked_twice() {
     until("it drains", || agent.log_text().len() > before);
     agent.signal(Signal::TERM);
     assert_eq!(agent.ended().code(), Some(130), "{}", &agent.log_text()[before..]);
+    let ended = Instant::now();
     until("nothing of it is left", || with_argument("given-back") == 0);
+    assert!(ended.elapsed() < Duration::from_secs(5), "gone after {:?}", ended.elapsed());
     let waits = door.build(next);
     assert_eq!(waits["state"], "queued", "given back, and no lease waited for: {waits:#}");
     agent.restart();

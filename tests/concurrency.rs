@@ -73,9 +73,7 @@ fn a_long_queue_does_not_hold_up_the_start() {
     const QUEUED: i64 = 2001;
     let forge = Forge::start();
     let repo = forge.repo("acme/shop");
-    let begun = Instant::now();
     let mut server = Server::start_with(&forge, with_slots(0));
-    let least = begun.elapsed();
     let moved = repo.push("main", NO_OP);
     let first = server.deliver(&repo.pushed(&moved)).build();
     forge.wait(|| forge.statuses_of(&moved.after).pop(), || "no pending".to_owned());
@@ -100,8 +98,7 @@ fn a_long_queue_does_not_hold_up_the_start() {
     let begun = Instant::now();
     server.restart();
     forge.wait(|| (server.get("/readyz").code == 200).then_some(()), || "never ready".to_owned());
-    let took = begun.elapsed();
-    assert!(took < 10 * least + Duration::from_secs(5), "ready after {took:?}, {least:?} with an empty queue");
+    assert!(begun.elapsed() < Duration::from_secs(5), "ready after {:?}", begun.elapsed());
     assert_eq!(server.finished(first)["outcome"], "passed", "the oldest comes first");
     assert!(peak(server.pid()) < 100 << 20, "{} bytes", peak(server.pid()));
 }

@@ -174,9 +174,10 @@ fn a_second_signal_ends_everything_at_once() {
         let asked = Instant::now();
         server.signal(Signal::TERM);
         assert_eq!(server.ended().code(), Some(130));
+        assert!(asked.elapsed() < Duration::from_secs(3), "after {:?}", asked.elapsed());
         nothing_left(&forge, &server.url());
         // Not even for the ten seconds that a step has to end after it was asked to.
-        assert!(asked.elapsed() < Duration::from_secs(9), "gone after {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(5), "gone after {:?}", asked.elapsed());
 
         server.restart();
         server.wait_for(build, |build| build["state"] == "running");
@@ -200,8 +201,7 @@ fn a_second_signal_does_not_wait_for_a_slow_forge() {
     let asked = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(server.ended().code(), Some(130));
-    // A request's own deadline is twenty.
-    assert!(asked.elapsed() < Duration::from_secs(15), "after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(5), "after {:?}", asked.elapsed());
     server.restart();
     forge.finish();
 }

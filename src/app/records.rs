@@ -294,31 +294,34 @@ impl StoreRecords {
         Part { name: "outbox", ok, needed: false, detail }
     }
 
-    /// The layers, the roots that steps are to see, and what keeps builds from running behind them.
+    /// The layers, the roots that steps of this process's agent are to see, and what keeps builds from running there.
     async fn sandbox_part(&self) -> Part {
         let mut words = vec![self.layers.name()];
-        let mut wrong: Vec<String> = self.layers.admit(false, None).err().into_iter().collect();
-        let is_admitted = wrong.is_empty();
-        let (layers, roots) = (Arc::clone(&self.layers), self.forges.borrow().roots());
-        let is_ours = self.agent.is_some();
-        // Their operator may have taken one away since the configuration was read; and disks may hang.
-        let looked = tokio::task::spawn_blocking(move || {
-            let admit = |root: &Root| if is_admitted { layers.admit(false, Some(root.dir())) } else { Ok(()) };
-            let look = |root: &Root| {
-                let root = Root::open(root.dir().to_owned()).map_err(|error| error.to_string())?;
-                admit(&root).map(|()| root.to_string())
-            };
-            roots.iter().filter(|_| is_ours).map(look).collect::<Vec<_>>()
-        });
-        for root in looked.await.unwrap_or_default() {
-            match root {
-                Ok(root) => words.push(root),
-                Err(why) => wrong.push(format!("{why}; none of its builds is run")),
+        let mut wrong = Vec::new();
+        match self.layers.admit(false, None) {
+            Err(why) => wrong.push(why),
+            Ok(()) if self.agent.is_none() => {}
+            Ok(()) => {
+                for root in self.opened_roots().await {
+                    let admitted = root.and_then(|root| self.layers.admit(false, Some(root.dir())).map(|()| root));
+                    match admitted {
+                        Ok(root) => words.push(root.to_string()),
+                        Err(why) => wrong.push(format!("{why}; none of its builds is run")),
+                    }
+                }
             }
         }
         let ok = self.layers.is_sound() && wrong.is_empty();
         let detail = [vec![words.join(", ")], wrong].concat().join("; ");
         Part { name: "sandbox", ok, needed: false, detail }
+    }
+
+    /// Each root of the configuration, or why it is none any more: its operator may have taken it away meanwhile.
+    async fn opened_roots(&self) -> Vec<Result<Root, String>> {
+        let roots = self.forges.borrow().roots();
+        let open = |root: &Root| Root::open(root.dir().to_owned()).map_err(|error| error.to_string());
+        // A disk may hang, and with it who looks.
+        tokio::task::spawn_blocking(move || roots.iter().map(open).collect()).await.unwrap_or_default()
     }
 
     fn sweep(&self) -> Part {

@@ -225,5 +225,8 @@ pub(super) async fn say(connection: &mut Connection, statement: &'static str) ->
 /// again. (Whether a COMMIT that failed was carried out is not known where the database is on the other side of a
 /// connection; a delivery that is sent again is then found, and answered as a repeat.)
 pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+    match StoreError::from(error) {
+        StoreError::Refused(why) => StoreError::Unavailable(why),
+        other => other,
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hookmill::checkout::{Budget, Job, Refusal, RefusalKind};
 use hookmill::domain::outcome::Outcome;
@@ -230,9 +231,11 @@ async fn a_bomb_has_its_verdict_at_once() {
     }
     let folders = bench.commit_tree(&id, "other");
     for (sha, words) in [(files, "more than 300000 files"), (folders, "more than 300000 folders")] {
-        // 0.3 s in a release build. One that took a minute would be refused for that.
+        let begun = Instant::now();
         let refusal = bench.refusal(&sha).await;
         assert!(refusal.message.contains(words), "{refusal}");
+        // 0.3 s in a release build; a debug build on a busy machine is allowed more.
+        assert!(begun.elapsed() < Duration::from_secs(20));
         assert!(!bench.src().exists(), "nothing was written");
     }
 }

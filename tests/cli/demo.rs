@@ -148,7 +148,7 @@ fn an_interrupt_leaves_nothing() {
     // What is killed with the demo ends a moment after it.
     let running =
         || family.iter().filter(|process| started(process.0).as_ref() == Some(&process.1)).collect::<Vec<_>>();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(5);
     while !running().is_empty() {
         assert!(Instant::now() < deadline, "still running: {:?}", running());
         std::thread::sleep(Duration::from_millis(20));

@@ -160,7 +160,7 @@ async fn an_outage_is_asked_little_and_its_end_is_noticed_at_once() {
     let mended = Instant::now();
     forge.wait(|| (forge.statuses().len() >= 24).then_some(()), || "not all were told".to_owned());
     let first = forge.posted().iter().find(|posted| posted.answered == 201).map(|posted| posted.at);
-    assert!(first.expect("told") - mended < Duration::from_secs(4), "the next question finds out");
+    assert!(first.expect("told") - mended < Duration::from_secs(2), "the next question finds out");
     stop.cancel();
     task.await.expect("ends");
     forge.nothing_wrong();
@@ -219,7 +219,7 @@ async fn two_senders_share_the_budget_of_a_host() {
     // By the forge's own watch, which sees a request some time after it was begun.
     for ninth in heard.windows(9) {
         let took = ninth[8] - ninth[0];
-        assert!(took >= Duration::from_secs(1), "nine of eight in ten seconds came within {took:?}");
+        assert!(took >= Duration::from_secs(7), "nine of eight in ten seconds came within {took:?}");
     }
     forge.nothing_wrong();
 }

@@ -20,7 +20,7 @@ pub(crate) const ADMIN: &str = "an-admin-token-of-enough-bytes";
 /// The bower that an operator would have.
 const BOWER: &str = "1.8.14";
 /// A request to the server on loopback; beyond it the server hangs.
-const REQUEST: Duration = Duration::from_secs(60);
+const REQUEST: Duration = Duration::from_secs(30);
 
 /// What a test's server has that others have not.
 #[derive(Clone, Debug)]
